@@ -1,0 +1,1 @@
+"""A policy acting in an environment. Knows nothing of gradients."""

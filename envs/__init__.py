@@ -1,0 +1,1 @@
+"""A coding task as a Gymnasium environment. Knows nothing of models or tokens."""

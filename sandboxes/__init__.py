@@ -1,0 +1,1 @@
+"""Run commands somewhere isolated. Knows nothing of tasks or models."""

@@ -1,0 +1,191 @@
+"""The sandbox contract: run commands and touch files somewhere isolated.
+
+A *sandbox* is an isolated place with a file system and processes. This module holds the words every
+backend shares; it knows nothing of tasks, tools or models.
+
+The rule the whole system rests on: a failing **command** is an ordinary `ExecResult`, a failing
+**sandbox** is a `SandboxError`. The first is something the policy did and may learn from, the second is
+not, and must never become a reward.
+
+    SandboxError
+    ├── SandboxUnavailable   it could not be started: no engine, no image, no space
+    ├── SandboxLost          it was there and is gone: killed, engine restarted, channel cut
+    └── SandboxUnresponsive  it is there and did not answer before the deadline
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+
+class SandboxError(Exception):
+    """The sandbox failed, not the command. Takes one sentence, so that it pickles."""
+
+
+class SandboxUnavailable(SandboxError):
+    """The sandbox could not be started."""
+
+
+class SandboxLost(SandboxError):
+    """The sandbox went away while it was in use."""
+
+
+class SandboxUnresponsive(SandboxError):
+    """The sandbox did not answer before its deadline."""
+
+
+@dataclass(frozen=True)
+class SandboxSpec:
+    """What a sandbox is made of and what it may use. Hashable, so that pools can key on it."""
+
+    image: str
+    """Name of an image made by `sandboxes.images`; every backend resolves it its own way."""
+    workdir: str = "/workspace"
+    """Absolute path of the writable working directory; relative paths start here."""
+    cpus: float = 1.0
+    memory_mb: int = 1024
+    pids: int = 256
+    disk_mb: int = 512
+    """Size of the writable working directory. `/tmp` gets the same."""
+    network: bool = False
+    user: str = "1000:1000"
+    """Numeric `uid:gid` of everything that runs inside."""
+    env: tuple[tuple[str, str], ...] = ()
+    lifetime_s: float = 3600.0
+    """The sandbox ends itself after this long, whatever its owner does."""
+
+    def __post_init__(self) -> None:
+        assert self.workdir.startswith("/"), f"workdir must be absolute, got {self.workdir!r}"
+        assert self.cpus > 0 and self.memory_mb > 0 and self.pids > 0 and self.disk_mb > 0, (
+            f"limits must be positive: {self}"
+        )
+
+
+@dataclass(frozen=True)
+class ExecResult:
+    """What a command did. Bytes that are not UTF-8 arrive as U+FFFD."""
+
+    exit_code: int | None
+    """None exactly when the command was killed at its deadline; 127 when it could not be found."""
+    stdout: str
+    stderr: str
+    timed_out: bool = False
+    truncated: bool = False
+    """Output went over the limit and was cut in the middle."""
+    duration_s: float = 0.0
+    report: bytes = b""
+    """What the command wrote to the report descriptor, see `Sandbox.exec`."""
+
+    def __post_init__(self) -> None:
+        assert (self.exit_code is None) == self.timed_out, "no exit code exactly when timed out"
+
+
+@dataclass(frozen=True)
+class Match:
+    """One line found by `Sandbox.search`."""
+
+    path: str
+    """Relative to the root that was searched."""
+    line: int
+    """Counted from 1."""
+    text: str
+
+
+@dataclass(frozen=True)
+class TreeChanges:
+    """How a directory differs from a known one. Paths are relative to the directory."""
+
+    written: Mapping[str, bytes] = field(default_factory=dict)
+    """Regular files that are new or hold other bytes."""
+    executable: frozenset[str] = frozenset()
+    """Those of `written` that carry the owner's execute bit."""
+    removed: tuple[str, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    """Entries that do not travel, each with its reason: `symlink`, `special`, `too large`, `too many`."""
+
+
+@runtime_checkable
+class Sandbox(Protocol):
+    """An isolated file system with processes, alive from creation to `close`.
+
+    Every method takes `timeout_s`, the seconds within which it answers or raises, and may raise
+    `SandboxLost` or `SandboxUnresponsive`. Methods may be called from several threads at once.
+    Relative paths start at `spec.workdir`.
+    """
+
+    spec: SandboxSpec
+
+    def exec(
+        self,
+        command: str | Sequence[str],
+        *,
+        timeout_s: float,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        output_limit: int = 65_536,
+        report: bool = False,
+    ) -> ExecResult:
+        """Run a command to its end and return what it did.
+
+        A string runs in `sh -c`, a sequence runs as it is. At `timeout_s` the command's process group
+        and everything that detached from it is killed inside, and what it printed until then is kept.
+        stdout and stderr keep their first and last `output_limit / 2` bytes each. With `report`, the
+        command finds an open descriptor's number in `DAYTHREE_REPORT_FD`; what it writes there (at most
+        16 MiB) comes back apart from its output. A command that cannot be found gives exit code 127.
+        """
+        ...
+
+    def read(
+        self, path: str, *, timeout_s: float, offset: int = 0, limit: int | None = None
+    ) -> bytes:
+        """Return a file's bytes. Raises FileNotFoundError, IsADirectoryError, PermissionError."""
+        ...
+
+    def write(self, path: str, data: bytes, *, timeout_s: float, executable: bool = False) -> None:
+        """Write a file, making its folders. Raises IsADirectoryError, PermissionError, OSError when full."""
+        ...
+
+    def listdir(self, path: str, *, timeout_s: float) -> list[str]:
+        """Return a directory's entries, sorted, folders with a trailing slash.
+
+        Raises FileNotFoundError, NotADirectoryError, PermissionError.
+        """
+        ...
+
+    def unpack(self, archive: bytes, path: str, *, timeout_s: float) -> None:
+        """Lay an uncompressed tar archive over a directory, making it where it is missing."""
+        ...
+
+    def changes(
+        self, path: str, known: Mapping[str, str], *, timeout_s: float, file_limit: int = 1_048_576
+    ) -> TreeChanges:
+        """Compare a directory with `known`, relative path to SHA-256 hex digest of every regular file.
+
+        `.git` and `__pycache__` folders are left out. Files over `file_limit` bytes are skipped, and so
+        is what comes after 1,000 changed files.
+        """
+        ...
+
+    def search(
+        self,
+        pattern: str,
+        *,
+        timeout_s: float,
+        path: str = ".",
+        regex: bool = False,
+        glob: str | None = None,
+        limit: int = 100,
+    ) -> list[Match]:
+        """Find lines in text files, by path then line, at most `limit`.
+
+        `.git` and `__pycache__` are left out. Raises ValueError for a regular expression that does not
+        parse, FileNotFoundError for a missing path, TimeoutError when the search itself takes too long.
+        """
+        ...
+
+    def close(self) -> None:
+        """End it with everything that runs in it. Safe to call twice; never raises."""
+        ...

@@ -1,0 +1,12 @@
+"""How long work reports how far it is: a plain callable, so that no layer needs a progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many are done, and how many there are (0: unknown)."""
+
+
+def silent(what: str, done: int, total: int) -> None:  # noqa: ARG001
+    """Report to nobody."""

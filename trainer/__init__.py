@@ -1,0 +1,1 @@
+"""Trajectories into better weights: the only home of torch, ray and vllm."""
