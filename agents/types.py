@@ -93,9 +93,7 @@ class Trajectory:
     schema: int = 1
 
     def __post_init__(self) -> None:
-        assert (self.reward is None) == (self.verdict is None), (
-            "scored exactly when there is a verdict"
-        )
+        assert (self.reward is None) == (self.verdict is None), "scored exactly when there is a verdict"
         assert (self.stop is StopReason.INFRA) <= (self.reward is None), "INFRA is never scored"
 
 
@@ -119,9 +117,7 @@ class Policy(Protocol):
 
     name: str
 
-    def start(
-        self, task: Task, tools: Sequence[ToolSpec], first: Observation, *, seed: int
-    ) -> Session:
+    def start(self, task: Task, tools: Sequence[ToolSpec], first: Observation, *, seed: int) -> Session:
         """Open a session for one episode; `first` is what the environment showed at reset."""
         ...
 

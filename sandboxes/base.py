@@ -138,9 +138,7 @@ class Sandbox(Protocol):
         """
         ...
 
-    def read(
-        self, path: str, *, timeout_s: float, offset: int = 0, limit: int | None = None
-    ) -> bytes:
+    def read(self, path: str, *, timeout_s: float, offset: int = 0, limit: int | None = None) -> bytes:
         """Return a file's bytes. Raises FileNotFoundError, IsADirectoryError, PermissionError."""
         ...
 

@@ -8,5 +8,5 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many are done, and how many there are (0: unknown)."""
 
 
-def silent(what: str, done: int, total: int) -> None:  # noqa: ARG001
+def silent(what: str, done: int, total: int) -> None:
     """Report to nobody."""
