@@ -7,6 +7,7 @@ temperature, exactly as the sampler does it.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,49 +62,59 @@ def score(
     temperature: float = 1.0,
     chunk: int = CHUNK,
     body: Any = None,
+    entropy_gradient: bool = False,
 ) -> Scores:
     """Log-probability and entropy of every id at a true position of the mask, given the ids before it.
 
     The hidden state at t - 1 predicts the id at t, so the mask's first column must be false. `body` stands in
-    for the model without its head, such as a compiled one.
+    for the model without its head, such as a compiled one. The entropy is a constant unless
+    `entropy_gradient`.
     """
-    hidden_BTD = (body or model.base_model)(input_ids=ids_BT, use_cache=False).last_hidden_state
+    hidden_BTD = (model.base_model if body is None else body)(input_ids=ids_BT, use_cache=False).last_hidden_state
     targets_N = ids_BT[:, 1:][mask_BT[:, 1:]]
     hidden_ND = hidden_BTD[:, :-1][mask_BT[:, 1:]]
     head = model.get_output_embeddings()
     if hidden_ND.shape[0] <= chunk:
-        return Scores(*_score_chunk(head, hidden_ND, targets_N, temperature))
+        return Scores(*_score_chunk(head, hidden_ND, targets_N, temperature, entropy_gradient))
     parts = [
         # Recomputed in the backward: otherwise autograd would keep the logits of every chunk alive.
-        checkpoint(_score_chunk, head, hidden, targets, temperature, use_reentrant=False)
+        checkpoint(
+            _score_chunk, head, hidden, targets, temperature, entropy_gradient, use_reentrant=False
+        )
         for hidden, targets in zip(hidden_ND.split(chunk), targets_N.split(chunk), strict=True)
     ]
     logprobs, entropies = zip(*parts, strict=True)  # pyright: ignore[reportArgumentType]
     return Scores(torch.cat(logprobs), torch.cat(entropies))
 
 
-def _score_chunk(head: Any, hidden_ND: Tensor, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def _score_chunk(
+    head: Any, hidden_ND: Tensor, targets_N: Tensor, temperature: float, entropy_gradient: bool
+) -> tuple[Tensor, Tensor]:
     logprobs_NV = torch.log_softmax(head(hidden_ND).float() / temperature, dim=-1)
-    entropy_N = -(logprobs_NV.exp() * logprobs_NV).sum(-1)
+    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
+        entropy_N = -(logprobs_NV.exp() * logprobs_NV).sum(-1)
     return logprobs_NV.gather(-1, targets_N[:, None])[:, 0], entropy_N
 
 
-def publishable(model: Any) -> dict[str, Tensor]:
-    """Weights by the names a model folder uses, on the CPU, shared ones once."""
-    skipped = {"lm_head.weight"} if getattr(model.config, "tie_word_embeddings", False) else set()
-    return {
-        name: tensor.detach().to("cpu", copy=True).contiguous()
-        for name, tensor in model.state_dict().items()
-        if name not in skipped
-    }
+def load_weights(model: Any, folder: Path) -> None:
+    """Overwrite a model's weights in place with those of a model folder. Raises `ModelError`."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        weights = {name: t for file in sorted(folder.glob("*.safetensors")) for name, t in load_file(file).items()}
+        result = model.load_state_dict(weights, strict=False)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ModelError(f"cannot load weights from {folder}: {' '.join(str(error).split())}") from None
+    tied = {"lm_head.weight"} if getattr(model.config, "tie_word_embeddings", False) else set()
+    if result.unexpected_keys or set(result.missing_keys) - tied:
+        raise ModelError(f"{folder}: these are not the weights of this model")
 
 
 def save_model(model: Any, folder: Path, *, tokenizer_from: Path | str | None = None) -> None:
     """Write a model folder that transformers and vLLM load; tokenizer files are copied as they are."""
-    import shutil
-
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder, safe_serialization=True)
+    model.save_pretrained(folder)
     if tokenizer_from is None:
         return
     for pattern in ("tokenizer*", "chat_template*", "vocab*", "merges*", "special_tokens_map*", "added_tokens*"):
