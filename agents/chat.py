@@ -327,7 +327,7 @@ def _dummy_result(round_number: int, number: int) -> dict[str, Any]:
 
 
 def _without_reasoning(piece: str) -> str:
-    """Drop an opened or empty reasoning block at the end: templates differ there between old and new turns."""
+    """Drop an opened or empty reasoning block at the end, where old and new turns may differ."""
     return _REASONING.sub("", piece)
 
 
