@@ -169,8 +169,8 @@ class Rl(Section):
     minibatches: int = Field(default=1, ge=1)
     """Updates per step. With 1 every update is on-policy and clipping does nothing."""
     advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean"
-    """What rewards are compared with: their group's mean (as Dr. GRPO), mean and spread (GRPO), or the mean of
-    the others (RLOO)."""
+    """What rewards are compared with: their group's mean (as Dr. GRPO), mean and spread (GRPO), or the mean
+    of the others (RLOO)."""
     aggregation: Literal["token_mean", "sequence_mean", "sequence_sum"] = "token_mean"
     """Over what the loss is averaged. `sequence_sum` divides by `policy.context_tokens`, the same for all."""
     clip_low: float = Field(default=0.2, gt=0, lt=1)
@@ -250,7 +250,7 @@ class Config(Section):
         )
         _require(
             self.warm_start.episodes == 0 or not self.warm_start.trajectories,
-            "warm_start.episodes and warm_start.trajectories exclude each other: collect, or name stored ones",
+            "warm_start.episodes and warm_start.trajectories exclude each other: collect some or name some",
         )
         _require(
             e.weight_transfer not in ("ipc", "nccl") or self.learner.device != "cpu",
