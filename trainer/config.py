@@ -332,9 +332,11 @@ def _make_absolute(data: dict[str, Any]) -> None:
     """Paths that exist become absolute; a model's hub name, `tiny`, and what is missing stay as written."""
 
     def absolute(value: Any) -> Any:
-        return (
-            str(Path(value).resolve()) if isinstance(value, str) and value and Path(value).exists() else value
-        )
+        try:
+            exists = isinstance(value, str) and value != "" and Path(value).exists()
+        except OSError:  # no possible path: too long, for instance
+            exists = False
+        return str(Path(value).resolve()) if exists else value
 
     tasks, policy, warm_start = (data.get(name) for name in ("tasks", "policy", "warm_start"))
     if isinstance(tasks, dict) and isinstance(tasks.get("sets"), list):
