@@ -169,8 +169,8 @@ class Rl(Section):
     minibatches: int = Field(default=1, ge=1)
     """Updates per step. With 1 every update is on-policy and clipping does nothing."""
     advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean"
-    """What rewards are compared with: their group's mean (as Dr. GRPO), mean and spread (GRPO), or the mean of
-    the others (RLOO)."""
+    """What rewards are compared with: their group's mean (as Dr. GRPO), mean and spread (GRPO), or the mean
+    of the others (RLOO)."""
     aggregation: Literal["token_mean", "sequence_mean", "sequence_sum"] = "token_mean"
     """Over what the loss is averaged. `sequence_sum` divides by `policy.context_tokens`, the same for all."""
     clip_low: float = Field(default=0.2, gt=0, lt=1)
@@ -250,7 +250,7 @@ class Config(Section):
         )
         _require(
             self.warm_start.episodes == 0 or not self.warm_start.trajectories,
-            "warm_start.episodes and warm_start.trajectories exclude each other: collect, or name stored ones",
+            "warm_start.episodes and warm_start.trajectories exclude each other: collect some or name some",
         )
         _require(
             e.weight_transfer not in ("ipc", "nccl") or self.learner.device != "cpu",
@@ -332,9 +332,11 @@ def _make_absolute(data: dict[str, Any]) -> None:
     """Paths that exist become absolute; a model's hub name, `tiny`, and what is missing stay as written."""
 
     def absolute(value: Any) -> Any:
-        return (
-            str(Path(value).resolve()) if isinstance(value, str) and value and Path(value).exists() else value
-        )
+        try:
+            exists = isinstance(value, str) and value != "" and Path(value).exists()
+        except OSError:  # no possible path: too long, for instance
+            exists = False
+        return str(Path(value).resolve()) if exists else value
 
     tasks, policy, warm_start = (data.get(name) for name in ("tasks", "policy", "warm_start"))
     if isinstance(tasks, dict) and isinstance(tasks.get("sets"), list):
