@@ -13,7 +13,7 @@ import torch
 
 from .model import score
 
-SIZES: dict[str, dict[str, int]] = {
+SIZES: dict[str, dict[str, Any]] = {
     "1.3M": {"hidden_size": 160, "num_hidden_layers": 4, "num_attention_heads": 5, "intermediate_size": 448},
     "4M": {"hidden_size": 256, "num_hidden_layers": 5, "num_attention_heads": 8, "intermediate_size": 704},
 }
@@ -50,7 +50,8 @@ def measure(
         tie_word_embeddings=True,
         max_position_embeddings=4096,
     )
-    model: Any = Qwen3ForCausalLM(config).to(device).train()
+    model: Any = Qwen3ForCausalLM(config)
+    model.to(device).train()
     body = torch.compile(model.base_model, dynamic=True) if compiled else None
     ids_BT = torch.randint(0, vocabulary, (max(1, micro_batch_tokens // length), length), device=device)
     mask_BT = torch.rand(ids_BT.shape, device=device) < 1 / 3

@@ -72,7 +72,10 @@ class Learner:
         self.begin("rl")
 
     def begin(self, phase: Phase) -> None:
-        """Start a phase with a fresh optimiser. What RL is held close to (`rl.kl`) is the policy as it is now."""
+        """Start a phase with a fresh optimiser.
+
+        What RL is held close to (`rl.kl`) is the policy as it is now.
+        """
         self.phase: Phase = phase
         self._optimizer = self._make_optimizer(phase)
         self._reference: Any = None
@@ -103,7 +106,9 @@ class Learner:
                 on_policy=on_policy,
             )
             if self._reference is not None:
-                distance, more = kl_to_reference(scores.logprobs_N, self._reference_logprobs(part), part.weights_N)
+                distance, more = kl_to_reference(
+                    scores.logprobs_N, self._reference_logprobs(part), part.weights_N
+                )
                 total, sums = total + rl.kl * distance, {**sums, **more}
             if rl.entropy > 0:
                 total = total + rl.entropy * entropy_bonus(scores.entropy_N, part.weights_N)[0]
@@ -173,7 +178,9 @@ class Learner:
         self._optimizer = self._make_optimizer(self.phase)
         self._optimizer.load_state_dict(state["optimizer"])
         reference = folder / "reference"
-        self._reference = self._frozen(load_model(reference, device=self._device)) if reference.exists() else None
+        self._reference = (
+            self._frozen(load_model(reference, device=self._device)) if reference.exists() else None
+        )
         self.version, self.skipped = state["version"], state["skipped"]
         torch.set_rng_state(state["rng"])
 
@@ -197,7 +204,9 @@ class Learner:
             value.backward()
             total += float(value.detach())
             add_sums(sums, counted)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.learner.max_grad_norm))
+        norm = float(
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.learner.max_grad_norm)
+        )
         if math.isfinite(norm):
             self._optimizer.step(factor)
             self.version += 1

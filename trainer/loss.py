@@ -43,7 +43,7 @@ def policy_gradient(
     log_ratio_N = (logprobs_N - sampler_logprobs_N).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
     if on_policy:
         correction_N = log_ratio_N.detach().exp().clamp(max=truncate)
-        # exp(x - x) is 1 and has the gradient of x: the loss reads as the objective, the gradient is REINFORCE.
+        # exp(x - x) is 1 and has the gradient of x: a value like PPO's, the gradient of REINFORCE.
         objective_N = advantages_N * correction_N * (logprobs_N - logprobs_N.detach()).exp()
         clipped_N = log_ratio_N.detach().exp() > truncate
     else:
@@ -106,6 +106,4 @@ def add_sums(total: dict[str, float], sums: Mapping[str, Tensor]) -> None:
 
 def per_token(total: Mapping[str, float], tokens: int) -> dict[str, float]:
     """Turn running totals into means; maxima stay."""
-    return {
-        name: value if name.endswith("_max") else value / max(1, tokens) for name, value in total.items()
-    }
+    return {name: value if name.endswith("_max") else value / max(1, tokens) for name, value in total.items()}

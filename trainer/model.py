@@ -36,7 +36,9 @@ def load_model(folder: str | Path, *, device: torch.device | str = "cpu", checkp
     from transformers import AutoModelForCausalLM
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32, attn_implementation="sdpa")
+        model = AutoModelForCausalLM.from_pretrained(
+            str(folder), dtype=torch.float32, attn_implementation="sdpa"
+        )
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"cannot load a model from {folder}: {reason}") from None
@@ -51,7 +53,8 @@ def load_model(folder: str | Path, *, device: torch.device | str = "cpu", checkp
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     model.config.use_cache = False
-    return model.to(device).train()
+    model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
+    return model.train()
 
 
 def score(
@@ -70,7 +73,9 @@ def score(
     for the model without its head, such as a compiled one. The entropy is a constant unless
     `entropy_gradient`.
     """
-    hidden_BTD = (model.base_model if body is None else body)(input_ids=ids_BT, use_cache=False).last_hidden_state
+    hidden_BTD = (model.base_model if body is None else body)(
+        input_ids=ids_BT, use_cache=False
+    ).last_hidden_state
     targets_N = ids_BT[:, 1:][mask_BT[:, 1:]]
     hidden_ND = hidden_BTD[:, :-1][mask_BT[:, 1:]]
     head = model.get_output_embeddings()
@@ -78,9 +83,7 @@ def score(
         return Scores(*_score_chunk(head, hidden_ND, targets_N, temperature, entropy_gradient))
     parts = [
         # Recomputed in the backward: otherwise autograd would keep the logits of every chunk alive.
-        checkpoint(
-            _score_chunk, head, hidden, targets, temperature, entropy_gradient, use_reentrant=False
-        )
+        checkpoint(_score_chunk, head, hidden, targets, temperature, entropy_gradient, use_reentrant=False)
         for hidden, targets in zip(hidden_ND.split(chunk), targets_N.split(chunk), strict=True)
     ]
     logprobs, entropies = zip(*parts, strict=True)  # pyright: ignore[reportArgumentType]
@@ -102,7 +105,9 @@ def load_weights(model: Any, folder: Path) -> None:
     from safetensors.torch import load_file
 
     try:
-        weights = {name: t for file in sorted(folder.glob("*.safetensors")) for name, t in load_file(file).items()}
+        weights = {
+            name: t for file in sorted(folder.glob("*.safetensors")) for name, t in load_file(file).items()
+        }
         result = model.load_state_dict(weights, strict=False)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ModelError(f"cannot load weights from {folder}: {' '.join(str(error).split())}") from None
@@ -117,7 +122,14 @@ def save_model(model: Any, folder: Path, *, tokenizer_from: Path | str | None = 
     model.save_pretrained(folder)
     if tokenizer_from is None:
         return
-    for pattern in ("tokenizer*", "chat_template*", "vocab*", "merges*", "special_tokens_map*", "added_tokens*"):
+    for pattern in (
+        "tokenizer*",
+        "chat_template*",
+        "vocab*",
+        "merges*",
+        "special_tokens_map*",
+        "added_tokens*",
+    ):
         for file in Path(tokenizer_from).glob(pattern):
             if file.is_file():
                 shutil.copy2(file, folder / file.name)

@@ -33,7 +33,9 @@ class Sample:
 
     def __post_init__(self) -> None:
         lengths = {len(self.ids), len(self.mask), len(self.logprobs), len(self.versions)}
-        assert len(lengths) == 1, f"sample {self.trajectory}: ids, mask, logprobs and versions differ in length"
+        assert len(lengths) == 1, (
+            f"sample {self.trajectory}: ids, mask, logprobs and versions differ in length"
+        )
         assert not (self.mask and self.mask[0]), (
             f"sample {self.trajectory}: nothing comes before the first id, so it cannot have been sampled"
         )
@@ -77,7 +79,9 @@ def from_trajectory(trajectory: Trajectory, advantage: float = 1.0) -> Sample | 
     )
 
 
-def from_transcript(ids: Sequence[int], sampled: Sequence[bool], name: str = "", weight: float = 1.0) -> Sample:
+def from_transcript(
+    ids: Sequence[int], sampled: Sequence[bool], name: str = "", weight: float = 1.0
+) -> Sample:
     """Make a row of an episode that was played without tokens and written down as tokens afterwards.
 
     `ids` and `sampled` come from `ChatCodec.transcribe`. Its log-probabilities are unknown, so it serves
