@@ -109,14 +109,11 @@ def sparkline(points: Sequence[Point], *, width: int = 160, height: int = 36) ->
 
 def _grid(frame: Frame, y_max: float) -> list[str]:
     lines = []
+    left, right = frame.left, frame.width - frame.right
     for value in ticks(0, y_max, 4):
         y = frame.y(value)
-        lines.append(
-            f'<line class="grid" x1="{frame.left}" x2="{frame.width - frame.right}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        )
-        lines.append(
-            f'<text class="tick" x="{frame.left - 8}" y="{y + 4:.1f}" text-anchor="end">{value * 100:g}%</text>'
-        )
+        lines.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        lines.append(_text("tick", left - 8, y + 4, f"{value * 100:g}%", anchor="end"))
     return lines
 
 
@@ -124,12 +121,8 @@ def _steps(frame: Frame) -> list[str]:
     count = 4 if frame.width < 600 else 8
     y = frame.height - frame.bottom + 20
     values = [value for value in ticks(frame.x_min, frame.x_max, count) if value == int(value)]
-    labels = [
-        f'<text class="tick" x="{frame.x(value):.1f}" y="{y}" text-anchor="middle">{value:g}</text>'
-        for value in values
-    ]
-    name = f'<text class="tick" x="{frame.width - frame.right + 14}" y="{y}">step</text>'
-    return [*labels, name]
+    labels = [_text("tick", frame.x(value), y, f"{value:g}", anchor="middle") for value in values]
+    return [*labels, _text("tick", frame.width - frame.right + 14, y, "step")]
 
 
 def _marks(frame: Frame, marks: Sequence[Mark]) -> list[str]:
@@ -142,12 +135,14 @@ def _marks(frame: Frame, marks: Sequence[Mark]) -> list[str]:
             label_y -= 15
         placed.append((x, label_y))
         at_end = mark.x >= frame.x_max
-        kind, label = escape(mark.kind, quote=True), escape(mark.label)
+        kind = escape(mark.kind, quote=True)
         out.append(f'<circle class="mark mark-{kind}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>')
-        out.append(
-            f'<text class="label mark-{kind}" x="{x + (12 if at_end else 8):.1f}" y="{label_y:.1f}">{label}</text>'
-        )
+        out.append(_text(f"label mark-{kind}", x + (12 if at_end else 8), label_y, mark.label))
     return out
+
+
+def _text(style: str, x: float, y: float, text: str, anchor: str = "start") -> str:
+    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
 def _path(frame: Frame, series: Series) -> str:

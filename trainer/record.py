@@ -48,7 +48,7 @@ class RunData:
 
 
 def read_run(run: Path) -> RunData:
-    """Read a run folder. Raises FileNotFoundError where there is none; a missing or broken file is left out."""
+    """Read a run folder; what is missing or broken is left out. Raises FileNotFoundError without a folder."""
     if not run.is_dir():
         raise FileNotFoundError(
             f"there is no run folder {run}; name one that `daythree train` or `eval` made"
@@ -146,7 +146,7 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _read_vocabulary(run: Path, data: RunData) -> dict[int, str]:
-    """Return the text of every token id shown, from the first tokenizer in the run folder; empty without one."""
+    """Return the text of every token id shown, by the first tokenizer in the run folder, if any."""
     ids = {
         token
         for shown in data.trajectories

@@ -87,7 +87,7 @@ def embed(value: Any) -> Markup:
 
 
 def serve(page: Path, *, port: int = 0) -> ThreadingHTTPServer:
-    """Return a server on loopback that shows this one file and nothing else; the caller runs and closes it."""
+    """Return a server on loopback that shows this one file only; the caller runs it and closes it."""
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
