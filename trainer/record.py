@@ -7,6 +7,7 @@ Copes with what is missing or cut short: `summary.json`, `metrics.jsonl`, `confi
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -77,7 +78,7 @@ def read_run(run: Path) -> RunData:
 
 def parts_in_order(found: Sequence[Shown]) -> list[str]:
     """Return the parts of the run in the order in which they happened, as far as their names tell."""
-    known = ("before", "warm", "train", "heldout", "after")
+    known = ("before", "warm", "train", "step", "heldout", "eval", "after")
     parts = dict.fromkeys(shown.part for shown in found)
     return sorted(parts, key=lambda part: (known.index(part) if part in known else len(known), part))
 
@@ -112,15 +113,29 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def _read_trajectories(folder: Path) -> tuple[list[Shown], int]:
     adapter, found, unread = TypeAdapter(Trajectory), [], 0
-    for path in sorted(folder.glob("*.jsonl")):
-        for line in path.read_bytes().splitlines():
-            if not line.strip():
-                continue
-            try:
-                found.append(Shown(path.stem, adapter.validate_json(line)))
-            except ValidationError:
-                unread += 1
+    for path in sorted(folder.glob("**/*.jsonl")):
+        with path.open("rb") as lines:
+            for line in lines:
+                try:
+                    trajectory = adapter.validate_json(line)
+                except ValidationError:
+                    unread += 1
+                else:
+                    found.append(Shown(part_of(path.relative_to(folder), trajectory.group), trajectory))
     return found, unread
+
+
+def part_of(path: Path, group: str) -> str:
+    """Name the part of the run that a trajectory belongs to: its folder, its file, or its group's beginning.
+
+    Numbered files (`part-000001.jsonl`) say nothing; groups such as `eval/TASK` or `step-12/TASK` do.
+    """
+    if len(path.parts) > 1:
+        return path.parts[0]
+    if not re.fullmatch(r"part-\d+", path.stem):
+        return path.stem
+    beginning = group.partition("/")[0] if "/" in group else ""
+    return re.sub(r"[-_]?\d+$", "", beginning) or "train"
 
 
 def _read_tasks(run: Path, data: RunData) -> Iterator[tuple[str, dict[str, Any]]]:
