@@ -9,25 +9,23 @@ from __future__ import annotations
 import errno
 import importlib.metadata
 import importlib.util
-import json
 import os
 import signal
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
+    from agents.types import Policy
     from envs.tasksets import TaskSet
+    from envs.types import Task
     from sandboxes import Backend
-    from sandboxes.progress import Progress
 
 PACKAGES = ("sandboxes", "envs", "agents", "trainer")
 BAD_INPUT = {"ConfigError", "RunError", "TaskSetError", "RegisterError", "EvaluationError", "StoreError"}
@@ -66,23 +64,28 @@ def doctor(
     if any(clash.startswith("trainer ") for clash in clashes):
         _refuse(clashes)
     from trainer.doctor import examine, healthy
+    from trainer.terminal import print_checks, print_json
 
     checks = examine(clashes, deep=deep)
     ok = healthy(checks)
     if as_json:
-        _print_json({"ok": ok, "checks": [asdict(check) for check in checks]})
+        print_json({"ok": ok, "checks": [asdict(check) for check in checks]})
     else:
-        _print_checks([asdict(check) for check in checks])
+        print_checks([asdict(check) for check in checks])
         print("\nReady." if ok else "\nNot ready: no isolation works, or a name is taken; see above.")
     raise typer.Exit(0 if ok else 1)
 
 
-@register_app.command("inject", epilog="Example: daythree register inject pypi:iniconfig==2.1.0 --out tasks/iniconfig")
+@register_app.command(
+    "inject", epilog="Example: daythree register inject pypi:iniconfig==2.1.0 --out tasks/iniconfig"
+)
 def register_inject(
     source: Annotated[str, typer.Argument(help="A path, a git URL, or pypi:NAME==VERSION.")],
     out: Annotated[Path, typer.Option(help="Folder of the new task set.")],
     limit: Annotated[int, typer.Option(help="Tasks to make at most.", min=1)] = 24,
-    runs: Annotated[int, typer.Option(help="Times every test runs; those that vary are left out.", min=1)] = 3,
+    runs: Annotated[
+        int, typer.Option(help="Times every test runs; those that vary are left out.", min=1)
+    ] = 3,
     seed: Seed = 0,
     sandbox: Sandboxes = "auto",
     as_json: Json = False,
@@ -91,9 +94,11 @@ def register_inject(
     _refuse(name_clashes())
     from envs.register import inject
 
-    with _backend(sandbox) as backend, _bars() as progress:
-        report = inject(source, out, limit=limit, seed=seed, runs=runs, backend=backend, progress=progress)
-    _print_result(asdict(report), as_json)
+    from trainer.terminal import print_result, progress
+
+    with _backend(sandbox) as backend, progress() as bars:
+        report = inject(source, out, limit=limit, seed=seed, runs=runs, backend=backend, progress=bars)
+    print_result(asdict(report), as_json)
 
 
 @register_app.command("check", epilog="Example: daythree register check tasks/iniconfig --runs 3")
@@ -108,9 +113,11 @@ def register_check(
     _taskset(folder)
     from envs.register import check
 
-    with _backend(sandbox) as backend, _bars() as progress:
-        report = check(folder, runs=runs, backend=backend, progress=progress)
-    _print_result(asdict(report), as_json)
+    from trainer.terminal import print_result, progress
+
+    with _backend(sandbox) as backend, progress() as bars:
+        report = check(folder, runs=runs, backend=backend, progress=bars)
+    print_result(asdict(report), as_json)
     raise typer.Exit(0 if report.ok else 1)
 
 
@@ -125,27 +132,31 @@ def tasks(
     if words and (words[0] != "show" or len(words) != 2):
         raise typer.BadParameter("after the folder comes nothing, or: show ID")
     taskset = _taskset(folder)
+    from trainer.terminal import print_json, print_result, print_table
+
     if words:
         found = [task for task in taskset.tasks if task.id == words[1]]
         if not found:
-            raise typer.BadParameter(f"{folder} has no task {words[1]}; list them with: daythree tasks {folder}")
-        _print_task(asdict(found[0]), as_json)
+            raise typer.BadParameter(f"{folder} has no task {words[1]}; daythree tasks {folder} lists them")
+        print_result(asdict(found[0]), as_json)
     elif as_json:
-        _print_json([asdict(task) for task in taskset.tasks])
+        print_json([asdict(task) for task in taskset.tasks])
     else:
-        rows = [
-            [task.id, task.split, str(task.traits.get("kind", "")), str(len(task.fail_to_pass)), str(len(task.pass_to_pass))]
-            for task in taskset.tasks
-        ]
-        _print_table(["task", "split", "kind", "must pass", "must stay"], rows)
+        header = ["task", "split", "kind", "must pass", "must stay"]
+        print_table(header, [_task_row(task) for task in taskset.tasks])
 
 
-@app.command("eval", epilog="Example: daythree eval --tasks tasks/iniconfig --policy oracle --out runs/oracle")
+def _task_row(task: Task) -> list[str]:
+    kind = str(task.traits.get("kind", ""))
+    return [task.id, task.split, kind, str(len(task.fail_to_pass)), str(len(task.pass_to_pass))]
+
+
+@app.command(
+    "eval", epilog="Example: daythree eval --tasks tasks/iniconfig --policy oracle --out runs/oracle"
+)
 def evaluate(
     tasks: Annotated[list[Path], typer.Option(help="Folder of a task set; may be given more than once.")],
-    policy: Annotated[
-        str, typer.Option(help="oracle, scripted:…, vllm:MODEL_PATH or endpoint:URL#MODEL.")
-    ],
+    policy: Annotated[str, typer.Option(help="oracle, scripted:…, vllm:MODEL_PATH or endpoint:URL#MODEL.")],
     out: Annotated[Path, typer.Option(help="Run folder to write.")],
     samples: Annotated[int, typer.Option(help="Episodes of each task.", min=1)] = 1,
     split: Annotated[str, typer.Option(help="train, heldout or all.")] = "all",
@@ -162,7 +173,9 @@ def evaluate(
     tasksets = [_taskset(folder) for folder in tasks]
     from agents.evaluate import evaluate as run
 
-    with _policy(policy) as acting, _backend(sandbox) as backend, _bars() as progress:
+    from trainer.terminal import print_result, progress
+
+    with _policy(policy) as acting, _backend(sandbox) as backend, progress() as bars:
         summary = run(
             acting,
             tasksets,
@@ -173,8 +186,201 @@ def evaluate(
             backend=backend,
             concurrency=concurrency,
             seed=seed,
-            progress=progress,
+            progress=bars,
         )
     report = _write_report(out)
-    _print_result({**asdict(summary), "report": str(report)}, as_json)
+    print_result({**asdict(summary), "report": str(report)}, as_json)
     raise typer.Exit(0 if summary.scored else 1)
+
+
+@app.command(epilog="Example: daythree train configs/tiny.toml --set rl.steps=20 --out runs/first")
+def train(
+    config: Annotated[Path, typer.Argument(help="A TOML file, see configs/.")],
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting; repeatable.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder to write; default runs/NAME-OF-CONFIG.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run folder.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Improve an agent by reinforcement learning on the outcome of the tests."""
+    _refuse(name_clashes())
+    from trainer.config import load
+    from trainer.loop import train as run
+
+    from trainer.terminal import print_result, progress
+
+    settings, folder = load(config, changes or []), out or Path("runs") / config.stem
+    with progress() as bars:
+        summary = run(settings, folder, resume=resume, progress=bars)
+    print_result({**asdict(summary), "report": str(_write_report(folder))}, as_json)
+
+
+@app.command(epilog="Example: daythree view runs/demo")
+def view(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    no_serve: Annotated[
+        bool, typer.Option("--no-serve", help="Write report.html, print its path, end.")
+    ] = False,
+    port: Annotated[int, typer.Option(help="Port on loopback; 0 takes a free one.", min=0, max=65535)] = 0,
+) -> None:
+    """Show a run in the browser: figures, learning curve, trajectories."""
+    if not run.is_dir():
+        raise typer.BadParameter(f"there is no run folder {run}; name one that train or eval wrote")
+    page = _write_report(run)
+    if no_serve:
+        print(page)
+        return
+    from trainer.report import serve
+
+    with serve(page, port=port) as server:
+        print(f"http://127.0.0.1:{server.server_address[1]}/  (Ctrl-C ends it)", flush=True)
+        server.serve_forever()
+
+
+@app.command(epilog="Example: daythree demo --out runs/demo")
+def demo(
+    out: Annotated[Path, typer.Option(help="Run folder to write.")] = Path("runs/demo"),
+    as_json: Json = False,
+) -> None:
+    """Do the main job end to end on a real library: register, evaluate, train, evaluate again."""
+    _refuse(name_clashes())
+    from trainer.demo import run_demo
+
+    from trainer.terminal import print_result, progress
+
+    with progress() as bars:
+        summary = run_demo(out, progress=bars)
+    print_result(summary, as_json)
+
+
+# What commands share
+
+
+def name_clashes() -> list[str]:
+    """Return a sentence for each of our import names that another distribution or folder provides."""
+    owners, home = importlib.metadata.packages_distributions(), Path(__file__).resolve().parent
+    clashes = []
+    for name in PACKAGES:
+        strangers = sorted(set(owners.get(name, ())) - {"daythree"})
+        spec = importlib.util.find_spec(name)
+        places = [Path(place).resolve() for place in (spec.submodule_search_locations or [])] if spec else []
+        if strangers:
+            clashes.append(f"{name} is also provided by the distribution {', '.join(strangers)}")
+        elif home / name not in places:
+            clashes.append(f"{name} resolves to {places[0] if places else 'nothing'}, not to {home / name}")
+    return clashes
+
+
+def _refuse(clashes: Sequence[str]) -> None:
+    if clashes:
+        _say_error("; ".join(clashes) + "; install Day Three in an environment of its own")
+        raise typer.Exit(1)
+
+
+def _taskset(folder: Path) -> TaskSet:
+    if not folder.is_dir():
+        raise typer.BadParameter(f"there is no task set {folder}; make one with: daythree register inject")
+    from envs.tasksets import load_taskset
+
+    return load_taskset(folder)
+
+
+@contextmanager
+def _backend(name: str) -> Iterator[Backend]:
+    if name not in ("auto", "docker", "bubblewrap"):
+        raise typer.BadParameter(f"unknown sandbox {name!r}; use auto, docker or bubblewrap")
+    from sandboxes import connect
+
+    backend = connect(name)
+    try:
+        yield backend
+    finally:
+        backend.close()
+
+
+@contextmanager
+def _policy(spec: str) -> Iterator[Policy]:
+    from agents.policies import build_policy
+
+    from agents.types import PolicyError
+
+    try:
+        policy = build_policy(spec)
+    except PolicyError as error:
+        raise typer.BadParameter(str(error)) from None
+    try:
+        yield policy
+    finally:
+        policy.close()
+
+
+def _write_report(run: Path) -> Path:
+    from trainer.report import write_report
+
+    return write_report(run)
+
+
+# The seam to the shell
+
+
+class Terminated(BaseException):
+    """Somebody asked this process to end; what is open is closed on the way out."""
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def _say_error(sentence: str) -> None:
+    line = " ".join(sentence.split("\n")).strip()
+    red = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    print(f"\033[31m{line}\033[0m" if red else line, file=sys.stderr)
+
+
+def explain(error: BaseException) -> tuple[str, int] | None:
+    """Return one line and an exit code for an error that is meant for people, or None for a defect.
+
+    Ours are the exceptions that our own packages define: each carries one sentence that says what to do.
+    """
+    if isinstance(error, CLICK_ERROR):
+        return error.format_message(), 2
+    if type(error).__module__.partition(".")[0] in PACKAGES:
+        return str(error), 2 if type(error).__name__ in BAD_INPUT else 1
+    if isinstance(error, FileExistsError | FileNotFoundError) and error.errno is None:
+        return str(error), 2
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"no space left on the disk{f' at {error.filename}' if error.filename else ''}; free some", 1
+    return None
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; errors for people become one line."""
+    try:
+        code = app(args=arguments, prog_name="daythree", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        return 128 + signal.SIGINT
+    except Terminated:
+        return 128 + signal.SIGTERM
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        known = explain(error)
+        if known is None:
+            raise
+        _say_error(known[0])
+        return known[1]
+    return code if isinstance(code, int) else 0
+
+
+def main() -> NoReturn:
+    """Entry point of the `daythree` command."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()
