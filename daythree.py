@@ -17,9 +17,10 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from agents.types import Policy
@@ -30,10 +31,21 @@ if TYPE_CHECKING:
 PACKAGES = ("sandboxes", "envs", "agents", "trainer")
 BAD_INPUT = {"ConfigError", "RunError", "TaskSetError", "RegisterError", "EvaluationError", "StoreError"}
 """Errors of ours that blame what was asked for; the others (a sandbox, a policy) blame what happened."""
-CLICK_ERROR = typer.BadParameter.__mro__[2]
+CLICK_ERROR: Any = typer.BadParameter.__mro__[2]
 """click's ClickException, wherever this version of typer keeps its click."""
 
+
+class InOrder(TyperGroup):
+    """Lists the commands in the order in which people need them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return names of the commands."""
+        order = ["doctor", "register", "tasks", "eval", "train", "view", "bench", "demo"]
+        return sorted(super().list_commands(ctx), key=order.index)
+
+
 app = typer.Typer(
+    cls=InOrder,
     help="Turn repositories into tasks, evaluate agents on them, train agents on the outcome of the tests.",
     no_args_is_help=True,
     add_completion=False,
@@ -59,7 +71,7 @@ def doctor(
     as_json: Json = False,
     deep: Annotated[bool, typer.Option("--deep", help="Open a real sandbox on each backend too.")] = False,
 ) -> None:
-    """Say what works here: isolation, libraries, GPU, memory, disk, name clashes."""
+    """Say what works on this machine, and what to do about the rest."""
     clashes = name_clashes()
     if any(clash.startswith("trainer ") for clash in clashes):
         _refuse(clashes)
@@ -77,9 +89,10 @@ def doctor(
 
 
 @register_app.command(
-    "inject", epilog="Example: daythree register inject pypi:iniconfig==2.1.0 --out tasks/iniconfig"
+    "inject", epilog="Example: daythree register inject pypi:iniconfig==2.1.0 --out tasks/ini"
 )
 def register_inject(
+    *,
     source: Annotated[str, typer.Argument(help="A path, a git URL, or pypi:NAME==VERSION.")],
     out: Annotated[Path, typer.Option(help="Folder of the new task set.")],
     limit: Annotated[int, typer.Option(help="Tasks to make at most.", min=1)] = 24,
@@ -90,7 +103,7 @@ def register_inject(
     sandbox: Sandboxes = "auto",
     as_json: Json = False,
 ) -> None:
-    """Put one bug into working code per task, keep those that its tests catch."""
+    """Put bugs into working code, one per task, and keep those its tests catch."""
     _refuse(name_clashes())
     from envs.register import inject
 
@@ -101,7 +114,7 @@ def register_inject(
     print_result(asdict(report), as_json)
 
 
-@register_app.command("check", epilog="Example: daythree register check tasks/iniconfig --runs 3")
+@register_app.command("check", epilog="Example: daythree register check tasks/ini --runs 3")
 def register_check(
     folder: Annotated[Path, typer.Argument(help="Folder of a task set.")],
     runs: Annotated[int, typer.Option(help="Times the reference patch must pass.", min=1)] = 3,
@@ -121,7 +134,7 @@ def register_check(
     raise typer.Exit(0 if report.ok else 1)
 
 
-@app.command(epilog="Example: daythree tasks tasks/iniconfig show iniconfig-0003")
+@app.command(epilog="Example: daythree tasks tasks/ini show iniconfig-0003")
 def tasks(
     folder: Annotated[Path, typer.Argument(help="Folder of a task set.")],
     show: Annotated[list[str] | None, typer.Argument(metavar="[show ID]", help="Show one task.")] = None,
@@ -151,10 +164,9 @@ def _task_row(task: Task) -> list[str]:
     return [task.id, task.split, kind, str(len(task.fail_to_pass)), str(len(task.pass_to_pass))]
 
 
-@app.command(
-    "eval", epilog="Example: daythree eval --tasks tasks/iniconfig --policy oracle --out runs/oracle"
-)
+@app.command("eval", epilog="Example: daythree eval --tasks tasks/ini --policy oracle --out runs/oracle")
 def evaluate(
+    *,
     tasks: Annotated[list[Path], typer.Option(help="Folder of a task set; may be given more than once.")],
     policy: Annotated[str, typer.Option(help="oracle, scripted:…, vllm:MODEL_PATH or endpoint:URL#MODEL.")],
     out: Annotated[Path, typer.Option(help="Run folder to write.")],
@@ -205,7 +217,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run folder.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Improve an agent by reinforcement learning on the outcome of the tests."""
+    """Improve an agent by RL on the outcome of the tests."""
     _refuse(name_clashes())
     from trainer.config import load
     from trainer.loop import train as run
@@ -226,7 +238,7 @@ def view(
     ] = False,
     port: Annotated[int, typer.Option(help="Port on loopback; 0 takes a free one.", min=0, max=65535)] = 0,
 ) -> None:
-    """Show a run in the browser: figures, learning curve, trajectories."""
+    """Show a run in the browser."""
     if not run.is_dir():
         raise typer.BadParameter(f"there is no run folder {run}; name one that train or eval wrote")
     page = _write_report(run)
@@ -245,7 +257,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Run folder to write.")] = Path("runs/demo"),
     as_json: Json = False,
 ) -> None:
-    """Do the main job end to end on a real library: register, evaluate, train, evaluate again."""
+    """Do the main job end to end on a real library."""
     _refuse(name_clashes())
     from trainer.demo import run_demo
 
@@ -346,7 +358,7 @@ def explain(error: BaseException) -> tuple[str, int] | None:
     Ours are the exceptions that our own packages define: each carries one sentence that says what to do.
     """
     if isinstance(error, CLICK_ERROR):
-        return error.format_message(), 2
+        return _usage(error), 2
     if type(error).__module__.partition(".")[0] in PACKAGES:
         return str(error), 2 if type(error).__name__ in BAD_INPUT else 1
     if isinstance(error, FileExistsError | FileNotFoundError) and error.errno is None:
@@ -354,6 +366,15 @@ def explain(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"no space left on the disk{f' at {error.filename}' if error.filename else ''}; free some", 1
     return None
+
+
+def _usage(error: Any) -> str:
+    """Say what is wrong with a command line, and where its help is unless the sentence says what to do."""
+    sentence = error.format_message()
+    if sentence.startswith("Invalid value: "):
+        return sentence.removeprefix("Invalid value: ")
+    context = getattr(error, "ctx", None)
+    return f"{sentence.rstrip('.')}; see: {context.command_path if context else 'daythree'} --help"
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -368,6 +389,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # the help, on standard error
+            print(error, file=sys.stderr)
+            return 2
         known = explain(error)
         if known is None:
             raise

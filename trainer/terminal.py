@@ -68,12 +68,13 @@ class _Lines:
             if what in self._last and not finished and now - self._last[what] < LINE_EVERY_S:
                 return
             self._last[what] = now
-            print(f"{what}: {done}" + (f" of {total}" if total else ""), file=sys.stderr, flush=True)
+            sys.stderr.write(f"{what}: {done}" + (f" of {total}\n" if total else "\n"))
+            sys.stderr.flush()
 
 
 def print_json(value: Any) -> None:
     """Print what a program reads: one JSON value and nothing else."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -95,11 +96,7 @@ def print_checks(checks: Sequence[Mapping[str, Any]]) -> None:
         detail = Text(check["detail"])
         if check["hint"]:
             detail.append(f"\n→ {check['hint']}", style="dim")
-        sign = (
-            Text("✓", "green")
-            if check["ok"]
-            else Text("✗" if check["hint"] else "–", "red" * bool(check["hint"]))
-        )
+        sign = Text("✓", "green") if check["ok"] else Text("✗", "red") if check["hint"] else Text("·")
         table.add_row(sign, Text(check["name"]), detail)
     Console().print(table)
 
