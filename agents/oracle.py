@@ -74,7 +74,7 @@ def _changes(patch: str) -> Iterator[_FileChange]:
         line = lines[position]
         if line.startswith(("GIT binary patch", "Binary files ", "rename from ", "old mode ")):
             raise PolicyError(f"the reference patch holds a change that no tool can make: {line}")
-        if not (line.startswith("--- ") and lines[position + 1].startswith("+++ ")):
+        if not line.startswith("--- ") or not "".join(lines[position + 1 : position + 2]).startswith("+++ "):
             position += 1
             continue
         change = _FileChange(_path(line), _path(lines[position + 1]))
