@@ -234,7 +234,11 @@ def dropped_statement(site: Site, source: SourceText, _: random.Random) -> Itera
 def wrong_variable(site: Site, source: SourceText, generator: random.Random) -> Iterator[Edit]:
     """A variable is read where another one was meant."""
     node, parent = site.node, site.parent
-    if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load) or node.id not in site.scope.names:
+    if (
+        not isinstance(node, ast.Name)
+        or not isinstance(node.ctx, ast.Load)
+        or node.id not in site.scope.names
+    ):
         return
     if isinstance(parent, ast.Call) and parent.func is node:
         return

@@ -86,7 +86,8 @@ def _span(tree: Tree, name: str) -> tuple[int, int] | None:
 
 def _is_referred_to(module: ast.Module, name: str) -> bool:
     return any(
-        (isinstance(node, ast.Name) and node.id == name) or (isinstance(node, ast.Attribute) and node.attr == name)
+        (isinstance(node, ast.Name) and node.id == name)
+        or (isinstance(node, ast.Attribute) and node.attr == name)
         for node in ast.walk(module)
     )
 

@@ -36,12 +36,13 @@ def write_instruction(visible: Sequence[str], failures: Mapping[str, Failure], h
 def _describe(failure: Failure, hidden: Hidden) -> list[str]:
     message = _short(failure.message)
     lines = [f"  {failure.error}: {message}" if message else f"  {failure.error}"]
-    for frame in failure.frames[-FRAMES:]:
-        lines.append(f"  {frame.path}:{hidden.line(frame.path, frame.line)} in {frame.function}")
-    return lines
+    frames = failure.frames[-FRAMES:]
+    return lines + [
+        f"  {each.path}:{hidden.line(each.path, each.line)} in {each.function}" for each in frames
+    ]
 
 
 def _short(message: str) -> str:
     """One line, without what differs between runs (addresses)."""
-    text = re.sub(r"0x[0-9a-fA-F]{6,}", "0x...", " ".join(message.split()))
+    text = re.sub(r"0?x[0-9a-f]{8,}", "0x...", " ".join(message.split()))
     return text if len(text) <= MESSAGE_CHARS else text[: MESSAGE_CHARS - 3] + "..."

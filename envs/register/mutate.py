@@ -69,7 +69,9 @@ def find_mutations(path: str, data: bytes, *, seed: int = 0) -> list[Mutation]:
         generator = random.Random(f"{seed}:{path}:{qualname}")
         for site in _sites(function, scope):
             for kind, make in EDITS.items():
-                found += [_mutation(kind, path, qualname, source, edit) for edit in make(site, source, generator)]
+                found += [
+                    _mutation(kind, path, qualname, source, edit) for edit in make(site, source, generator)
+                ]
     return sorted(set(found), key=lambda each: (each.start, each.end, each.kind, each.after))
 
 

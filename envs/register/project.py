@@ -25,7 +25,8 @@ from .mutate import parse
 from .sources import Source
 
 _NOT_CODE = frozenset(
-    "docs doc examples example benchmarks benchmark bench tools scripts ci build dist test tests".split()
+    {"docs", "doc", "examples", "example", "benchmarks", "benchmark", "bench", "tools", "scripts", "ci"}
+    | {"build", "dist", "test", "tests"}
 )
 _NOT_MODULES = frozenset({"setup.py", "conftest.py", "noxfile.py", "tasks.py", "versioneer.py", "fabfile.py"})
 _TEST_EXTRAS = frozenset({"test", "tests", "testing"})
@@ -77,10 +78,18 @@ def read_project(source: Source) -> Project:
             f"{source.name} {source.version} comes without tests (no test_*.py in it); try its repository"
         )
     requirements = _requirements(tree, source, settings)
-    plugins = tuple(sorted(_PLUGINS[name] for name in {_name(each) for each in requirements} & _PLUGINS.keys()))
+    plugins = tuple(
+        sorted(_PLUGINS[name] for name in {_name(each) for each in requirements} & _PLUGINS.keys())
+    )
     paths = (".",) if root == "." else (root, ".")
     return Project(
-        source, tree, modules, test_files, requirements, RunnerSetup(import_paths=paths, plugins=plugins), notes
+        source,
+        tree,
+        modules,
+        test_files,
+        requirements,
+        RunnerSetup(import_paths=paths, plugins=plugins),
+        notes,
     )
 
 

@@ -38,7 +38,8 @@ def resolve(name: str, requirements: Sequence[str], *, timeout_s: float = RESOLV
         )
     except subprocess.TimeoutExpired:
         raise RegisterError(
-            f"the package index did not resolve the requirements of {name} within {timeout_s:.0f} s; try again"
+            f"the package index did not resolve the requirements of {name} "
+            f"within {timeout_s:.0f} s; try again"
         ) from None
     if done.returncode:
         reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import sys
 from pathlib import Path
 
@@ -49,4 +50,6 @@ def fetch(folder: Path, text: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(stream=sys.stderr, format="%(message)s")
+    logging.getLogger("pip._internal.index.collector").setLevel(logging.DEBUG)  # says why a page failed
     sys.stdout.write(json.dumps(fetch(Path(sys.argv[1]), sys.argv[2])) + "\n")

@@ -82,11 +82,13 @@ def _ask_index(command: list[str], requirement: str, timeout_s: float) -> dict[s
         ) from None
     last_line = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
     if done.returncode:
-        hint = "install pip beside daythree" if "No module named 'pip'" in last_line else "check pip's settings"
+        hint = (
+            "install pip beside daythree" if "No module named 'pip'" in last_line else "check pip's settings"
+        )
         raise RegisterError(f"{requirement} could not be fetched ({last_line[:200]}); {hint}")
     answer = json.loads(done.stdout.strip().splitlines()[-1])
     reason = answer.get("error")
-    if reason == "unknown" and re.search(r"[Rr]etrying|[Cc]onnection|Could not fetch", done.stderr):
+    if reason in ("unknown", "no source") and re.search(r"Could not fetch URL (?!.*\b404\b)", done.stderr):
         raise RegisterError("the package index cannot be reached; check the network and pip's settings")
     sentences = {
         "malformed": f"{requirement!r} is not a package requirement; write pypi:NAME==VERSION",
@@ -140,7 +142,10 @@ def _zip_entries(archive: Path) -> Iterator[tuple[str, TreeFile | None]]:
             _check_room(room)
             mode = info.external_attr >> 16
             is_link = mode & 0o170000 == 0o120000
-            yield info.filename, None if is_link else TreeFile(opened.read(info), executable=bool(mode & 0o100))
+            yield (
+                info.filename,
+                None if is_link else TreeFile(opened.read(info), executable=bool(mode & 0o100)),
+            )
 
 
 def _check_room(room: int) -> None:
@@ -163,7 +168,7 @@ def _from_url(url: str, timeout_s: float) -> Source:
             with repository:
                 return _from_head(repository, _name_of(url), url)
         except (GitError, GitCommandError, ValueError) as error:
-            reason = _last_line(getattr(error, "stderr", "") or str(error))
+            reason = _reason(getattr(error, "stderr", "") or str(error))
             raise RegisterError(f"{url} could not be cloned ({reason}); check the address") from error
 
 
@@ -179,7 +184,7 @@ def _from_folder(folder: Path, text: str) -> Source:
         return _from_plain_folder(folder, text)
 
 
-def _from_head(repository, name: str, origin: str) -> Source:  # noqa: ANN001
+def _from_head(repository, name: str, origin: str) -> Source:
     tree: Tree = {}
     left_out = []
     room = SIZE_LIMIT
@@ -222,6 +227,7 @@ def _name_of(url: str) -> str:
     return url.rstrip("/").rsplit("/", 1)[-1].removesuffix(".git")
 
 
-def _last_line(text: str) -> str:
-    lines = [line.strip(" '\"") for line in text.strip().splitlines() if line.strip(" '\"")]
-    return lines[-1][:200] if lines else "git said nothing"
+def _reason(text: str) -> str:
+    lines = [line.strip(" '\"") for line in text.splitlines() if line.strip(" '\"")]
+    fatal = [line.removeprefix("fatal: ") for line in lines if line.startswith("fatal: ")]
+    return (fatal or lines or ["git said nothing"])[0][:200]

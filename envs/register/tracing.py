@@ -12,13 +12,15 @@ import sys
 
 import pytest
 
+# ruff: noqa: ARG001 (pytest gives arguments by name)
+
 OUTPUT = "calls.json"
 _root = os.getcwd() + os.sep  # noqa: PTH109 (a sandbox's working directory)
 _calls = {"": set()}
 _current = _calls[""]
 
 
-def _watch(frame, event, argument):
+def _watch(frame, event, _argument):
     if event == "call":
         _current.add(frame.f_code)
 
@@ -41,7 +43,9 @@ def pytest_runtest_protocol(item, nextitem):
 
 def pytest_sessionfinish(session):
     sys.settrace(None)
-    found = {test: sorted({name for code in codes if (name := _name(code))}) for test, codes in _calls.items()}
+    found = {
+        test: sorted({name for code in codes if (name := _name(code))}) for test, codes in _calls.items()
+    }
     with open(os.path.join(os.path.dirname(__file__), OUTPUT), "w") as file:  # noqa: PTH118, PTH120, PTH123
         json.dump(found, file)
 
