@@ -169,15 +169,16 @@ def _evidence(
         kinds.setdefault(each.mutation.kind, Counter())[each.result] += 1
     return {
         "runs": suite.runs,
+        "runs_with_bug": 2,
         "stable_tests": len(suite.stable),
         "flaky_tests": list(suite.flaky),
         "suite_s": round(suite.duration_s, 3),
         "candidates": {kind: dict(counts) for kind, counts in sorted(kinds.items())},
         "tasks": {
             task.id: {
-                "bug_runs": 2,
                 "failing_with_bug": list(task.fail_to_pass),
-                "passing_without_bug": sorted({*task.fail_to_pass, *task.pass_to_pass}),
+                "passing_with_bug": len(task.pass_to_pass),
+                "passing_without_bug": len(task.fail_to_pass) + len(task.pass_to_pass),
             }
             for task in tasks
         },

@@ -112,7 +112,9 @@ def _unpack(archive: Path, requirement: str) -> tuple[Tree, tuple[str, ...]]:
     left_out = []
     for name, file in entries:
         inner = "/".join(PurePosixPath(name).parts[1:])
-        if file is not None and is_safe(inner) and "__pycache__" not in inner:
+        if "__pycache__" in PurePosixPath(inner).parts:
+            continue
+        if file is not None and is_safe(inner):
             tree[inner] = file
         elif inner:
             left_out.append(inner)
