@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from .discover import Suite
@@ -11,17 +12,15 @@ from .project import Project
 
 
 def candidates(project: Project, suite: Suite, *, seed: int) -> Iterator[Mutation]:
-    """Every bug in a function that a stable test calls, the first of each function before any second."""
-    by_function: dict[str, list[Mutation]] = {}
-    for path in project.modules:
-        for mutation in find_mutations(path, project.tree[path].data, seed=seed):
-            name = f"{path}::{mutation.function}"
-            if name in suite.calls:
-                by_function.setdefault(name, []).append(mutation)
-    names = sorted(by_function)
-    random.Random(seed).shuffle(names)
+    """Every bug in a function that a stable test calls, each program once."""
+    found = [
+        mutation
+        for path in project.modules
+        for mutation in find_mutations(path, project.tree[path].data, seed=seed)
+        if f"{path}::{mutation.function}" in suite.calls
+    ]
     seen: set[bytes] = set()
-    for mutation in interleave(_by_kind(by_function[name], f"{seed}:{name}") for name in names):
+    for mutation in spread(found, seed=seed):
         data = project.tree[mutation.path].data
         changed = mutation.apply(data)
         if changed not in seen and is_sound(mutation, data):
@@ -29,27 +28,25 @@ def candidates(project: Project, suite: Suite, *, seed: int) -> Iterator[Mutatio
             yield mutation
 
 
-def interleave(groups: Iterable[Iterable[Mutation]]) -> Iterator[Mutation]:
-    """The first of every group, then the second of every group, until all are empty."""
-    waiting = [iter(group) for group in groups]
-    while waiting:
-        left = []
-        for group in waiting:
-            for mutation in group:
-                yield mutation
-                left.append(group)
-                break
-        waiting = left
-
-
-def _by_kind(mutations: list[Mutation], seed: str) -> Iterator[Mutation]:
-    """One function's bugs, its kinds taking turns."""
+def spread(mutations: Iterable[Mutation], *, seed: int) -> Iterator[Mutation]:
+    """One bug of every function before any second, each time of the kind that came least often so far."""
     generator = random.Random(seed)
-    kinds = sorted({mutation.kind for mutation in mutations})
-    generator.shuffle(kinds)
-    groups = []
-    for kind in kinds:
-        group = [mutation for mutation in mutations if mutation.kind == kind]
-        generator.shuffle(group)
-        groups.append(group)
-    return interleave(groups)
+    waiting: dict[tuple[str, str], dict[str, list[Mutation]]] = {}
+    for mutation in mutations:
+        kinds = waiting.setdefault((mutation.path, mutation.function), {})
+        kinds.setdefault(mutation.kind, []).append(mutation)
+    order = sorted(waiting)
+    generator.shuffle(order)
+    for kinds in waiting.values():
+        for group in kinds.values():
+            generator.shuffle(group)
+    tried: Counter[str] = Counter()
+    while order:
+        for function in order:
+            kinds = waiting[function]
+            kind = min(kinds, key=lambda name: (tried[name], name))
+            tried[kind] += 1
+            yield kinds[kind].pop()
+            if not kinds[kind]:
+                del kinds[kind]
+        order = [function for function in order if waiting[function]]

@@ -74,8 +74,7 @@ def inject(
     Raises RegisterError, in one line; then nothing was written and no sandbox is left.
     """
     started = time.monotonic()
-    if out.exists():
-        raise RegisterError(f"{out} exists already; choose another --out or remove it")
+    _check_place(out)
     if limit < 1 or runs < 2:
         raise RegisterError("at least one task (--limit) and two runs of the tests are needed")
     with one_line():
@@ -127,6 +126,15 @@ def one_line() -> Iterator[None]:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         raise RegisterError(f"{error.strerror or error}{where}; nothing was written") from error
+
+
+def _check_place(out: Path) -> None:
+    """Refuse at once what could not be written at the end."""
+    if out.exists():
+        raise RegisterError(f"{out} exists already; choose another --out or remove it")
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise RegisterError(f"{out} cannot be written: no permission in {above}; choose another --out")
 
 
 def _tried(

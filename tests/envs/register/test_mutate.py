@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.register.candidates import interleave
 from envs.register.mutate import Mutation, find_mutations, functions, is_sound, parse
 
 REAL_FILES = [Path(textwrap.__file__), Path(fractions.__file__)]
@@ -144,10 +143,3 @@ def test_a_bug_refuses_a_file_that_is_not_the_one_it_was_found_in():
     bug = next(each for each in find_mutations("a.py", data) if each.kind == "operator")
     with pytest.raises(AssertionError, match="not the file it was"):
         bug.apply(data.replace(b"+", b"-"))
-
-
-def test_groups_take_turns():
-    found = bugs_in("def f(a, b):\n    return a + b\n")
-    assert len(found) >= 3
-    one, two = found[:2], found[2:3]
-    assert list(interleave([one, two])) == [one[0], two[0], one[1]]
