@@ -184,7 +184,6 @@ def evaluate(
         raise typer.BadParameter(f"unknown split {split!r}; use train, heldout or all")
     tasksets = [_taskset(folder) for folder in tasks]
     from agents.evaluate import evaluate as run
-
     from trainer.terminal import print_result, progress
 
     with _policy(policy) as acting, _backend(sandbox) as backend, progress() as bars:
@@ -316,7 +315,6 @@ def _backend(name: str) -> Iterator[Backend]:
 @contextmanager
 def _policy(spec: str) -> Iterator[Policy]:
     from agents.policies import build_policy
-
     from agents.types import PolicyError
 
     try:

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from envs.coding import CodingEnv
-from envs.tasksets import TaskSet
 from pydantic import TypeAdapter
 from sandboxes.backend import Backend
 
+from envs.coding import CodingEnv
+from envs.tasksets import TaskSet
 from envs.types import Task
 from sandboxes.progress import Progress, silent
 
