@@ -79,6 +79,9 @@ class Tags(HTMLParser):
             attributes, text = self.scripts[-1]
             self.scripts[-1] = (attributes, text + data)
 
+    def script(self, name: str) -> str:
+        return next(text for attributes, text in self.scripts if attributes.get("id") == name)
+
 
 def test_an_empty_run_folder_still_makes_a_page(tmp_path: Path) -> None:
     page = write_report(tmp_path).read_text()
