@@ -114,7 +114,6 @@ def register_inject(
     """Put bugs into working code, one per task, and keep those its tests catch."""
     _refuse(name_clashes())
     from envs.register import inject
-
     from trainer.terminal import print_result, progress
 
     with _backend(sandbox) as backend, progress() as bars:
@@ -133,7 +132,6 @@ def register_check(
     _refuse(name_clashes())
     _taskset(folder)
     from envs.register import check
-
     from trainer.terminal import print_result, progress
 
     with _backend(sandbox) as backend, progress() as bars:
@@ -228,7 +226,6 @@ def train(
     _refuse(name_clashes())
     from trainer.config import load
     from trainer.loop import train as run
-
     from trainer.terminal import print_result, progress
 
     settings, folder = load(config, changes or []), out or Path("runs") / config.stem
@@ -267,7 +264,6 @@ def demo(
     """Do the main job end to end on a real library."""
     _refuse(name_clashes())
     from trainer.demo import run_demo
-
     from trainer.terminal import print_result, progress
 
     with progress() as bars:

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium
-from sandboxes.backend import Backend
 
 import sandboxes
+from sandboxes.backend import Backend
 from sandboxes.base import Sandbox
 
 from .grading import SETUP_S, collect, grade, sandbox_spec
@@ -37,7 +37,7 @@ Step = tuple[Observation, float, bool, bool, dict[str, Any]]
 class CodingEnv(gymnasium.Env[Observation, ToolCall]):
     """One repository task at a time. Not thread-safe: one environment per episode in flight."""
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"]}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}
 
     def __init__(
         self,
