@@ -78,9 +78,7 @@ def parse_arguments(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        what = (
-            str(error) if isinstance(error, json.JSONDecodeError) else "it nests too deeply or is too large"
-        )
+        what = str(error) if isinstance(error, json.JSONDecodeError) else "it nests too deeply or is too large"
         raise ValueError(f"The arguments are not valid JSON: {what}") from None
     if not isinstance(value, dict):
         raise ValueError("The arguments must be a JSON object")
