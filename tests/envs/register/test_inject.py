@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from sandboxes.fake import FakeBackend
 
 from envs.register import RegisterError, check, inject
 from envs.tasksets import load_taskset
 from sandboxes import Backend, ExecResult, connect
+from sandboxes.fake import FakeBackend
 
 ENGINES = [
     pytest.param("docker", marks=pytest.mark.docker),
