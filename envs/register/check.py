@@ -10,11 +10,12 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from envs.grading import grade, submission_of
+from envs.grading import SETUP_S, collect, grade, sandbox_spec, submission_of
 from envs.tasksets import TaskSet, load_taskset, verify_lock
-from envs.trees import Tree, TreeFile
+from envs.trees import Tree, TreeFile, pack
 from envs.types import Task
 from sandboxes.backend import Backend
 from sandboxes.progress import Progress, silent
@@ -67,19 +68,16 @@ def check(
         backend.ensure_image(taskset.manifest.image, timeout_s=IMAGE_S, progress=progress)
         what, results = f"proving {taskset.name}", list[TaskCheck]()
         progress(what, 0, len(taskset.tasks))
-        with ThreadPoolExecutor(
-            workers or min(8, os.cpu_count() or 1), thread_name_prefix="check"
-        ) as threads:
-            for result in threads.map(
-                lambda task: check_task(taskset, task, backend, runs=runs), taskset.tasks
-            ):
+        prove = partial(check_task, taskset, backend=backend, runs=runs)
+        with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as threads:
+            for result in threads.map(prove, taskset.tasks):
                 results.append(result)
                 progress(what, len(results), len(taskset.tasks))
-        problems = tuple(verify_lock(taskset))
-    return CheckReport(taskset.name, tuple(results), problems, time.monotonic() - started)
+        problems = (*verify_lock(taskset), *_untouched(taskset, backend))
+    return CheckReport(taskset.name, tuple(results), tuple(problems), time.monotonic() - started)
 
 
-def check_task(taskset: TaskSet, task: Task, backend: Backend, *, runs: int) -> TaskCheck:
+def check_task(taskset: TaskSet, task: Task, *, backend: Backend, runs: int) -> TaskCheck:
     """Prove one task. Raises SandboxError."""
     started = time.monotonic()
     problems = []
@@ -96,6 +94,21 @@ def check_task(taskset: TaskSet, task: Task, backend: Backend, *, runs: int) -> 
     if resolves(_with_edited_tests(base, task)):
         problems.append("edited tests pass")
     return TaskCheck(task.id, tuple(problems), time.monotonic() - started)
+
+
+def _untouched(taskset: TaskSet, backend: Backend) -> list[str]:
+    """A sandbox in which nothing was done must give an empty submission. Raises SandboxError."""
+    if not taskset.tasks:
+        return ["it has no tasks"]
+    task = taskset.tasks[0]
+    sandbox = backend.open(sandbox_spec(task), timeout_s=SETUP_S)
+    try:
+        sandbox.unpack(pack(taskset.base_tree(task)), ".", timeout_s=SETUP_S)
+        found = collect(sandbox, taskset, task, timeout_s=SETUP_S)
+    finally:
+        sandbox.close()
+    strange = [*found.tampered, *found.dropped, *(["changes nobody made"] if found.patch else [])]
+    return [f"an untouched tree counts as touched: {each}" for each in strange[:3]]
 
 
 def _with_edited_tests(base: Tree, task: Task) -> Tree:

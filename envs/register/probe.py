@@ -71,7 +71,7 @@ class Bench:
         try:
             yield sandbox
             self._restore(sandbox)
-        except BaseException:
+        except (SandboxError, OSError):
             sandbox.close()
             sandbox = self._opened()
             raise

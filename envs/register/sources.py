@@ -175,15 +175,17 @@ def _from_url(url: str, timeout_s: float) -> Source:
 
 
 def _from_folder(folder: Path, text: str) -> Source:
-    from git import InvalidGitRepositoryError, NoSuchPathError, Repo
+    from git import GitError, InvalidGitRepositoryError, Repo
 
     try:
         with Repo(folder) as repository:
             if not repository.head.is_valid():
                 raise RegisterError(f"the git repository {text} has no commit yet; commit its files first")
             return _from_head(repository, folder.name, text)
-    except (InvalidGitRepositoryError, NoSuchPathError):
+    except InvalidGitRepositoryError:
         return _from_plain_folder(folder, text)
+    except (GitError, ValueError) as error:
+        raise RegisterError(f"the git repository {text} cannot be read: {_reason(str(error))}") from error
 
 
 def _from_head(repository, name: str, origin: str) -> Source:
