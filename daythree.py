@@ -53,8 +53,16 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-register_app = typer.Typer(help="Turn a repository into validated tasks.", no_args_is_help=True)
-bench_app = typer.Typer(help="Measure one part of the system on this machine.", no_args_is_help=True)
+register_app = typer.Typer(
+    help="Turn a repository into validated tasks.",
+    epilog="Example: daythree register inject pypi:iniconfig==2.1.0 --out tasks/ini",
+    no_args_is_help=True,
+)
+bench_app = typer.Typer(
+    help="Measure one part of the system on this machine.",
+    epilog="Example: daythree bench sandbox --json",
+    no_args_is_help=True,
+)
 app.add_typer(register_app, name="register", rich_help_panel=None)
 app.add_typer(bench_app, name="bench", rich_help_panel=None)
 
@@ -106,7 +114,6 @@ def register_inject(
     """Put bugs into working code, one per task, and keep those its tests catch."""
     _refuse(name_clashes())
     from envs.register import inject
-
     from trainer.terminal import print_result, progress
 
     with _backend(sandbox) as backend, progress() as bars:
@@ -125,7 +132,6 @@ def register_check(
     _refuse(name_clashes())
     _taskset(folder)
     from envs.register import check
-
     from trainer.terminal import print_result, progress
 
     with _backend(sandbox) as backend, progress() as bars:
@@ -220,7 +226,6 @@ def train(
     _refuse(name_clashes())
     from trainer.config import load
     from trainer.loop import train as run
-
     from trainer.terminal import print_result, progress
 
     settings, folder = load(config, changes or []), out or Path("runs") / config.stem
@@ -259,7 +264,6 @@ def demo(
     """Do the main job end to end on a real library."""
     _refuse(name_clashes())
     from trainer.demo import run_demo
-
     from trainer.terminal import print_result, progress
 
     with progress() as bars:

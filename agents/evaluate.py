@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import TypeAdapter
-from sandboxes.backend import Backend
 
 from envs.coding import CodingEnv
 from envs.tasksets import TaskSet
 from envs.types import Task
+from sandboxes.backend import Backend
 from sandboxes.progress import Progress, silent
 
 from .rollout import TaskEnv

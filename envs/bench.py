@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sandboxes.backend import Backend
-
 from sandboxes.progress import Progress, silent
 
 from .coding import CodingEnv

@@ -15,7 +15,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from sandboxes.backend import Backend
-
 from sandboxes.base import Sandbox, SandboxError, SandboxSpec, TreeChanges
 
 from . import protection

@@ -6,16 +6,15 @@ nothing to dig a fix out of.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from git import Actor, Repo
 
-from .trees import Tree, TreeFile, write_tree
+from .trees import GIT_ENV, Tree, TreeFile, write_tree
 
-_WHEN = "2000-01-01T00:00:00+00:00"
+_WHEN = "2000-01-01T00:00:00"
 _WHO = Actor("Day Three", "daythree@localhost")
 _KEPT = ("HEAD", "config", "index", "objects/", "refs/")
 
@@ -25,10 +24,12 @@ def one_commit(tree: Mapping[str, TreeFile]) -> Tree:
     with tempfile.TemporaryDirectory(prefix="daythree-git-") as scratch:
         folder = Path(scratch)
         write_tree(tree, folder)
-        repo = Repo.init(folder, initial_branch="main", template=os.devnull)
-        with repo:
+        with Repo.init(folder, initial_branch="main") as repo:
+            repo.git.update_environment(**GIT_ENV)
             repo.git.add("--all", "--force")
-            repo.index.commit("Base", author=_WHO, committer=_WHO, author_date=_WHEN, commit_date=_WHEN)
+            repo.index.commit(
+                "Base", author=_WHO, committer=_WHO, author_date=_WHEN, commit_date=_WHEN, skip_hooks=True
+            )
             repo.git.repack("-adq")
             repo.git.prune_packed("-q")
             return {

@@ -26,7 +26,8 @@ from typing import Any, TypeVar
 
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
-from sandboxes.images import ImageRecipe
+
+from sandboxes import ImageRecipe
 
 from . import protection
 from .testing import RunnerSetup

@@ -222,9 +222,9 @@ class Shell:
 
     def run(self, at: Workplace) -> str:
         limits = at.task.limits
-        result = at.sandbox.exec(
-            self.command, timeout_s=limits.command_s, output_limit=limits.observation_chars
-        )
+        # Both streams, cut inside with a pointer to the whole, must fit into one observation.
+        each = max(limits.observation_chars // 2 - 200, 200)
+        result = at.sandbox.exec(self.command, timeout_s=limits.command_s, output_limit=each)
         parts = [result.stdout.rstrip("\n"), result.stderr.rstrip("\n")]
         if result.timed_out:
             parts.append(f"(killed after {limits.command_s:g} s)")

@@ -22,13 +22,14 @@ from git.exc import GitCommandError
 GIT_S = 30.0
 """Deadline of one git command on a handful of files."""
 
-_GIT_ENV = {
+GIT_ENV = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_ATTR_NOSYSTEM": "1",
     "GIT_CEILING_DIRECTORIES": tempfile.gettempdir(),
     "LC_ALL": "C",
 }
+"""Keeps the configuration and attributes of the machine and its user out of what git does for us."""
 
 
 class PatchError(ValueError):
@@ -190,7 +191,7 @@ def _git(folder: str, *command: str, ok: tuple[int, ...] = (0,)) -> str:
     try:
         status, out, err = Git(folder).execute(
             ["git", *command],
-            env=_GIT_ENV,
+            env=GIT_ENV,
             with_extended_output=True,
             with_exceptions=False,
             strip_newline_in_stdout=False,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -46,7 +47,7 @@ class Cluster:
     def scratch(self, needed_bytes: int = 0, *, folder: str = "") -> Path:
         """Give the run's folder for files that pass between processes, in shared memory where it has room.
 
-        `folder` puts it elsewhere. It is removed with the cluster. Raises `ClusterError` when nothing has room.
+        `folder` puts it elsewhere. It is removed with the cluster. Raises `ClusterError` without room.
         """
         parents = [Path(folder)] if folder else reaping.folder_parents()
         for parent in parents:
@@ -59,7 +60,7 @@ class Cluster:
                 return path
         places = ", ".join(str(parent) for parent in parents)
         raise ClusterError(
-            f"no room for {needed_bytes / 2**30:.1f} GiB in {places}; set engine.weight_folder to a place that has"
+            f"no room for {needed_bytes / 2**30:.1f} GiB in {places}; set engine.weight_folder"
         )
 
     def close(self) -> None:
@@ -101,7 +102,10 @@ def start(*, cpus: int | None = None, address: str | None = None) -> Cluster:
             else:
                 variables = {reaping.LABEL: name, "PYTHONPATH": _python_path()}
                 ray.init(
-                    address, logging_level="ERROR", log_to_driver=False, runtime_env={"env_vars": variables}
+                    address,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                    runtime_env={"env_vars": variables},
                 )
     except Exception as error:  # Ray raises many kinds here
         cluster.close()
@@ -124,7 +128,7 @@ def _start_local(name: str, cpus: int | None) -> None:
     ray.init(
         num_cpus=cpus or len(os.sched_getaffinity(0)),
         include_dashboard=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
         log_to_driver=False,
         object_store_memory=_OBJECT_STORE_BYTES,
         _temp_dir=str(folder),

@@ -267,9 +267,8 @@ def _disk(name: str, folder: Path, least_gib: float) -> Check:
 
 def _round_trip(backend_name: str) -> Check:
     """Open a sandbox, run a command in it, and close it."""
-    from sandboxes.images import ImageRecipe
-
     from sandboxes import SandboxError, SandboxSpec, connect
+    from sandboxes.images import ImageRecipe
 
     name = f"sandbox on {backend_name}"
     try:

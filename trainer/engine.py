@@ -46,6 +46,10 @@ class EngineClient:
         """Log-probabilities (nats) of `ids[1:]` at temperature 1, under the present weights."""
         return self._answer(self._actor.score.remote(tuple(ids)), timeout_s)
 
+    def stats(self, *, timeout_s: float = _ANSWER_S) -> dict[str, int]:
+        """Count since the start: requests, and prompt, cached and sampled tokens."""
+        return self._answer(self._actor.stats.remote(), timeout_s)
+
     def version(self, *, timeout_s: float = _ANSWER_S) -> int:
         """The version of the weights that are in use."""
         return self._answer(self._actor.version.remote(), timeout_s)
@@ -142,7 +146,7 @@ def start_engine(spec: EngineSpec) -> EngineClient:
     gpus = spec.options.tensor_parallel if ray.cluster_resources().get("GPU") else 0
     # No CPUs are asked for: vLLM's threads are its own matter, and two cores would not hold an engine and a
     # learner side by side.
-    actor = ray.remote(num_cpus=0, num_gpus=gpus)(EngineActor).remote(spec)
+    actor: Any = ray.remote(EngineActor).options(num_cpus=0, num_gpus=gpus).remote(spec)
     client = EngineClient(actor, 0)
     try:
         client.pid = client._answer(actor.start.remote(), spec.options.start_s)

@@ -45,6 +45,9 @@ class EngineActor:
         self._engine: AsyncLLM | None = None
         self._broken = ""
         self._numbers = itertools.count()
+        self._stats: dict[str, int] = dict.fromkeys(
+            ("requests", "prompt_tokens", "cached_tokens", "sampled_tokens"), 0
+        )
 
     async def start(self) -> int:
         """Build the engine; returns this process's id."""
@@ -58,6 +61,7 @@ class EngineActor:
     async def generate(self, ids: Sequence[int], sampling: Sampling, seed: int, seconds: float) -> Completion:
         """Sample a continuation; after `seconds`, return what there is."""
         engine = self._usable()
+        from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError
 
         name = str(next(self._numbers))
@@ -73,9 +77,20 @@ class EngineActor:
             output = work.result()
         except EngineDeadError:
             raise PolicyError(self._broken or "the engine's worker process died") from None
-        except ValueError as error:  # vLLM's word for a request it cannot serve
+        except (VLLMClientError, ValueError) as error:  # vLLM's words for a request it cannot serve
             raise PolicyError(f"the engine refused {len(ids)} ids: {error}") from None
-        return Completion(finish_reason="abort") if output is None else _completion(output.outputs[0])
+        if output is None:
+            return Completion(finish_reason="abort")
+        completion = _completion(output.outputs[0])
+        self._stats["requests"] += 1
+        self._stats["prompt_tokens"] += len(ids)
+        self._stats["cached_tokens"] += output.num_cached_tokens or 0
+        self._stats["sampled_tokens"] += len(completion.token_ids)
+        return completion
+
+    def stats(self) -> dict[str, int]:
+        """Count since the start: requests, and prompt, cached and sampled tokens."""
+        return dict(self._stats)
 
     async def score(self, ids: Sequence[int]) -> list[float]:
         """Log-probabilities of `ids[1:]` at temperature 1, under the present weights."""
@@ -84,7 +99,9 @@ class EngineActor:
         engine = self._usable()
         params = SamplingParams(temperature=1.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
         output = await _last(engine, ids, params, f"score-{next(self._numbers)}")
-        rows = (output.prompt_logprobs or [None])[1:] if output is not None else []
+        if output is None or output.prompt_logprobs is None:
+            raise PolicyError("the engine gave no log-probabilities for the ids to score")
+        rows = list(output.prompt_logprobs)[1:]  # nothing predicts the first id
         return [row[i].logprob for row, i in zip(rows, list(ids)[1:], strict=True) if row is not None]
 
     async def update_weights_from(self, path: str, version: int) -> None:
@@ -187,10 +204,10 @@ def _sampling(sampling: Sampling, seed: int) -> SamplingParams:
 
 def _completion(output: CompletionOutput) -> Completion:
     ids = tuple(output.token_ids)
-    rows = output.logprobs or []
+    rows = output.logprobs or ()
     return Completion(
         token_ids=ids,
-        logprobs=tuple(row[token].logprob for row, token in zip(rows, ids, strict=True)),
+        logprobs=tuple(row[token].logprob for row, token in zip(rows, ids, strict=True) if row is not None),
         versions=tuple(VersionSpan(int(s.version), s.start, s.end) for s in output.weight_versions or ()),
         finish_reason=output.finish_reason or "abort",
     )
@@ -216,8 +233,8 @@ def _arguments(spec: EngineSpec) -> AsyncEngineArgs:
         tensor_parallel_size=options.tensor_parallel,
         gpu_memory_utilization=options.gpu_memory_utilization,
         kv_cache_memory_bytes=int(options.kv_cache_gib * 2**30) if on_cpu else None,
-        # A prompt that vLLM splits kills it on a CPU: it rewinds the request's seeded generator, and those of a
-        # CPU cannot be rewound.
+        # A prompt that vLLM splits kills it on a CPU: it then rewinds the request's seeded generator, and
+        # those of a CPU cannot be rewound.
         enable_chunked_prefill=False if on_cpu else None,
         max_num_batched_tokens=max(spec.context_tokens, 4096) if on_cpu else None,
         logprobs_mode="processed_logprobs",  # of the distribution at the temperature that is sampled from

@@ -51,15 +51,13 @@ def publish(
 
 
 def _plain(tensors: Mapping[str, torch.Tensor], dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
-    seen: set[tuple[int, int]] = set()
+    seen: set[int] = set()
     plain: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
-        storage = (tensor.untyped_storage().data_ptr(), tensor.storage_offset())
-        if storage in seen:
+        if tensor.data_ptr() in seen:
             continue
-        seen.add(storage)
-        tensor = tensor.detach()
-        plain[name] = (tensor if dtype is None else tensor.to(dtype)).cpu().contiguous()
+        seen.add(tensor.data_ptr())
+        plain[name] = tensor.detach().to(dtype=dtype or tensor.dtype, device="cpu").contiguous()
     return plain
 
 

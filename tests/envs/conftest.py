@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sandboxes.images import ImageRecipe
 
 from envs.tasksets import Manifest, PullRequest, TaskSet, write_taskset
 from envs.testing import RunnerSetup
 from envs.trees import Tree, TreeFile, diff_trees, digest
 from envs.types import Limits, Task
+from sandboxes import ImageRecipe
 
 RECIPE = ImageRecipe(
     name="calculator",

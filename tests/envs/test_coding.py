@@ -54,9 +54,9 @@ def do(env: CodingEnv, name: str, **arguments: Any) -> Observation:
 
 
 def test_gymnasium_accepts_it_without_a_warning(backend: Backend, calculator: TaskSet) -> None:
-    env = gymnasium.make(ENV_ID, tasksets=[calculator], backend=backend, render_mode="ansi")
+    env = gymnasium.make(ENV_ID, tasksets=[calculator], backend=backend.name, render_mode="ansi")
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)  # what Gymnasium warns with
         check_env(env.unwrapped)
     env.close()
 
@@ -126,7 +126,7 @@ def test_shell_runs_in_the_repository_and_failing_is_an_observation(env: CodingE
 
 def test_long_output_is_cut_in_the_middle_and_says_where_the_rest_is(env: CodingEnv) -> None:
     seen = do(env, "shell", command="seq 100000")
-    assert len(seen.text) < 9_000
+    assert len(seen.text) < 8_000
     assert seen.text.startswith("1\n2\n")
     assert seen.text.endswith("\n100000")
     pointer = next(word for word in seen.text.split() if word.strip("[].,;").startswith("/tmp/"))
