@@ -31,7 +31,7 @@ class BanditActors:
         samples: int = 16,
         seed: int = 0,
         chance_reward: float | None = None,
-        on_collect: Callable[[str], None] = lambda name: None,
+        on_collect: Callable[[str], None] = lambda _: None,
     ) -> None:
         """With `chance_reward` every episode is rewarded with that probability, whatever it did: a control.
 
