@@ -63,7 +63,7 @@ bench_app = typer.Typer(
     epilog="Example: daythree bench sandbox --json",
     no_args_is_help=True,
 )
-app.add_typer(register_app, name="register", rich_help_panel=None)
+app.add_typer(register_app, name="register")
 app.add_typer(bench_app, name="bench", rich_help_panel=None)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -232,6 +232,9 @@ def train(
     with progress() as bars:
         summary = run(settings, folder, resume=resume, progress=bars)
     print_result({**asdict(summary), "report": str(_write_report(folder))}, as_json)
+    if summary.interrupted:
+        _say_error(f"interrupted; continue with: daythree train {config} --out {folder} --resume")
+        raise typer.Exit(128 + signal.SIGINT)
 
 
 @app.command(epilog="Example: daythree view runs/demo")
@@ -254,6 +257,45 @@ def view(
     with serve(page, port=port) as server:
         print(f"http://127.0.0.1:{server.server_address[1]}/  (Ctrl-C ends it)", flush=True)
         server.serve_forever()
+
+
+@app.command(epilog="Example: daythree bench grading --tasks tasks/ini --json")
+def bench(
+    *,
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="sandbox, grading, rollout or learner.")],
+    tasks: Annotated[
+        Path | None, typer.Option(help="Task set; grading needs one, rollout plays its tasks too.")
+    ] = None,
+    sandbox: Sandboxes = "auto",
+    as_json: Json = False,
+) -> None:
+    """Measure one part of the system on this machine."""
+    if what not in ("sandbox", "grading", "rollout", "learner"):
+        raise typer.BadParameter(f"cannot measure {what!r}; use sandbox, grading, rollout or learner")
+    if what == "grading" and tasks is None:
+        raise typer.BadParameter("measuring grading needs a task set: --tasks DIR")
+    _refuse(name_clashes())
+    taskset = _taskset(tasks) if tasks else None
+    from trainer import bench as measuring
+    from trainer.terminal import print_json, print_table, progress
+
+    table: dict[str, dict[str, Any]] = {}
+    with progress() as bars:
+        if what == "learner":
+            table |= measuring.measure_learner(progress=bars)
+        if what == "rollout":
+            table |= measuring.measure_generation(progress=bars)
+        if what == "sandbox" or taskset:
+            with _backend(sandbox) as backend:
+                if what == "sandbox":
+                    table |= measuring.measure_sandbox(backend, progress=bars)
+                elif taskset:
+                    measure = {"grading": measuring.measure_grading, "rollout": measuring.measure_episodes}
+                    table |= measure[what](taskset, backend, progress=bars)
+    if as_json:
+        print_json(table)
+    else:
+        print_table(["", ""], measuring.rows(table))
 
 
 @app.command(epilog="Example: daythree demo --out runs/demo")
