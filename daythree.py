@@ -58,13 +58,7 @@ register_app = typer.Typer(
     epilog="Example: daythree register inject pypi:iniconfig==2.1.0 --out tasks/ini",
     no_args_is_help=True,
 )
-bench_app = typer.Typer(
-    help="Measure one part of the system on this machine.",
-    epilog="Example: daythree bench sandbox --json",
-    no_args_is_help=True,
-)
 app.add_typer(register_app, name="register")
-app.add_typer(bench_app, name="bench", rich_help_panel=None)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Sandboxes = Annotated[str, typer.Option("--sandbox", help="auto, docker or bubblewrap.")]
