@@ -145,13 +145,13 @@ def tasks(
     if words and (words[0] != "show" or len(words) != 2):
         raise typer.BadParameter("after the folder comes nothing, or: show ID")
     taskset = _taskset(folder)
-    from trainer.terminal import print_json, print_result, print_table
+    from trainer.terminal import print_json, print_table, print_task
 
     if words:
         found = [task for task in taskset.tasks if task.id == words[1]]
         if not found:
             raise typer.BadParameter(f"{folder} has no task {words[1]}; daythree tasks {folder} lists them")
-        print_result(asdict(found[0]), as_json)
+        print_json(asdict(found[0])) if as_json else print_task(found[0])
     elif as_json:
         print_json([asdict(task) for task in taskset.tasks])
     else:
@@ -184,6 +184,7 @@ def evaluate(
         raise typer.BadParameter(f"unknown split {split!r}; use train, heldout or all")
     tasksets = [_taskset(folder) for folder in tasks]
     from agents.evaluate import evaluate as run
+    from trainer.runs import write_json
     from trainer.terminal import print_result, progress
 
     with _policy(policy) as acting, _backend(sandbox) as backend, progress() as bars:
@@ -199,8 +200,9 @@ def evaluate(
             seed=seed,
             progress=bars,
         )
-    report = _write_report(out)
-    print_result({**asdict(summary), "report": str(report)}, as_json)
+        ran = {"policy": policy, "sandbox": backend.name, "versions": {"daythree": _version()}}
+    write_json(out / "manifest.json", {**ran, "tasks": {str(one.folder): one.digest for one in tasksets}})
+    print_result({**asdict(summary), "report": str(_write_report(out))}, as_json)
     raise typer.Exit(0 if summary.scored else 1)
 
 
@@ -329,6 +331,13 @@ def _refuse(clashes: Sequence[str]) -> None:
     if clashes:
         _say_error("; ".join(clashes) + "; install Day Three in an environment of its own")
         raise typer.Exit(1)
+
+
+def _version() -> str | None:
+    try:
+        return importlib.metadata.version("daythree")
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _taskset(folder: Path) -> TaskSet:

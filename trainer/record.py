@@ -153,8 +153,8 @@ def _strings(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _strings(item)
+        for key, item in value.items():
+            yield from (*_strings(key), *_strings(item))
     elif isinstance(value, list):
         for item in value:
             yield from _strings(item)
