@@ -34,7 +34,7 @@ class ScriptedPolicy:
 
     def __init__(self, script: Script | Sequence[ToolCall], *, name: str = "scripted") -> None:
         self.name = name
-        self._script = script if callable(script) else _playing(tuple(script))
+        self._script = script if callable(script) else playing(tuple(script))
 
     @classmethod
     def from_file(cls, path: Path) -> ScriptedPolicy:
@@ -82,7 +82,7 @@ class OraclePolicy:
         """Turn the reference patch into calls. Raises PolicyError where tools cannot express it."""
         del tools, seed
         calls = (*patch_calls(task.reference_patch), ToolCall("", "test", {}))
-        return ScriptedSession(_playing(calls), task, first)
+        return ScriptedSession(playing(calls), task, first)
 
     def close(self) -> None:
         """The oracle holds nothing."""
@@ -109,7 +109,7 @@ class ScriptedSession:
         self._seen += observations
 
 
-def _playing(calls: tuple[ToolCall, ...]) -> Script:
+def playing(calls: tuple[ToolCall, ...]) -> Script:
     """A script that plays a list and then submits: every action so far has led to one observation."""
 
     def script(_task: Task, seen: Sequence[Observation]) -> ToolCall:

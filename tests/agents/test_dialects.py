@@ -203,7 +203,7 @@ def test_qwen3_coder_gives_back_every_call_it_can_write(arguments):
     try:
         text = CODER.render([call])
     except ValueError:
-        assert any(isinstance(value, str) and "<" in value for value in arguments.values())
+        assert any("<" in str(value) for value in arguments.values())
     else:
         assert CODER.parse(text, [EDIT]) == [call]
 
