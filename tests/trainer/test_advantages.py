@@ -25,7 +25,9 @@ def test_three_baselines_by_hand() -> None:
     assert centred([1.0, 0.0, 0.0, 0.0]) == [0.75, -0.25, -0.25, -0.25]
     assert centred([1.0, 0.0, 0.0, 0.0], "leave_one_out") == pytest.approx([1.0, -1 / 3, -1 / 3, -1 / 3])
     deviation = math.sqrt(0.25 * 0.75)
-    assert centred([1.0, 0.0, 0.0, 0.0], "mean_std") == pytest.approx([0.75 / deviation] + [-0.25 / deviation] * 3)
+    assert centred([1.0, 0.0, 0.0, 0.0], "mean_std") == pytest.approx(
+        [0.75 / deviation] + [-0.25 / deviation] * 3
+    )
 
 
 @given(rewards)

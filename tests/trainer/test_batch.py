@@ -74,9 +74,7 @@ def test_the_gradient_is_that_of_the_formula_written_out(model) -> None:
             if kept:
                 logprob = logits_TV[t - 1, sample.ids[t]]
                 ratio = (logprob - sample.logprobs[t]).exp()
-                objective = torch.minimum(
-                    ratio * sample.advantage, ratio.clamp(0.8, 1.28) * sample.advantage
-                )
+                objective = torch.minimum(ratio * sample.advantage, ratio.clamp(0.8, 1.28) * sample.advantage)
                 if sample.advantage < 0:
                     objective = objective.clamp(min=2 * sample.advantage)
                 loss = loss - objective / total

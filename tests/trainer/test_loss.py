@@ -55,7 +55,9 @@ def test_both_forms_have_the_same_gradient_at_the_sampling_weights(on_policy: bo
         (3.0, -1.0, False),  # beyond the bound on a single token's pull
     ],
 )
-def test_clipping_is_one_sided_by_the_sign_of_the_advantage(ratio: float, advantage: float, moves: bool) -> None:
+def test_clipping_is_one_sided_by_the_sign_of_the_advantage(
+    ratio: float, advantage: float, moves: bool
+) -> None:
     now = tensor(-1.0, grad=True)
     before = tensor(-1.0 - math.log(ratio))
     loss, sums = policy_gradient(now, before, tensor(advantage), tensor(1.0), truncate=2.0)
@@ -87,9 +89,7 @@ def test_mismatch_is_measured_by_hand() -> None:
     assert sums["mismatch_abs"].item() == pytest.approx(0.6)
     assert sums["mismatch_abs_max"].item() == pytest.approx(0.5)
     assert sums["ratio"].item() == pytest.approx(math.exp(0.5) + math.exp(-0.1))
-    assert sums["mismatch_k3"].item() == pytest.approx(
-        math.exp(0.5) - 1 - 0.5 + math.exp(-0.1) - 1 + 0.1
-    )
+    assert sums["mismatch_k3"].item() == pytest.approx(math.exp(0.5) - 1 - 0.5 + math.exp(-0.1) - 1 + 0.1)
 
 
 def test_k3_is_never_negative_and_estimates_the_divergence() -> None:
