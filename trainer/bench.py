@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agents.engine import Sampling
-from envs import bench
 from envs.tasksets import TaskSet
-from sandboxes import ImageRecipe, SandboxSpec
+from sandboxes import ImageRecipe
 from sandboxes.backend import Backend
 from sandboxes.progress import Progress, silent
 
@@ -25,66 +22,17 @@ Table = dict[str, dict[str, Any]]
 """What was measured, to its figures by name."""
 
 PROMPT_TOKENS, SAMPLED_TOKENS = 256, 128
-ANSWER_S, IMAGE_S, OPEN_S, CALL_S = 300.0, 900.0, 60.0, 10.0
-"""Deadlines of one completion, of building an image, of starting a sandbox, of one call."""
+ANSWER_S, IMAGE_S = 300.0, 900.0
+"""Deadlines of one completion, and of building an image."""
 
 
 def measure_sandbox(backend: Backend, *, progress: Progress = silent) -> Table:
-    """Time opening a sandbox and its calls; beside them, where Docker is used, its own `exec` and `run`."""
+    """Time a sandbox and its calls, in milliseconds; beside them Docker's own `exec` and `run`."""
+    from sandboxes import bench
+
     image = backend.ensure_image(ImageRecipe("bench"), timeout_s=IMAGE_S, progress=progress)
-    spec = SandboxSpec(image=image)
-    table: Table = {}
-
-    def timed(name: str, work: Callable[[], Any], times: int) -> None:
-        table[f"{backend.name}: {name}"] = bench.summarise([_timed(work) for _ in range(times)])
-        progress("measuring the sandbox", len(table), 0)
-
-    timed("open and close", lambda: backend.open(spec, timeout_s=OPEN_S).close(), 10)
-    sandbox = backend.open(spec, timeout_s=OPEN_S)
-    try:
-        sandbox.write("file.txt", b"line\n" * 1000, timeout_s=CALL_S)
-        timed("exec true", lambda: sandbox.exec(["true"], timeout_s=CALL_S), 200)
-        timed("exec in a shell", lambda: sandbox.exec("echo hello", timeout_s=CALL_S), 200)
-        timed("read 5 kB", lambda: sandbox.read("file.txt", timeout_s=CALL_S), 500)
-        timed("write 5 kB", lambda: sandbox.write("other.txt", b"x" * 5000, timeout_s=CALL_S), 500)
-        timed("search", lambda: sandbox.search("line", timeout_s=CALL_S, limit=10), 100)
-    finally:
-        sandbox.close()
-    if backend.name == "docker":
-        table |= _docker_itself(image, progress)
-    return table
-
-
-def _timed(work: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def _docker_itself(image: str, progress: Progress) -> Table:
-    """Time what the `docker` command does for the same; empty where it is not installed."""
-    if shutil.which("docker") is None:
-        return {}
-
-    def docker(*words: str) -> str:
-        done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=OPEN_S, check=True)
-        return done.stdout.strip()
-
-    limits = ("--network", "none", "--label", "daythree.bench")
-    name = docker("run", "--detach", "--rm", "--init", *limits, image, "sleep", "300")
-    try:
-        works = {
-            "docker exec true": lambda: docker("exec", name, "true"),
-            "docker run true": lambda: docker("run", "--rm", *limits, image, "true"),
-        }
-        table: Table = {}
-        for what, work in works.items():
-            progress(what, 0, 10)
-            table[what] = bench.summarise([_timed(work) for _ in range(10)])
-            progress(what, 10, 10)
-        return table
-    finally:
-        docker("rm", "--force", name)
+    table = bench.measure(backend, image, progress=progress)
+    return {f"{backend.name}: {name}, ms": row for name, row in table.items()}
 
 
 def measure_grading(taskset: TaskSet, backend: Backend, *, progress: Progress = silent) -> Table:
