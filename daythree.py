@@ -53,8 +53,16 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-register_app = typer.Typer(help="Turn a repository into validated tasks.", no_args_is_help=True)
-bench_app = typer.Typer(help="Measure one part of the system on this machine.", no_args_is_help=True)
+register_app = typer.Typer(
+    help="Turn a repository into validated tasks.",
+    epilog="Example: daythree register inject pypi:iniconfig==2.1.0 --out tasks/ini",
+    no_args_is_help=True,
+)
+bench_app = typer.Typer(
+    help="Measure one part of the system on this machine.",
+    epilog="Example: daythree bench sandbox --json",
+    no_args_is_help=True,
+)
 app.add_typer(register_app, name="register", rich_help_panel=None)
 app.add_typer(bench_app, name="bench", rich_help_panel=None)
 

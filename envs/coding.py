@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 
@@ -37,7 +37,10 @@ Step = tuple[Observation, float, bool, bool, dict[str, Any]]
 class CodingEnv(gymnasium.Env[Observation, ToolCall]):
     """One repository task at a time. Not thread-safe: one environment per episode in flight."""
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}
+    metadata: dict[str, Any] = {  # noqa: RUF012 (as Gymnasium declares it)
+        "render_modes": ["ansi"],
+        "render_fps": 1,
+    }
 
     def __init__(
         self,
@@ -48,6 +51,9 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
         render_mode: str | None = None,
     ) -> None:
         """Open on task sets, loaded or by folder; `split` narrows what `reset` chooses from.
+
+        A `backend` may be shared by many environments; through `gymnasium.make`, which copies its
+        arguments, give its name.
 
         Raises TaskSetError, and SandboxUnavailable when `backend` is a name and nothing answers to it.
         """

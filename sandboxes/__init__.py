@@ -26,13 +26,13 @@ def connect(name: str = "auto", *, timeout_s: float = 20.0) -> Backend:
     if name == "docker":
         return DockerBackend(timeout_s=timeout_s)
     if name == "bubblewrap":
-        return BubblewrapBackend()
+        return BubblewrapBackend(timeout_s=timeout_s)
     if name != "auto":
         raise SandboxUnavailable(f"there is no sandbox backend {name!r}; use docker, bubblewrap or auto")
     try:
         return DockerBackend(timeout_s=timeout_s)
     except SandboxUnavailable as no_docker:
         try:
-            return BubblewrapBackend()
+            return BubblewrapBackend(timeout_s=timeout_s)
         except SandboxUnavailable as no_bubblewrap:
             raise SandboxUnavailable(f"{no_docker}; {no_bubblewrap}") from None

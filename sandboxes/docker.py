@@ -20,21 +20,19 @@ from typing import Any
 
 import docker
 import docker.errors
+import docker.utils
 import requests
 
 from .backend import Owner
 from .base import SandboxError, SandboxSpec, SandboxUnavailable
 from .channel import COMPLAINT_LIMIT, SERVER_COMMAND, Channel, Stream
 from .docker_images import build_image
-from .images import ENVIRONMENT_FOLDER
 from .progress import Progress, silent
 from .recipe import ImageRecipe
-from .remote import RemoteSandbox
+from .remote import SERVER_PIDS, RemoteSandbox, base_environment, memory_bytes
 
 CALL_S = 60.0
 """Longest wait for one answer of the engine."""
-SERVER_PIDS = 40
-"""Processes and threads of the program inside, on top of what commands may have."""
 LABEL = "daythree"
 OWNER_LABEL = "daythree.owner"
 
@@ -181,7 +179,11 @@ class DockerBackend:
         with translated("cannot list containers"):
             found = self._api.containers(all=True, filters={"label": OWNER_LABEL})
         for container in found:
-            if Owner.parse(container["Labels"][OWNER_LABEL]).gone():
+            try:
+                gone = Owner.parse(container["Labels"][OWNER_LABEL]).gone()
+            except ValueError:
+                continue  # not a label of ours
+            if gone:
                 self._remove(container["Id"])
                 removed.append(f"container {container['Id'][:12]}")
         return removed
@@ -221,7 +223,7 @@ def container_config(spec: SandboxSpec, owner: Owner) -> dict[str, Any]:
         "Hostname": "sandbox",
         "User": spec.user,
         "WorkingDir": "/",
-        "Env": [f"{key}={value}" for key, value in environment(spec).items()],
+        "Env": [f"{key}={value}" for key, value in base_environment(spec).items()],
         "Labels": {LABEL: "1", OWNER_LABEL: str(owner)},
         "AttachStdin": True,
         "AttachStdout": True,
@@ -230,23 +232,6 @@ def container_config(spec: SandboxSpec, owner: Owner) -> dict[str, Any]:
         "StdinOnce": True,
         "HostConfig": host,
     }
-
-
-def environment(spec: SandboxSpec) -> dict[str, str]:
-    """What every command finds in its environment."""
-    return {
-        "PATH": f"{ENVIRONMENT_FOLDER}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "HOME": "/tmp/home",
-        "LANG": "C.UTF-8",
-        "PYTHONPATH": ENVIRONMENT_FOLDER,
-        "PYTHONDONTWRITEBYTECODE": "1",
-        **dict(spec.env),
-    }
-
-
-def memory_bytes(spec: SandboxSpec) -> int:
-    """The sandbox's memory bound. Its disks are in memory, so a full disk must not look like a full memory."""
-    return (spec.memory_mb + 2 * spec.disk_mb) << 20
 
 
 @contextmanager

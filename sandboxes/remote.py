@@ -9,7 +9,10 @@ from typing import Any
 
 from .base import ExecResult, Match, SandboxSpec, SandboxUnresponsive, TreeChanges
 from .channel import Channel, Reply, reply_error
+from .images import ENVIRONMENT_FOLDER
 
+SERVER_PIDS = 40
+"""Processes and threads of the program inside, on top of what commands may have."""
 KILL_GRACE_S = 10.0
 """What an answer may take beyond the deadline that is kept inside: killing there has to be thorough."""
 
@@ -137,3 +140,20 @@ def split(data: bytes | bytearray, sizes: Sequence[int]) -> list[bytes]:
         parts.append(bytes(data[start : start + size]))
         start += size
     return parts
+
+
+def base_environment(spec: SandboxSpec) -> dict[str, str]:
+    """What every command finds in its environment."""
+    return {
+        "PATH": f"{ENVIRONMENT_FOLDER}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/tmp/home",
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": ENVIRONMENT_FOLDER,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **dict(spec.env),
+    }
+
+
+def memory_bytes(spec: SandboxSpec) -> int:
+    """The bound on memory. The disks are in memory too, and a full disk must not look like full memory."""
+    return (spec.memory_mb + 2 * spec.disk_mb) << 20

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
+from math import ceil, floor
 
 Point = tuple[float, float]
 
@@ -70,8 +71,9 @@ def ticks(low: float, high: float, count: int) -> list[float]:
     while magnitude > raw:
         magnitude /= 10
     step = next(magnitude * factor for factor in (1, 2, 2.5, 5, 10) if magnitude * factor >= raw)
-    first = -(-low // step)
-    return [round(step * (first + i), 9) for i in range(int((high - first * step) / step + 1e-9) + 1)]
+    first = ceil(low / step - 1e-9)
+    last = floor(high / step + 1e-9)
+    return [round(step * number, 9) for number in range(first, last + 1)]
 
 
 def learning_curve(

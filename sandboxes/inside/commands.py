@@ -1,6 +1,7 @@
 """Run one command to its end or its deadline, with its output in bounded memory."""
 
-# ruff: noqa: PTH - pathlib would be imported at every start
+# ruff: noqa: PTH
+# (pathlib would be imported at every start)
 from __future__ import annotations
 
 import itertools

@@ -1,6 +1,7 @@
 """Processes inside the sandbox: waiting for them, telling whose they are, killing them."""
 
-# ruff: noqa: PTH - pathlib would be imported at every start
+# ruff: noqa: PTH
+# (pathlib would be imported at every start)
 from __future__ import annotations
 
 import os

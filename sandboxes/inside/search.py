@@ -1,6 +1,7 @@
 """Find lines in text files inside the sandbox."""
 
-# ruff: noqa: PTH - pathlib would be imported at every start
+# ruff: noqa: PTH
+# (pathlib would be imported at every start)
 from __future__ import annotations
 
 import json

@@ -12,7 +12,8 @@ command can signal it. It also makes itself unreadable to `ptrace` and `/proc`, 
 under the same user cannot take its descriptors and answer in its place.
 """
 
-# ruff: noqa: PTH - pathlib would be imported at every start
+# ruff: noqa: PTH
+# (pathlib would be imported at every start)
 from __future__ import annotations
 
 import ctypes

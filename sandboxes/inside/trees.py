@@ -1,6 +1,7 @@
 """Whole directory trees inside the sandbox: walking them, and how one differs from a known one."""
 
-# ruff: noqa: PTH - pathlib would be imported at every start
+# ruff: noqa: PTH
+# (pathlib would be imported at every start)
 from __future__ import annotations
 
 import hashlib

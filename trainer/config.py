@@ -1,0 +1,393 @@
+"""Every setting of a training run: one tree, read from TOML, changed by `--set a.b=c`, written back resolved.
+
+Settings that would bias log-probabilities (`top_p`, `top_k`, `min_p`, penalties) do not exist: the learner
+scores tokens under the full distribution at `policy.temperature`, so they must be sampled from it too.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Self, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. One line per problem, each naming its key."""
+
+
+def _require(holds: bool, sentence: str) -> None:
+    if not holds:
+        raise ValueError(sentence)
+
+
+class Section(BaseModel):
+    """A table of the configuration: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+    )
+
+
+class Tasks(Section):
+    """What is trained on."""
+
+    sets: tuple[str, ...] = Field(min_length=1)
+    """Folders of task sets."""
+    train: Literal["train", "all"] = "train"
+    """Which split is trained on. `all` leaves nothing unseen; evaluation then measures memory."""
+    heldout: Literal["heldout", "train"] = "heldout"
+    """Which split is evaluated."""
+
+
+class Policy(Section):
+    """The model that acts and learns, and how it samples."""
+
+    model: str = "tiny"
+    """`tiny` (made from the `tiny` section), a model folder, or a model's name on the hub."""
+    dialect: Literal["hermes", "qwen3-coder"] = "hermes"
+    """How tool calls are written."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Of sampling and of scoring alike."""
+    max_turn_tokens: int = Field(default=1024, ge=1)
+    """Tokens sampled per action at most."""
+    context_tokens: int = Field(default=8192, ge=16)
+    """Length of an episode in tokens, observations included; also what the engine is built for."""
+
+
+class Tiny(Section):
+    """Size of the small Qwen3-architecture model that is made from nothing."""
+
+    hidden: int = Field(default=160, ge=8)
+    layers: int = Field(default=4, ge=1)
+    heads: int = Field(default=5, ge=1)
+    kv_heads: int = Field(default=5, ge=1)
+    head_dim: int = Field(default=32, ge=8, multiple_of=8)
+    intermediate: int = Field(default=448, ge=8)
+    vocab_size: int = Field(default=2048, ge=300)
+    """Of the byte-level tokenizer: 256 bytes, the special tokens, and merges."""
+    tie_embeddings: bool = True
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _require(self.heads % self.kv_heads == 0, "heads must be a multiple of kv_heads")
+        return self
+
+
+class Engine(Section):
+    """How tokens are generated. The options mean the same on every device."""
+
+    max_num_seqs: int = Field(default=64, ge=1)
+    """Requests that run at once; more wait in line."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of weights and activations. bfloat16 is for GPUs; on a CPU float32 is exact and no slower when tiny."""
+    kv_cache_gib: float = Field(default=1.0, gt=0)
+    """Memory for keys and values on a CPU. A GPU uses `gpu_memory_utilization` instead."""
+    gpu_memory_utilization: float = Field(default=0.85, gt=0, le=1)
+    tensor_parallel: int = Field(default=1, ge=1)
+    """GPUs that one copy of the model is spread over."""
+    block_size: Literal[16, 32, 64, 128] = 32
+    """Tokens per cache block; prefixes are shared in whole blocks."""
+    enforce_eager: bool = True
+    """No compilation: starts faster; a large model on a GPU wants `false`."""
+    cpu_threads: int = Field(default=1, ge=1)
+    """Threads of the engine on a CPU."""
+    weight_transfer: Literal["auto", "file", "ipc", "nccl"] = "auto"
+    """How new weights reach the engine. `auto`: `file` (shared memory), which works on every device."""
+    weight_folder: str = ""
+    """Where the `file` transfer writes. Empty: shared memory where it has room, else the temporary folder."""
+    start_s: float = Field(default=300.0, gt=0)
+    """Seconds the engine may take to come up, and to take over new weights."""
+
+
+class Sandbox(Section):
+    """Where episodes run."""
+
+    backend: Literal["auto", "docker", "bubblewrap", "fake"] = "auto"
+    concurrency: int = Field(default=8, ge=1)
+    """Episodes at once."""
+
+
+class Learner(Section):
+    """What every update shares, supervised or reinforced."""
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the computation; master weights and the optimiser's state are float32 always."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    micro_batch_tokens: int = Field(default=16384, ge=16)
+    """Tokens in one forward and backward. Changes memory and speed, never the gradient."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward: slower, and longer episodes fit."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    cpu_threads: int = Field(default=2, ge=1)
+    """Threads of the learner on a CPU."""
+
+
+class WarmStart(Section):
+    """Supervised learning on stored or scripted episodes before reinforcement. Off with `episodes = 0`."""
+
+    episodes: int = Field(default=0, ge=0)
+    """Scripted episodes to collect."""
+    trajectories: str = ""
+    """Learn from the trajectories in this folder instead of collecting any."""
+    minutes: float = Field(default=10.0, gt=0)
+    """Wall-clock limit of the learning."""
+    epochs: float = Field(default=1.0, gt=0)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    warmup: float = Field(default=0.05, ge=0, lt=1)
+    """Part of the steps over which the learning rate rises."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`muon` uses it for matrices inside the layers, AdamW for the rest."""
+    muon_learning_rate: float = Field(default=0.02, gt=0)
+    batch_tokens: int = Field(default=8192, ge=16)
+    """Tokens per update, prompt and observations included."""
+    copy_drills: float = Field(default=0.0, ge=0, le=1)
+    """Part of the samples that only practise copying text exactly; what limits a tiny model first."""
+
+
+class Rl(Section):
+    """Reinforcement learning on the outcome of the tests."""
+
+    steps: int = Field(default=100, ge=0)
+    tasks_per_step: int = Field(default=8, ge=1)
+    samples_per_task: int = Field(default=8, ge=2)
+    """Episodes that are compared with each other; one alone has nothing to be compared with."""
+    learning_rate: float = Field(default=1e-6, gt=0)
+    warmup_steps: int = Field(default=0, ge=0)
+    final_learning_rate: float = Field(default=1.0, ge=0, le=1)
+    """Part of `learning_rate` that is left at the last step; falls linearly."""
+    minibatches: int = Field(default=1, ge=1)
+    """Updates per step. With 1 every update is on-policy and clipping does nothing."""
+    advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean"
+    """What rewards are compared with: their group's mean (as Dr. GRPO), mean and spread (GRPO), or the mean
+    of the others (RLOO)."""
+    aggregation: Literal["token_mean", "sequence_mean", "sequence_sum"] = "token_mean"
+    """Over what the loss is averaged. `sequence_sum` divides by `policy.context_tokens`, the same for all."""
+    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    clip_high: float = Field(default=0.28, gt=0)
+    kl: float = Field(default=0.0, ge=0)
+    """Weight of the divergence from the policy at the start of RL."""
+    entropy: float = Field(default=0.0, ge=0)
+    truncate_ratio: float = Field(default=2.0, gt=1)
+    """Cap on the learner's over the engine's probability, as a weight that corrects for their difference."""
+    max_format_errors: int = Field(default=3, ge=1)
+    """Unreadable actions in one episode until it ends."""
+    min_scored: int = Field(default=2, ge=2)
+    """Members of a group that must have been scored (not lost to a failing sandbox) for it to count."""
+    refill: int = Field(default=0, ge=0)
+    """Groups sampled anew, at most, per step in place of groups without spread."""
+
+
+class Eval(Section):
+    """Evaluation on held-out tasks during training."""
+
+    every: int = Field(default=10, ge=0)
+    """Steps between evaluations; 0 evaluates only before and after."""
+    samples: int = Field(default=1, ge=1)
+    """Episodes per task."""
+    max_tasks: int = Field(default=0, ge=0)
+    """At most this many tasks, the same ones each time; 0 takes all."""
+
+
+class Checkpoint(Section):
+    """What is kept to continue from."""
+
+    every: int = Field(default=10, ge=1)
+    keep: int = Field(default=2, ge=1)
+    """The newest this many; older ones are removed."""
+
+
+class Config(Section):
+    """The whole tree. Only `tasks.sets` has no default."""
+
+    seed: int = Field(default=0, ge=0)
+    tasks: Tasks
+    policy: Policy = Policy()
+    tiny: Tiny = Tiny()
+    engine: Engine = Engine()
+    sandbox: Sandbox = Sandbox()
+    learner: Learner = Learner()
+    warm_start: WarmStart = WarmStart()
+    rl: Rl = Rl()
+    eval: Eval = Eval()
+    checkpoint: Checkpoint = Checkpoint()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        p, e, rl = self.policy, self.engine, self.rl
+        _require(
+            p.max_turn_tokens < p.context_tokens,
+            f"policy.max_turn_tokens ({p.max_turn_tokens}) must be below policy.context_tokens "
+            f"({p.context_tokens}), or no action fits beside the prompt",
+        )
+        _require(
+            self.learner.micro_batch_tokens >= p.context_tokens,
+            f"learner.micro_batch_tokens ({self.learner.micro_batch_tokens}) must hold one whole episode: "
+            f"raise it to policy.context_tokens ({p.context_tokens}) at least",
+        )
+        _require(
+            rl.min_scored <= rl.samples_per_task,
+            f"rl.min_scored ({rl.min_scored}) cannot exceed rl.samples_per_task ({rl.samples_per_task})",
+        )
+        _require(
+            rl.minibatches <= rl.tasks_per_step * rl.samples_per_task,
+            f"rl.minibatches ({rl.minibatches}) cannot exceed the {rl.tasks_per_step * rl.samples_per_task} "
+            "episodes of a step (rl.tasks_per_step times rl.samples_per_task)",
+        )
+        _require(
+            rl.warmup_steps <= rl.steps,
+            f"rl.warmup_steps ({rl.warmup_steps}) cannot exceed rl.steps ({rl.steps})",
+        )
+        _require(
+            self.warm_start.episodes == 0 or not self.warm_start.trajectories,
+            "warm_start.episodes and warm_start.trajectories exclude each other: collect some or name some",
+        )
+        _require(
+            e.weight_transfer not in ("ipc", "nccl") or self.learner.device != "cpu",
+            f'engine.weight_transfer = "{e.weight_transfer}" needs a GPU; use "file"',
+        )
+        return self
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a TOML file and apply `a.b=c` overrides, each value written as in TOML (bare words are text).
+
+    Relative paths in `tasks.sets`, `policy.model` and the like start at the current directory and are made
+    absolute, so that a run can be resumed from anywhere. Raises `ConfigError`.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+    for override in overrides:
+        _override(data, override)
+    _make_absolute(data)
+    return parse(data)
+
+
+def parse(data: Mapping[str, Any]) -> Config:
+    """Validate a tree of plain values. Raises `ConfigError`."""
+    try:
+        # Through JSON, because strict mode then still takes a list for a tuple, but no text for a number.
+        return Config.model_validate_json(json.dumps(data, default=str), strict=True)
+    except ValidationError as error:
+        lines = [_sentence(dict(problem), data) for problem in error.errors(include_url=False)]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def to_toml(config: Config) -> str:
+    """Write every setting out, defaults included; `load` reads it back to an equal tree."""
+    tables: list[str] = []
+    top: list[str] = []
+    for key, value in config.model_dump(mode="json").items():
+        if isinstance(value, dict):
+            rows = [f"{k} = {_toml_value(v)}" for k, v in value.items()]
+            tables.append("\n".join([f"[{key}]", *rows]))
+        else:
+            top.append(f"{key} = {_toml_value(value)}")
+    return "\n\n".join(["\n".join(top), *tables]) + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    if isinstance(value, float):
+        return repr(value)
+    # JSON's text, numbers and booleans are TOML's, but for DEL, which TOML wants escaped.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    names = key.strip().split(".")
+    if not equals or not all(names):
+        raise ConfigError(f"--set {override}: write it as section.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        if not text.strip() or text.strip()[0] in "\"'[{":
+            raise ConfigError(f"--set {override}: the value is not valid TOML") from None
+        value = text.strip()
+    table = data
+    for name in names[:-1]:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {override}: {name} is a value, not a section")
+    table[names[-1]] = value
+
+
+def _make_absolute(data: dict[str, Any]) -> None:
+    """Paths that exist become absolute; a model's hub name, `tiny`, and what is missing stay as written."""
+
+    def absolute(value: Any) -> Any:
+        try:
+            exists = isinstance(value, str) and value != "" and Path(value).exists()
+        except OSError:  # no possible path: too long, for instance
+            exists = False
+        return str(Path(value).resolve()) if exists else value
+
+    tasks, policy, warm_start = (data.get(name) for name in ("tasks", "policy", "warm_start"))
+    if isinstance(tasks, dict) and isinstance(tasks.get("sets"), list):
+        tasks["sets"] = [absolute(item) for item in tasks["sets"]]
+    if isinstance(policy, dict) and policy.get("model") != "tiny" and "model" in policy:
+        policy["model"] = absolute(policy["model"])
+    if isinstance(warm_start, dict) and "trajectories" in warm_start:
+        warm_start["trajectories"] = absolute(warm_start["trajectories"])
+
+
+def _sentence(problem: dict[str, Any], data: Mapping[str, Any]) -> str:
+    """Turn one of pydantic's findings into a line that names the key and says what is allowed."""
+    location = [str(part) for part in problem["loc"]]
+    key = ".".join(location)
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: no such setting{_hint(location)}"
+    if problem["type"] == "missing":
+        return f"{key}: must be given"
+    if problem["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    value: Any = data
+    for part in location:
+        value = value.get(part) if isinstance(value, Mapping) else value[int(part)]
+    message = message.removeprefix("Input ").replace("should", "must").replace("an object", "a section")
+    return f"{key} = {json.dumps(value, default=str)}: {message}"
+
+
+def _hint(location: list[str]) -> str:
+    """Suggest the key that was meant, wherever in the tree it lives, or list the section's keys."""
+    table: type[BaseModel] | None = Config
+    for part in location[:-1]:
+        table = _section(table, part)
+    if table is None:
+        return ""
+    elsewhere = [
+        f"{name}.{location[-1]}"
+        for name in Config.model_fields
+        if (section := _section(Config, name)) is not None and location[-1] in section.model_fields
+    ]
+    if elsewhere:
+        return f'; did you mean "{elsewhere[0]}"?'
+    close = difflib.get_close_matches(location[-1], table.model_fields, n=1)
+    if close:
+        return f'; did you mean "{".".join([*location[:-1], close[0]])}"?'
+    return "; allowed are " + ", ".join(sorted(table.model_fields))
+
+
+def _section(table: type[BaseModel] | None, name: str) -> type[BaseModel] | None:
+    field = table.model_fields.get(name) if table else None
+    kinds = [field.annotation] if field else []
+    if kinds and get_origin(kinds[0]) in (Union, UnionType):
+        kinds = list(get_args(kinds[0]))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)

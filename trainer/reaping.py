@@ -1,0 +1,159 @@
+"""Nothing outlives the process that started it: labels, and what removes the labelled after a crash.
+
+Every process started for a run carries its owner in the environment, every temporary folder in its name.
+A watchdog, which is this file run as a script, waits for the owner's end, however it comes, and removes what
+is left; `reap` does the same for owners whose watchdog died with them. Standard library only, Linux only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+LABEL = "DAYTHREE_OWNER"
+"""Environment variable that names the owner of a process."""
+
+SHARED_MEMORY = Path("/dev/shm")
+_NAME = re.compile(r"\d+-\d+-\d+")
+_FOLDER = re.compile(rf"daythree-({_NAME.pattern})")
+
+
+def owner(number: int) -> str:
+    """Name this process, and the `number`-th thing it owns, so that no later process is taken for it."""
+    return f"{os.getpid()}-{_started(os.getpid())}-{number}"
+
+
+def is_alive(name: str) -> bool:
+    """Say whether the process that an owner's name stands for still runs."""
+    pid, started, _ = name.split("-")
+    return _started(int(pid)) == int(started)
+
+
+def folder_name(name: str) -> str:
+    """The name that a temporary folder of this owner must carry."""
+    return f"daythree-{name}"
+
+
+def folder_parents() -> list[Path]:
+    """Where temporary folders are made, and looked for."""
+    return list(dict.fromkeys((SHARED_MEMORY, Path("/tmp"), Path(tempfile.gettempdir()))))
+
+
+def labelled(name: str | None = None) -> dict[int, str]:
+    """List live processes that carry an owner (a given one, or any) as pid to owner."""
+    found: dict[int, str] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            variables = (entry / "environ").read_bytes().split(b"\0")
+        except OSError:  # gone meanwhile, or not ours to read
+            continue
+        prefix = f"{LABEL}=".encode()
+        value = next((v[len(prefix) :].decode() for v in variables if v.startswith(prefix)), None)
+        if value is not None and name in (None, value):
+            found[int(entry.name)] = value
+    return found
+
+
+def end(name: str, *, timeout_s: float = 10.0) -> list[str]:
+    """Kill every process of an owner and remove its folders and shared memory; returns what was removed."""
+    removed: list[str] = []
+    deadline = time.monotonic() + timeout_s
+    segments: set[Path] = set()
+    while (pids := labelled(name)) and time.monotonic() < deadline:
+        for pid in pids:
+            segments |= _shared_memory_of(pid)
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+                removed.append(f"process {pid}")
+            except OSError:
+                continue
+        time.sleep(0.05)
+    for path in segments:
+        path.unlink(missing_ok=True)
+    for parent in folder_parents():
+        folder = parent / folder_name(name)
+        if folder.is_dir():
+            shutil.rmtree(folder, ignore_errors=True)
+            removed.append(str(folder))
+    return sorted(set(removed))
+
+
+def reap() -> list[str]:
+    """End what owners left that are gone themselves; returns what was removed."""
+    names = set(labelled().values())
+    for parent in folder_parents():
+        names |= {match[1] for path in parent.glob("daythree-*") if (match := _FOLDER.fullmatch(path.name))}
+    dead = [name for name in names if _NAME.fullmatch(name) and not is_alive(name)]
+    return [removed for name in dead for removed in end(name)]
+
+
+def reap_folders(parent: Path) -> None:
+    """Remove folders of owners that are gone from a place outside `folder_parents`."""
+    for path in parent.glob("daythree-*"):
+        if (match := _FOLDER.fullmatch(path.name)) and not is_alive(match[1]):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def start_watchdog(name: str) -> subprocess.Popen[bytes]:
+    """Start the process that outlives this one just long enough to `end` what it owned.
+
+    It is in a session of its own, so that neither Ctrl-C nor a killed process group takes it along.
+    """
+    environment = {key: value for key, value in os.environ.items() if key != LABEL}
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", __file__, name],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd="/",
+        env=environment,
+    )
+
+
+def _wait_for_end(name: str) -> None:
+    pid = int(name.split("-", maxsplit=1)[0])
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:  # gone already, or a kernel without pidfd
+        while is_alive(name):
+            time.sleep(0.5)
+        return
+    if is_alive(name):
+        select.select([descriptor], [], [])
+    os.close(descriptor)
+
+
+def _started(pid: int) -> int | None:
+    """Clock ticks from boot to the start of a process; None when it is gone or a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def _shared_memory_of(pid: int) -> set[Path]:
+    """Shared-memory files that a process has mapped: the only trace of whose they are."""
+    try:
+        maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return set()
+    return {Path(path) for path in re.findall(r"(/dev/shm/[^/\s]+)$", maps, flags=re.MULTILINE)}
+
+
+if __name__ == "__main__":
+    _wait_for_end(sys.argv[1])
+    end(sys.argv[1])
