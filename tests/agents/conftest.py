@@ -6,11 +6,15 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from hypothesis import settings
 
 from envs.tools import ToolSpec
 from envs.types import Observation, StopReason, Task, Verdict
 from sandboxes.base import SandboxLost
+
+# A busy machine is no failure of the code.
+settings.register_profile("daythree", deadline=None)
+settings.load_profile("daythree")
 
 CHATML = """
 {%- if tools %}{{ '<|im_start|>system\n' }}
@@ -53,7 +57,9 @@ SEPARATE = """
 TEMPLATES = {"chatml": CHATML, "reasoning": REASONING, "separate": SEPARATE}
 
 
-def train_backend() -> Tokenizer:
+def train_backend():
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -71,6 +77,8 @@ def train_backend() -> Tokenizer:
 @pytest.fixture(scope="session")
 def make_tokenizer():
     """Returns `make(template_name_or_text)`, a transformers fast tokenizer."""
+    pytest.importorskip("transformers", reason="a chat codec needs the train extra")
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
     backend = train_backend().to_str()
@@ -173,6 +181,9 @@ class ChatServer(ThreadingHTTPServer):
     def __init__(self):
         self.replies, self.requests, self.headers, self.wait_s = [], [], [], 0.0
         super().__init__(("127.0.0.1", 0), ChatHandler)
+
+    def handle_error(self, request, client_address):
+        """A client that gave up waiting is part of some tests."""
 
     @property
     def url(self):
