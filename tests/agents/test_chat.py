@@ -176,7 +176,7 @@ REFUSED = {
     "counts them at the start": "{{ messages | length }}{% for m in messages %}"
     "{{ m.content + '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}A:{% endif %}",
     "numbers its results": "{% for m in messages %}{{ m.role ~ (loop.index if m.role == 'tool' else '') }}"
-    "{{ ':' + m.content + '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}A:{% endif %}",
+    "{{ ':' + m.content + '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}",
     "ends no turn": "{% for m in messages %}{{ m.role + ':' + m.content + '\n' }}{% endfor %}A:",
     "raises": "{{ raise_exception('roles must alternate') }}",
     "has no generation prompt": "{% for m in messages %}{{ m.role + m.content + '<|im_end|>' }}{% endfor %}",
