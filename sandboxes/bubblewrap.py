@@ -19,6 +19,7 @@ import itertools
 import json
 import shutil
 import socket
+import stat
 import subprocess
 import tempfile
 import threading
@@ -79,7 +80,7 @@ class BubblewrapBackend:
         group = self._group(spec)
         command = bubblewrap_command(spec, root, environment)
         ours, theirs = socket.socketpair()
-        errors = tempfile.TemporaryFile()
+        errors = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the sandbox
         with theirs:
             started = group.entering(command) if group else command
             process = self._starter.submit(spawn, started, theirs, errors).result()
@@ -166,7 +167,8 @@ def record_path(ref: str) -> Path:
 
 
 def spawn(command: list[str], streams: socket.socket, errors: IO[bytes]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, stdin=streams, stdout=streams, stderr=errors, start_new_session=True)
+    ends = streams.fileno()
+    return subprocess.Popen(command, stdin=ends, stdout=ends, stderr=errors, start_new_session=True)
 
 
 def bubblewrap_command(spec: SandboxSpec, root: Path, environment: Path) -> list[str]:
@@ -179,7 +181,8 @@ def bubblewrap_command(spec: SandboxSpec, root: Path, environment: Path) -> list
     for key, value in base_environment(spec).items():
         command += ["--setenv", key, value]
     command += root_mounts(root)
-    command += ["--ro-bind", str(environment), ENVIRONMENT_FOLDER, "--proc", "/proc", "--dev", "/dev"]
+    command += ["--ro-bind", str(environment), ENVIRONMENT_FOLDER, "--proc", "/proc", *proc_mounts()]
+    command += ["--dev", "/dev"]
     disk = str(spec.disk_mb << 20)
     command += ["--perms", "1777", "--size", str(SHM_BYTES), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
     command += ["--perms", "1777", "--size", disk, "--tmpfs", "/tmp"]
@@ -195,6 +198,24 @@ def root_mounts(root: Path) -> list[str]:
             mounts += ["--symlink", str(entry.readlink()), f"/{entry.name}"]
         elif entry.name not in MOUNTED_ANEW and entry.is_dir():
             mounts += ["--ro-bind", str(entry), f"/{entry.name}"]
+    return mounts
+
+
+def proc_mounts() -> list[str]:
+    """Make the kernel's settings under `/proc` read-only, and hide what only root may read.
+
+    As root on the host the sandbox's user is the host's root without any capability, and the kernel lets
+    that user write settings by its number alone. bubblewrap covers only some of them.
+    """
+    mounts = []
+    for entry in sorted(Path("/proc").iterdir()):
+        mode = entry.lstat().st_mode
+        if entry.name.isdigit() or stat.S_ISLNK(mode):
+            continue
+        if not stat.S_ISDIR(mode) and not mode & 0o044:
+            mounts += ["--ro-bind", "/dev/null", str(entry)]
+        elif stat.S_ISDIR(mode) or mode & 0o222:
+            mounts += ["--ro-bind", str(entry), str(entry)]
     return mounts
 
 
