@@ -25,6 +25,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -38,6 +39,8 @@ from .recipe import ImageRecipe
 from .remote import SERVER_PIDS, RemoteSandbox, base_environment, memory_bytes
 
 END_S = 5.0
+NUMBERS = itertools.count(1)
+"""Tell the control groups of this process apart, whichever backend made them."""
 SHM_BYTES = 64 << 20
 MOUNTED_ANEW = ("proc", "dev", "sys", "tmp", "run", "lost+found")
 
@@ -68,7 +71,6 @@ class BubblewrapBackend:
         """Try bubblewrap once. Raises `SandboxUnavailable` where it is missing or may do nothing."""
         self._lock = threading.Lock()
         self._open: set[BubblewrapSandbox] = set()
-        self._numbers = itertools.count(1)
         # A sandbox dies with the *thread* that started it (the kernel's parent-death signal), so that
         # thread must not be one of a caller's, which may end while the sandbox is in use.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="bubblewrap")
@@ -77,13 +79,19 @@ class BubblewrapBackend:
     def open(self, spec: SandboxSpec, *, timeout_s: float) -> BubblewrapSandbox:
         deadline = time.monotonic() + timeout_s
         root, environment = self._image(spec.image)
-        group = self._group(spec)
         command = bubblewrap_command(spec, root, environment)
+        group = self._group(spec)
         ours, theirs = socket.socketpair()
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the sandbox
         with theirs:
             started = group.entering(command) if group else command
-            process = self._starter.submit(spawn, started, theirs, errors).result()
+            try:
+                process = self._starter.submit(spawn, started, theirs, errors).result()
+            except (OSError, RuntimeError) as error:  # no process to be had, or the backend was closed
+                ours.close()
+                if group is not None:
+                    group.remove()
+                raise SandboxUnavailable(f"bubblewrap could not be started: {error}") from None
         name = f"bubblewrap sandbox {process.pid}"
         channel = Channel(BubblewrapStream(ours, errors), name)
         sandbox = BubblewrapSandbox(spec, name, channel, lambda: self._ended(sandbox, process, group))
@@ -102,7 +110,7 @@ class BubblewrapBackend:
         return sandbox
 
     def _group(self, spec: SandboxSpec) -> Cgroup | None:
-        name = f"{Owner.current(spec.lifetime_s)}.{next(self._numbers)}"
+        name = f"{Owner.current(spec.lifetime_s)}.{next(NUMBERS)}"
         pids = spec.pids + SERVER_PIDS
         return Cgroup.create(name, memory_bytes=memory_bytes(spec), pids=pids, cpus=spec.cpus)
 
@@ -201,6 +209,7 @@ def root_mounts(root: Path) -> list[str]:
     return mounts
 
 
+@cache
 def proc_mounts() -> list[str]:
     """Make the kernel's settings under `/proc` read-only, and hide what only root may read.
 
@@ -209,9 +218,9 @@ def proc_mounts() -> list[str]:
     """
     mounts = []
     for entry in sorted(Path("/proc").iterdir()):
-        mode = entry.lstat().st_mode
-        if entry.name.isdigit() or stat.S_ISLNK(mode):
+        if entry.name.isdigit() or entry.is_symlink():
             continue
+        mode = entry.stat().st_mode
         if not stat.S_ISDIR(mode) and not mode & 0o044:
             mounts += ["--ro-bind", "/dev/null", str(entry)]
         elif stat.S_ISDIR(mode) or mode & 0o222:

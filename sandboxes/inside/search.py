@@ -124,7 +124,8 @@ def search_child(asked, root):
     try:
         pattern = re.compile(asked["pattern"].encode(), re.MULTILINE)
     except re.error as error:
-        sys.exit(f"regex parse error: {error}")
+        sys.stderr.write(f"regex parse error: {error}\n")
+        sys.exit(2)  # as `rg` does
     until = time.monotonic() + asked["timeout_s"]
     for path, number, text in find_lines(root, pattern.search, asked["glob"], asked["limit"], until):
         full = root if os.path.isfile(root) else os.path.join(root, path)

@@ -21,7 +21,6 @@ import os
 import queue
 import signal
 import struct
-import sys
 import threading
 
 from .commands import do_exec
