@@ -109,7 +109,7 @@ class Command:
     numbers = itertools.count(1)
 
     def __init__(self, arguments, *, cwd, env, stdin, limit, report):
-        self.mark = str(next(Command.numbers))
+        self.mark = f"{os.getpid()}-{next(Command.numbers)}"
         self.stdout, self.stderr, self.report = Output(limit), Output(limit), Report()
         self.status = None
         self.input = memoryview(stdin)
