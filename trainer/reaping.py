@@ -71,7 +71,7 @@ def end(name: str, *, timeout_s: float = 10.0) -> list[str]:
     segments: set[Path] = set()
     while (pids := labelled(name)) and time.monotonic() < deadline:
         for pid in pids:
-            segments |= _shared_memory_of(pid)
+            segments |= shared_memory_of(pid)
         for pid in pids:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -145,7 +145,7 @@ def _started(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
-def _shared_memory_of(pid: int) -> set[Path]:
+def shared_memory_of(pid: int) -> set[Path]:
     """Shared-memory files that a process has mapped: the only trace of whose they are."""
     try:
         maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
