@@ -200,10 +200,13 @@ class ChatCodec:
         if not self._end:
             raise ChatTemplateError("the tokenizer has no eos_token, so no turn could ever end")
         try:
-            self._cut([1])
-        except ChatTemplateError:
+            (single,) = self._cut([1])
+        except ChatTemplateError as refusal:
             self._dummy_calls = False  # some templates hide the text of turns with calls; try without calls
-        (single,) = self._cut([1])
+            try:
+                (single,) = self._cut([1])
+            except ChatTemplateError:
+                raise refusal from None  # what the template says of calls is the better hint
         rounds = self._cut([1, 2, 3])
         befores = {cuts[0] for cuts in rounds}
         betweens = {cut for cuts in rounds for cut in cuts[1:-1]}
@@ -327,7 +330,7 @@ def _dummy_result(round_number: int, number: int) -> dict[str, Any]:
 
 
 def _without_reasoning(piece: str) -> str:
-    """Drop an opened or empty reasoning block at the end: templates differ there between old and new turns."""
+    """Drop an opened or empty reasoning block at the end, where old and new turns may differ."""
     return _REASONING.sub("", piece)
 
 

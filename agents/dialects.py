@@ -78,7 +78,9 @@ def parse_arguments(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        what = str(error) if isinstance(error, json.JSONDecodeError) else "it nests too deeply or is too large"
+        what = (
+            str(error) if isinstance(error, json.JSONDecodeError) else "it nests too deeply or is too large"
+        )
         raise ValueError(f"The arguments are not valid JSON: {what}") from None
     if not isinstance(value, dict):
         raise ValueError("The arguments must be a JSON object")
@@ -124,7 +126,7 @@ def _require_usable(value: Any, depth: int = 0) -> None:
 # hermes ------------------------------------------------------------------------------------------------
 
 
-def _read_hermes(body: str, tools: Sequence[ToolSpec]) -> tuple[str, dict[str, Any]]:
+def _read_hermes(body: str, _tools: Sequence[ToolSpec]) -> tuple[str, dict[str, Any]]:
     try:
         call = parse_arguments(body)
     except ValueError as error:
@@ -179,24 +181,25 @@ def _read_qwen3_coder(body: str, tools: Sequence[ToolSpec]) -> tuple[str, dict[s
 
 def _typed(key: str, text: str, schema: dict[str, Any]) -> Any:
     """Give raw text the type its schema asks for; text that does not fit is a problem, never a guess."""
-    kind = schema.get("type", "string")
-    if kind == "string":
+    kinds = [option.get("type", "string") for option in schema.get("anyOf", [schema])]
+    if "string" in kinds:
         return text
     try:
-        value = json.loads(text.strip().lower() if kind == "boolean" else text.strip())
+        value = json.loads(text.strip().lower() if "boolean" in kinds else text)
         _require_usable(value)
     except (ValueError, RecursionError):
-        raise _Malformed(f"The parameter {key} must be of type {kind}") from None
-    fits = {
-        "integer": isinstance(value, int) and not isinstance(value, bool),
-        "number": isinstance(value, int | float) and not isinstance(value, bool),
-        "boolean": isinstance(value, bool),
-        "object": isinstance(value, dict),
-        "array": isinstance(value, list),
-    }
-    if not fits.get(kind, True):
-        raise _Malformed(f"The parameter {key} must be of type {kind}")
+        raise _Malformed(f"The parameter {key} must be of type {' or '.join(kinds)}") from None
+    if _kind(value) not in kinds and not ("number" in kinds and _kind(value) == "integer"):
+        raise _Malformed(f"The parameter {key} must be of type {' or '.join(kinds)}")
     return value
+
+
+def _kind(value: Any) -> str:
+    """The JSON Schema type of a parsed value."""
+    if isinstance(value, bool):  # before int, which it is one of
+        return "boolean"
+    names = {int: "integer", float: "number", str: "string", dict: "object", list: "array"}
+    return names.get(type(value), "null")
 
 
 def _write_qwen3_coder(call: ToolCall) -> str:

@@ -31,9 +31,7 @@ class Sampling:
 class TokenEngine(Protocol):
     """Samples continuations of token ids. Called from many threads at once."""
 
-    def generate(
-        self, ids: Sequence[int], sampling: Sampling, *, seed: int, deadline: float
-    ) -> Completion:
+    def generate(self, ids: Sequence[int], sampling: Sampling, *, seed: int, deadline: float) -> Completion:
         """Sample until a stop id, `max_tokens`, or `deadline` (a `time.monotonic()` value).
 
         At the deadline the completion comes back with `finish_reason` `abort`. Raises `PolicyError` when the
@@ -49,9 +47,7 @@ class ScriptedEngine:
         self._script = script
         self.version = version
 
-    def generate(
-        self, ids: Sequence[int], sampling: Sampling, *, seed: int, deadline: float
-    ) -> Completion:
+    def generate(self, ids: Sequence[int], sampling: Sampling, *, seed: int, deadline: float) -> Completion:
         """Return the script's answer to `ids`, cut as a real engine would cut it; log-probabilities are 0."""
         del seed, deadline  # a script is deterministic and answers at once
         tokens: list[int] = []

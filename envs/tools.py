@@ -1,9 +1,40 @@
-"""The tools a policy may call."""
+"""The tools a policy may call: what each is told as, what its arguments must be, and what it does.
+
+A tool is a frozen dataclass of arguments with a docstring (which the policy reads) and a `run` method.
+Validation and JSON Schema both come from the dataclass, so they cannot disagree. A tool that is used
+wrongly raises `ToolError`, whose sentence becomes an observation; only a broken sandbox raises further.
+"""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar, Protocol
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as validated
+
+from sandboxes.base import Match, Sandbox
+
+from .prs import read_pr, search_prs
+from .tasksets import TaskSet
+from .testing import RunReport, run_tests
+from .types import Observation, Task, ToolCall
+
+FILE_S = 10.0
+"""Deadline of one file operation or search."""
+VIEW_LINES = 200
+"""Lines shown when `view` is given no end."""
+SEARCH_MATCHES = 50
+MAX_LINE = 400
+"""Characters shown of one line."""
+
+_arguments = validated(frozen=True, config=ConfigDict(extra="forbid"))
+
+
+class ToolError(Exception):
+    """The tool was used wrongly. Its sentence is what the policy sees."""
 
 
 @dataclass(frozen=True)
@@ -13,3 +44,305 @@ class ToolSpec:
     name: str
     description: str
     parameters: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What a tool may touch."""
+
+    sandbox: Sandbox
+    taskset: TaskSet
+    task: Task
+
+
+class Tool(Protocol):
+    """One call of a tool, its arguments checked."""
+
+    def run(self, at: Workplace) -> str:
+        """Do it and return what the policy sees. Raises ToolError, SandboxError."""
+        ...
+
+
+Path = Annotated[str, Field(min_length=1, description="Path in the repository.")]
+Line = Annotated[int, Field(ge=1)]
+
+
+@_arguments
+class View:
+    """Show a file with line numbers, or list a folder."""
+
+    path: Path
+    start: Annotated[int, Field(ge=1, description="First line to show.")] = 1
+    end: Annotated[int | None, Field(ge=1, description="Last line to show.")] = None
+
+    def run(self, at: Workplace) -> str:
+        try:
+            text = _read(at.sandbox, self.path)
+        except IsADirectoryError:
+            return "\n".join(at.sandbox.listdir(self.path, timeout_s=FILE_S)) or "(empty folder)"
+        lines = text.splitlines()
+        last = min(self.end or self.start + VIEW_LINES - 1, len(lines))
+        if self.start > max(last, 1):
+            raise ToolError(f"{self.path} has {len(lines)} lines; nothing from {self.start} to {last}")
+        shown = [f"{number}\t{lines[number - 1]}" for number in range(self.start, last + 1)]
+        if self.end is None and last < len(lines):
+            shown.append(f"({len(lines) - last} more lines; view with start={last + 1})")
+        return "\n".join(shown) or "(empty file)"
+
+
+@_arguments
+class Edit:
+    """Change a file. Replace `old` by `new`: `old` must occur exactly once in the file, or, with `line`,
+    exactly once on that line. Or insert `new` after line `insert_line` (0: at the top). Or make a new file
+    that holds `new`, with `create`."""
+
+    path: Path
+    new: Annotated[str, Field(description="The text to put there.")]
+    old: Annotated[str | None, Field(description="The text to replace.")] = None
+    line: Annotated[int | None, Field(ge=1, description="The line on which `old` starts.")] = None
+    insert_line: Annotated[int | None, Field(ge=0, description="Insert after this line.")] = None
+    create: Annotated[bool, Field(description="Make a new file.")] = False
+
+    def run(self, at: Workplace) -> str:
+        asked = [self.old is not None, self.insert_line is not None, self.create]
+        if sum(asked) != 1:
+            raise ToolError("give exactly one of old, insert_line and create")
+        if self.create:
+            return self._make(at.sandbox)
+        text = _read(at.sandbox, self.path)
+        if self.old is None:
+            return self._insert(at.sandbox, text)
+        return self._replace(at.sandbox, text, self.old)
+
+    def _make(self, sandbox: Sandbox) -> str:
+        try:
+            sandbox.read(self.path, timeout_s=FILE_S, limit=1)
+        except FileNotFoundError:
+            _write(sandbox, self.path, self.new)
+            return f"made {self.path}"
+        raise ToolError(f"{self.path} exists; replace text in it with old and new")
+
+    def _insert(self, sandbox: Sandbox, text: str) -> str:
+        lines = text.splitlines(keepends=True)
+        at = self.insert_line or 0
+        if at > len(lines):
+            raise ToolError(f"{self.path} has only {len(lines)} lines")
+        if at and not lines[at - 1].endswith("\n"):
+            lines[at - 1] += "\n"
+        added = self.new if self.new.endswith("\n") else self.new + "\n"
+        _write(sandbox, self.path, "".join([*lines[:at], added, *lines[at:]]))
+        return f"inserted after line {at} of {self.path}"
+
+    def _replace(self, sandbox: Sandbox, text: str, old: str) -> str:
+        if old == "":
+            raise ToolError("old is empty; to add text use insert_line")
+        if old == self.new:
+            raise ToolError("old and new are the same text")
+        starts = _occurrences(text, old)
+        on = [_line_of(text, start) for start in starts]
+        if self.line is not None:
+            starts = [start for start, line in zip(starts, on, strict=True) if line == self.line]
+            if not starts and not on:
+                raise ToolError(f"old does not occur in {self.path}")
+            if not starts:
+                raise ToolError(f"old does not start on line {self.line}, but on {_some(on)}")
+        if not starts:
+            raise ToolError(f"old does not occur in {self.path}; view the file and copy the text exactly")
+        if len(starts) > 1:
+            where = f"line {self.line}" if self.line else f"lines {_some(on)}"
+            raise ToolError(f"old occurs {len(starts)} times, on {where}; give more text or a line")
+        place = starts[0]
+        _write(sandbox, self.path, text[:place] + self.new + text[place + len(old) :])
+        return f"changed line {_line_of(text, place)} of {self.path}"
+
+
+@_arguments
+class Search:
+    """Find text in the repository's files; with `regex`, a regular expression."""
+
+    query: Annotated[str, Field(min_length=1)]
+    regex: bool = False
+    path: Annotated[str, Field(description="Folder or file to look in.")] = "."
+    glob: Annotated[str | None, Field(description="Only files like this, e.g. *.py")] = None
+
+    def run(self, at: Workplace) -> str:
+        try:
+            matches = at.sandbox.search(
+                self.query,
+                timeout_s=FILE_S,
+                path=self.path,
+                regex=self.regex,
+                glob=self.glob,
+                limit=SEARCH_MATCHES + 1,
+            )
+        except ValueError as error:
+            raise ToolError(f"not a regular expression: {error}") from error
+        except TimeoutError as error:
+            raise ToolError("the search took too long; narrow it by path or glob") from error
+        shown = [_match(match) for match in matches[:SEARCH_MATCHES]]
+        if len(matches) > SEARCH_MATCHES:
+            shown.append(f"(more than {SEARCH_MATCHES} matches; narrow the search)")
+        return "\n".join(shown) or "no matches"
+
+
+@_arguments
+class Prs:
+    """Search the project's past pull requests by words, or read one by number."""
+
+    query: str | None = None
+    number: int | None = None
+
+    def run(self, at: Workplace) -> str:
+        if self.number is not None:
+            return read_pr(at.taskset.prs, self.number, cutoff=at.task.cutoff)
+        return search_prs(at.taskset.prs, self.query or "", cutoff=at.task.cutoff)
+
+
+@_arguments
+class Test:
+    """Run tests: a file, a test id, or, without a target, the tests nearest to the task."""
+
+    __test__: ClassVar[bool] = False  # not a test case, though pytest would think so
+    target: str | None = None
+
+    def run(self, at: Workplace) -> str:
+        base = at.taskset.base_tree(at.task)
+        targets = [self.target] if self.target else [name for name in at.task.test_files if name in base]
+        if any(target.startswith("-") for target in targets):
+            raise ToolError("target must be a file or a test id")
+        report = run_tests(at.sandbox, at.taskset.manifest.tests, targets, timeout_s=at.task.limits.test_s)
+        return describe_run(report)
+
+
+@_arguments
+class Shell:
+    """Run a command with sh in the repository's folder."""
+
+    command: Annotated[str, Field(min_length=1)]
+
+    def run(self, at: Workplace) -> str:
+        limits = at.task.limits
+        # Both streams, cut inside with a pointer to the whole, must fit into one observation.
+        each = max(limits.observation_chars // 2 - 200, 200)
+        result = at.sandbox.exec(self.command, timeout_s=limits.command_s, output_limit=each)
+        parts = [result.stdout.rstrip("\n"), result.stderr.rstrip("\n")]
+        if result.timed_out:
+            parts.append(f"(killed after {limits.command_s:g} s)")
+        elif result.exit_code:
+            parts.append(f"(exit code {result.exit_code})")
+        return "\n".join(part for part in parts if part) or "(no output)"
+
+
+@_arguments
+class Submit:
+    """Hand in the repository as it is now. The hidden tests decide; nothing can be done afterwards."""
+
+    def run(self, at: Workplace) -> str:  # noqa: ARG002
+        return "submitted"
+
+
+TOOLS: Mapping[str, type[Any]] = {
+    "view": View,
+    "edit": Edit,
+    "search": Search,
+    "prs": Prs,
+    "test": Test,
+    "shell": Shell,
+    "submit": Submit,
+}
+
+_ADAPTERS: dict[str, TypeAdapter[Any]] = {name: TypeAdapter(tool) for name, tool in TOOLS.items()}
+
+
+def parse_call(call: ToolCall) -> Tool:
+    """Check a call against its tool. Raises ToolError with a sentence that says how to mend it."""
+    if call.name not in TOOLS:
+        raise ToolError(f"there is no tool {call.name!r}; there are {', '.join(TOOLS)}")
+    try:
+        return _ADAPTERS[call.name].validate_python(call.arguments)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "arguments"
+        raise ToolError(f"{call.name}: {place}: {first['msg']}") from error
+
+
+def tool_specs() -> list[ToolSpec]:
+    """Return every tool as a policy is told of it."""
+    return [
+        ToolSpec(name, " ".join(inspect.cleandoc(tool.__doc__ or "").split()), _schema(name))
+        for name, tool in TOOLS.items()
+    ]
+
+
+def _schema(name: str) -> dict[str, Any]:
+    schema = _ADAPTERS[name].json_schema()
+    properties = {
+        key: {word: value for word, value in field.items() if word != "title"}
+        for key, field in schema.get("properties", {}).items()
+    }
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": schema.get("required", []),
+        "additionalProperties": False,
+    }
+
+
+def cut_middle(observation: Observation, limit: int) -> Observation:
+    """Keep an observation's first and last characters, and say how to see the rest."""
+    text = observation.text
+    if len(text) <= limit:
+        return observation
+    half = limit // 2
+    cut = f"\n[... {len(text) - 2 * half} characters cut; ask for a narrower part to see them ...]\n"
+    return Observation(text[:half] + cut + text[-half:], observation.is_error, True, observation.call_id)
+
+
+def describe_run(report: RunReport) -> str:
+    """Say what a test run gave, without times: counts, then each failure with its way there."""
+    parts = [report.summary]
+    if report.timed_out:
+        parts.append("(killed: the tests took too long)")
+    elif not report.finished:
+        parts.append("(the test process ended before its end)")
+    parts += [f"{path}: {message}" for path, message in report.collect_errors.items()]
+    for test, outcome in report.outcomes.items():
+        if outcome in ("failed", "error", "unfinished", "duplicate"):
+            failure = report.failures.get(test)
+            parts.append(f"{outcome.upper()} {test}")
+            if failure is not None:
+                parts.append(f"{failure.error}: {failure.message}")
+                parts += [f"  {frame.path}:{frame.line} in {frame.function}" for frame in failure.frames]
+    if not report.outcomes and not report.collect_errors:
+        parts.append(report.log.strip())
+    return "\n".join(part for part in parts if part)
+
+
+def _read(sandbox: Sandbox, path: str) -> str:
+    return sandbox.read(path, timeout_s=FILE_S).decode("utf-8", "surrogateescape")
+
+
+def _write(sandbox: Sandbox, path: str, text: str) -> None:
+    sandbox.write(path, text.encode("utf-8", "surrogateescape"), timeout_s=FILE_S)
+
+
+def _match(match: Match) -> str:
+    return f"{match.path}:{match.line}: {match.text.strip()[:MAX_LINE]}"
+
+
+def _occurrences(text: str, part: str) -> list[int]:
+    """Return where `part` starts, overlaps included: an edit must not guess between them."""
+    found, start = [], text.find(part)
+    while start >= 0:
+        found.append(start)
+        start = text.find(part, start + 1)
+    return found
+
+
+def _line_of(text: str, offset: int) -> int:
+    return text.count("\n", 0, offset) + 1
+
+
+def _some(numbers: list[int]) -> str:
+    shown = ", ".join(str(number) for number in numbers[:8])
+    return shown + (", …" if len(numbers) > 8 else "")

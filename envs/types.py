@@ -55,7 +55,7 @@ class Task:
     cutoff: str = ""
     """ISO 8601; the `prs` tool shows nothing merged at or after it. Empty: no limit."""
     limits: Limits = field(default_factory=Limits)
-    traits: dict[str, str | int | float] = field(default_factory=dict)
+    traits: dict[str, str | int | float] = field(default_factory=dict, hash=False)
     """How the task was made and how hard it is, for samplers and reports; never shown to the policy."""
 
     def __post_init__(self) -> None:

@@ -1,1 +1,38 @@
 """Run commands somewhere isolated. Knows nothing of tasks or models."""
+
+from .backend import Backend as Backend
+from .base import ExecResult as ExecResult
+from .base import Match as Match
+from .base import Sandbox as Sandbox
+from .base import SandboxError as SandboxError
+from .base import SandboxLost as SandboxLost
+from .base import SandboxSpec as SandboxSpec
+from .base import SandboxUnavailable as SandboxUnavailable
+from .base import SandboxUnresponsive as SandboxUnresponsive
+from .base import TreeChanges as TreeChanges
+from .progress import Progress as Progress
+from .progress import silent as silent
+from .recipe import ImageRecipe as ImageRecipe
+
+
+def connect(name: str = "auto", *, timeout_s: float = 20.0) -> Backend:
+    """The backend of that name; `auto` is Docker where an engine answers, else bubblewrap.
+
+    Raises `SandboxUnavailable`, in one line that says what to do.
+    """
+    from .bubblewrap import BubblewrapBackend
+    from .docker import DockerBackend
+
+    if name == "docker":
+        return DockerBackend(timeout_s=timeout_s)
+    if name == "bubblewrap":
+        return BubblewrapBackend(timeout_s=timeout_s)
+    if name != "auto":
+        raise SandboxUnavailable(f"there is no sandbox backend {name!r}; use docker, bubblewrap or auto")
+    try:
+        return DockerBackend(timeout_s=timeout_s)
+    except SandboxUnavailable as no_docker:
+        try:
+            return BubblewrapBackend(timeout_s=timeout_s)
+        except SandboxUnavailable as no_bubblewrap:
+            raise SandboxUnavailable(f"{no_docker}; {no_bubblewrap}") from None

@@ -1,13 +1,20 @@
-"""A small real tokenizer, and templates with the habits of those in the wild."""
+"""A small real tokenizer, templates with the habits of those in the wild, and a stand-in environment."""
+
+import threading
 
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from envs.tools import ToolSpec
+from envs.types import Observation, StopReason, Task, Verdict
+from sandboxes.base import SandboxLost
 
 CHATML = """
 {%- if tools %}{{ '<|im_start|>system\n' }}
 {%- if messages[0].role == 'system' %}{{ messages[0].content + '\n' }}{% endif %}
 {{- '<tools>' }}{% for tool in tools %}{{ '\n' + (tool | tojson) }}{% endfor %}{{ '\n</tools><|im_end|>\n' }}
-{%- elif messages[0].role == 'system' %}{{ '<|im_start|>system\n' + messages[0].content + '<|im_end|>\n' }}{% endif %}
+{%- elif messages[0].role == 'system' %}
+{{- '<|im_start|>system\n' + messages[0].content + '<|im_end|>\n' }}{% endif %}
 {%- for message in messages %}
 {%- if message.role == 'user' %}{{ '<|im_start|>user\n' + message.content + '<|im_end|>\n' }}
 {%- elif message.role == 'assistant' %}{{ '<|im_start|>assistant\n' + message.content }}
@@ -71,5 +78,85 @@ def make_tokenizer():
         )
         tokenizer.chat_template = TEMPLATES.get(template, template)
         return tokenizer
+
+    return make
+
+
+class StandInEnv:
+    """A repository of one file, `a.py`, which should hold `wanted`. As short as the real one is not."""
+
+    tools = (
+        ToolSpec("view", "Show a file.", {"type": "object", "properties": {"path": {"type": "string"}}}),
+        ToolSpec("edit", "Change a file.", {"type": "object", "properties": {"old": {"type": "string"}}}),
+        ToolSpec("submit", "Hand in.", {"type": "object", "properties": {}}),
+    )
+
+    def __init__(self, tasks, wanted="good\n", fail_on=(), slow_s=0.0):
+        self.tasks = {task.id: task for task in tasks}
+        self.wanted = wanted
+        self.fail_on = fail_on
+        self.slow_s = slow_s
+        self.closed = threading.Event()
+        self.finished = []
+
+    def reset(self, *, seed=None, options=None):
+        self._may_fail("reset")
+        self.task, self.text, self.calls = self.tasks[options["task"]], "bad\n", 0
+        return Observation(self.task.instruction), {}
+
+    def step(self, action):
+        self._may_fail(action.name)
+        self.calls += 1
+        if self.closed.wait(self.slow_s):
+            raise SandboxLost("the sandbox was closed")
+        if action.name == "submit":
+            return self.finish(StopReason.SUBMITTED)
+        if action.name == "edit":
+            self.text = self.text.replace(action.arguments["old"], action.arguments["new"])
+        observation = Observation(self.text, call_id=action.id)
+        if self.calls == self.task.limits.max_turns:
+            return observation, *self.finish(StopReason.MAX_TURNS)[1:]
+        return observation, 0.0, False, False, {}
+
+    def finish(self, reason):
+        self._may_fail("finish")
+        self.finished.append(reason)
+        resolved = self.text == self.wanted
+        verdict = Verdict(resolved, passed=("t",)) if resolved else Verdict(False, failed=("t",))
+        info = {"stop": reason, "verdict": verdict, "patch": self.text}
+        return Observation("over"), verdict.reward, True, False, info
+
+    def close(self):
+        self.closed.set()
+
+    def _may_fail(self, where):
+        if where in self.fail_on:
+            raise SandboxLost(f"the sandbox is gone ({where})")
+
+
+@pytest.fixture(scope="session")
+def make_env():
+    """Returns `make(tasks, wanted=…, fail_on=…, slow_s=…)`, a stand-in environment."""
+    return StandInEnv
+
+
+@pytest.fixture(scope="session")
+def make_task():
+    """Returns `make(id, **fields)`, a task whose reference patch turns `bad` into `good`."""
+
+    def make(task_id="t-1", **fields):
+        defaults = {
+            "set": "standin",
+            "split": "heldout",
+            "image": "none",
+            "workdir": "/workspace",
+            "instruction": "Make a.py good.",
+            "base_patch": "",
+            "reference_patch": "--- a/a.py\n+++ b/a.py\n@@ -1 +1 @@\n-bad\n+good\n",
+            "base_digest": "",
+            "fail_to_pass": ("t",),
+            "pass_to_pass": (),
+        }
+        return Task(id=task_id, **{**defaults, **fields})
 
     return make

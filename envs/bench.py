@@ -1,0 +1,86 @@
+"""What an episode costs: reset, each tool, and grading, with what the tests themselves took beside it."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sandboxes.backend import Backend
+from sandboxes.progress import Progress, silent
+
+from .coding import CodingEnv
+from .grading import SETUP_S, grade, sandbox_spec, submission_of
+from .tasksets import TaskSet
+from .trees import pack
+from .types import Task, ToolCall
+
+Row = dict[str, float]
+"""Milliseconds: p50, p99, and the number of samples as `n`."""
+
+
+def measure_steps(
+    taskset: TaskSet, backend: Backend, *, rounds: int = 50, progress: Progress = silent
+) -> dict[str, Row]:
+    """Time `reset` and one call of each tool on the set's first task, environment overhead included."""
+    task = taskset.tasks[0]
+    path = next(name for name in sorted(taskset.base_tree(task)) if name.endswith(".py"))
+    calls = {
+        "view": {"path": path, "start": 1, "end": 20},
+        "edit": {"path": path, "insert_line": 0, "new": "# measured"},
+        "search": {"query": "import"},
+        "search, regular expression": {"query": "^import", "regex": True},
+        "prs": {"query": "fix"},
+        "shell": {"command": "true"},
+    }
+    times: dict[str, list[float]] = {"reset": []} | {name: [] for name in calls}
+    with CodingEnv([taskset], backend=backend) as env:
+        for number in range(max(rounds // 10, 2)):
+            progress("measuring steps", number, max(rounds // 10, 2))
+            times["reset"].append(_timed(lambda: env.reset(options={"task": task.id})))
+            budget = task.limits.max_turns - 1
+            for turn in range(min(10, budget // len(calls))):
+                for name, arguments in calls.items():
+                    call = ToolCall(str(turn), name.partition(",")[0], arguments)
+                    times[name].append(_timed(lambda call=call: env.step(call)))
+    return {name: summarise(values) for name, values in times.items()}
+
+
+def measure_grading(
+    taskset: TaskSet, backend: Backend, *, rounds: int = 10, progress: Progress = silent
+) -> dict[str, Row]:
+    """Time grading the reference of the set's quickest task, against the same tests run bare."""
+    task = min(taskset.tasks, key=lambda one: len(one.fail_to_pass) + len(one.pass_to_pass))
+    submission = submission_of(taskset.solved_tree(task), taskset, task)
+    whole, bare = list[float](), list[float]()
+    for number in range(rounds):
+        progress("measuring grading", number, rounds)
+        whole.append(_timed(lambda: grade(submission, taskset, task, backend)))
+        bare.append(_bare(taskset, task, backend))
+    return {"grade, from patch to verdict": summarise(whole), "the same tests, bare pytest": summarise(bare)}
+
+
+def _bare(taskset: TaskSet, task: Task, backend: Backend) -> float:
+    """Time `python3 -m pytest` itself inside a sandbox that is up, with nothing of ours around it."""
+    sandbox = backend.open(sandbox_spec(task), timeout_s=SETUP_S)
+    try:
+        sandbox.unpack(pack(taskset.solved_tree(task) | taskset.trusted_files(task)), ".", timeout_s=SETUP_S)
+        paths = ":".join(["/opt/env", *taskset.manifest.tests.import_paths])
+        command = ["python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", *task.test_files]
+        return _timed(lambda: sandbox.exec(command, timeout_s=task.limits.test_s, env={"PYTHONPATH": paths}))
+    finally:
+        sandbox.close()
+
+
+def summarise(times: Sequence[float]) -> Row:
+    """Return p50 and p99 of seconds, in milliseconds."""
+    ordered = sorted(times)
+    last = ordered[min(len(ordered) - 1, round(0.99 * (len(ordered) - 1)))]
+    return {"p50": statistics.median(ordered) * 1e3, "p99": last * 1e3, "n": float(len(ordered))}
+
+
+def _timed(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started

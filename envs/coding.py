@@ -1,0 +1,186 @@
+"""A coding task as a Gymnasium environment: reset to an instruction, step tool calls, end in a verdict.
+
+    env = gymnasium.make("daythree/Repo-v0", tasksets=["tasks/wcwidth"])
+    observation, info = env.reset(seed=0)
+    observation, reward, terminated, truncated, info = env.step(ToolCall("1", "view", {"path": "."}))
+
+However an episode ends (submit, turns, tokens, time), it ends in `CodingEnv.finish`, which grades.
+A sandbox that fails raises `SandboxError` out of `reset`, `step` and `finish`: such an episode has no
+reward, and none is made up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+
+import sandboxes
+from sandboxes.backend import Backend
+from sandboxes.base import Sandbox
+
+from .grading import SETUP_S, collect, grade, sandbox_spec
+from .history import one_commit
+from .spaces import ObservationSpace, ToolCallSpace
+from .tasksets import TaskSet, TaskSetError, load_taskset
+from .tools import ToolError, Workplace, cut_middle, parse_call, tool_specs
+from .trees import pack
+from .types import Observation, StopReason, Task, ToolCall
+
+Step = tuple[Observation, float, bool, bool, dict[str, Any]]
+
+
+class CodingEnv(gymnasium.Env[Observation, ToolCall]):
+    """One repository task at a time. Not thread-safe: one environment per episode in flight."""
+
+    metadata: dict[str, Any] = {  # noqa: RUF012 (as Gymnasium declares it)
+        "render_modes": ["ansi"],
+        "render_fps": 1,
+    }
+
+    def __init__(
+        self,
+        tasksets: Sequence[TaskSet | Path | str],
+        *,
+        backend: Backend | str = "auto",
+        split: str | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        """Open on task sets, loaded or by folder; `split` narrows what `reset` chooses from.
+
+        A `backend` may be shared by many environments; through `gymnasium.make`, which copies its
+        arguments, give its name.
+
+        Raises TaskSetError, and SandboxUnavailable when `backend` is a name and nothing answers to it.
+        """
+        assert render_mode in (None, *self.metadata["render_modes"]), f"unknown render mode {render_mode!r}"
+        self._sets = [one if isinstance(one, TaskSet) else load_taskset(one) for one in tasksets]
+        self._tasks = {
+            task.id: (taskset, task)
+            for taskset in self._sets
+            for task in taskset.tasks
+            if split in (None, task.split)
+        }
+        if not self._tasks:
+            raise TaskSetError("there is no task to work on" + (f" in split {split}" if split else ""))
+        self._backend = sandboxes.connect(backend) if isinstance(backend, str) else backend
+        self._owns_backend = isinstance(backend, str)
+        self._sandbox: Sandbox | None = None
+        self._current: tuple[TaskSet, Task] | None = None
+        self._turns, self._ends, self._last = 0, 0.0, Observation("")
+        self.render_mode = render_mode
+        self.tools = tool_specs()
+        self.action_space = ToolCallSpace()
+        self.observation_space = ObservationSpace()
+
+    @property
+    def task(self) -> Task:
+        """The task of the current episode."""
+        return self._episode()[1]
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode on `options["task"]` (an id), or on a task drawn with the seed.
+
+        Raises SandboxError, and TaskSetError for an unknown id.
+        """
+        super().reset(seed=seed)
+        self._drop_sandbox()
+        taskset, task = self._current = self._choose((options or {}).get("task"))
+        self._backend.ensure_image(taskset.manifest.image, timeout_s=task.limits.episode_s)
+        self._sandbox = sandbox = self._backend.open(sandbox_spec(task), timeout_s=SETUP_S)
+        sandbox.unpack(_archive(taskset, task), ".", timeout_s=SETUP_S)
+        self._turns, self._ends = 0, time.monotonic() + task.limits.episode_s
+        self._last = Observation(task.instruction)
+        return self._last, {"task": task.id, "set": taskset.name}
+
+    def step(self, action: ToolCall) -> Step:
+        """Make one tool call. A call that is malformed or fails is an observation, not an error."""
+        if time.monotonic() >= self._ends:
+            return self.finish(StopReason.TIME)
+        self._turns += 1
+        observation = self._act(action)
+        if action.name == "submit" and not observation.is_error:
+            return self.finish(StopReason.SUBMITTED, observation)
+        if self._turns >= self.task.limits.max_turns:
+            return self.finish(StopReason.MAX_TURNS, observation)
+        self._last = observation
+        return observation, 0.0, False, False, {"turns": self._turns}
+
+    def finish(self, reason: StopReason, observation: Observation | None = None) -> Step:
+        """End the episode for this reason and grade it. The one place where a reward is made.
+
+        Limits that the environment cannot see (tokens, format) are brought here by their owner.
+        """
+        taskset, task = self._episode()
+        assert self._sandbox is not None, "the episode is over; call reset first"
+        try:
+            submission = collect(self._sandbox, taskset, task, timeout_s=SETUP_S)
+        finally:
+            self._drop_sandbox()
+        verdict = grade(submission, taskset, task, self._backend)
+        self._last = observation or Observation(f"The episode is over: {reason}.")
+        info = {
+            "verdict": verdict,
+            "patch": submission.patch,
+            "dropped": submission.dropped,
+            "stop": reason,
+            "turns": self._turns,
+        }
+        terminated = reason is StopReason.SUBMITTED
+        return self._last, verdict.reward, terminated, not terminated, info
+
+    def render(self) -> str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the last observation's text in render mode `ansi`."""
+        return self._last.text if self.render_mode == "ansi" else None
+
+    def close(self) -> None:
+        """End the episode's sandbox. Safe to call twice."""
+        self._drop_sandbox()
+        if self._owns_backend:
+            self._backend.close()
+
+    def _act(self, call: ToolCall) -> Observation:
+        taskset, task = self._episode()
+        assert self._sandbox is not None, "the episode is over; call reset first"
+        try:
+            text, wrong = parse_call(call).run(Workplace(self._sandbox, taskset, task)), False
+        except ToolError as error:
+            text, wrong = str(error), True
+        except OSError as error:  # the file system's own refusals; a broken sandbox is a SandboxError
+            text, wrong = _refusal(error), True
+        text = text.encode("utf-8", "replace").decode()
+        return cut_middle(Observation(text, wrong, call_id=call.id), task.limits.observation_chars)
+
+    def _episode(self) -> tuple[TaskSet, Task]:
+        assert self._current is not None, "no episode yet; call reset first"
+        return self._current
+
+    def _choose(self, task_id: str | None) -> tuple[TaskSet, Task]:
+        if task_id is None:
+            task_id = sorted(self._tasks)[int(self.np_random.integers(len(self._tasks)))]
+        if task_id not in self._tasks:
+            raise TaskSetError(f"there is no task {task_id!r} here")
+        return self._tasks[task_id]
+
+    def _drop_sandbox(self) -> None:
+        sandbox, self._sandbox = self._sandbox, None
+        if sandbox is not None:
+            sandbox.close()
+
+
+@lru_cache(maxsize=256)
+def _archive(taskset: TaskSet, task: Task) -> bytes:
+    """Return what the policy finds in its working directory: the base tree and one commit of it."""
+    base = taskset.base_tree(task)
+    return pack(base | one_commit(base))
+
+
+def _refusal(error: OSError) -> str:
+    reason = (error.strerror or str(error) or type(error).__name__).lower()
+    return f"{error.filename}: {reason}" if error.filename else reason

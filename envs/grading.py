@@ -1,0 +1,169 @@
+"""From what the policy left behind to a verdict: the only code that grades.
+
+Two halves. `collect` reads how the policy's tree differs from the one it was given; what it returns is
+data, filtered by rules that do not depend on anything inside the sandbox. `grade` lays that data over a
+clean tree in a sandbox that never held a process of the policy, lays the trusted tests over it, runs them
+and compares ids. The reward is computed here, outside.
+
+What can still be cheated from inside the test process is the subject of docs/architecture.md, "Reward".
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from sandboxes.backend import Backend
+from sandboxes.base import Sandbox, SandboxError, SandboxSpec, TreeChanges
+
+from . import protection
+from .tasksets import TaskSet
+from .testing import RunReport, run_tests
+from .trees import Tree, TreeFile, diff_trees, is_safe, is_text, pack, patched_paths
+from .types import Task, Verdict
+
+SETUP_S = 60.0
+"""Deadline for starting a sandbox and laying a tree into it."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What travels to grading."""
+
+    tree: Tree
+    """The base tree with the policy's admissible changes."""
+    patch: str
+    """The same as a unified diff from the base tree."""
+    tampered: tuple[str, ...] = ()
+    """Attempts on protected paths, one line each; their changes are not in the tree."""
+    dropped: tuple[str, ...] = ()
+    """What does not travel and is no offence: the policy's own tests, caches, links."""
+
+
+def sandbox_spec(task: Task) -> SandboxSpec:
+    """Return the spec of a sandbox for this task, the policy's and the grader's alike."""
+    seconds = task.limits.episode_s + task.limits.test_s + 2 * SETUP_S
+    return SandboxSpec(image=task.image, workdir=task.workdir, lifetime_s=seconds)
+
+
+def collect(sandbox: Sandbox, taskset: TaskSet, task: Task, *, timeout_s: float) -> Submission:
+    """Read the policy's changes out of its sandbox. Raises SandboxError."""
+    base = taskset.base_tree(task)
+    known = {name: entry.sha256 for name, entry in base.items()}
+    return admit(sandbox.changes(".", known, timeout_s=timeout_s), taskset, task)
+
+
+def admit(changes: TreeChanges, taskset: TaskSet, task: Task) -> Submission:
+    """Decide which changes travel, which are dropped and which are tampering."""
+    base = taskset.base_tree(task)
+    allowed = patched_paths(task.reference_patch) if task.reference_patch else frozenset()
+    tree, tampered, dropped = dict(base), list[str](), list[str]()
+    for path, reason in sorted(changes.skipped.items()):
+        (tampered if _offends(path, base, allowed) else dropped).append(f"{path}: {reason}")
+    for path in sorted({*changes.written, *changes.removed}):
+        data = changes.written.get(path)
+        reason = _refusal(path, data)
+        if _offends(path, base, allowed):
+            tampered.append(f"{path}: {'removed' if data is None else 'changed'}, but it is protected")
+        elif reason or (protection.is_test(path) and path not in allowed):
+            dropped.append(f"{path}: {reason or 'tests of your own do not travel'}")
+        elif data is None:
+            tree.pop(path, None)
+        else:
+            tree[path] = TreeFile(data, executable=path in changes.executable)
+    return Submission(tree, _diff(base, tree), tuple(tampered), tuple(dropped))
+
+
+def _offends(path: str, base: Tree, allowed: frozenset[str]) -> bool:
+    """Whether touching this path is an attempt on what decides the verdict."""
+    if path in allowed or not is_safe(path):
+        return False
+    return protection.is_steering(path) or (protection.is_test(path) and path in base)
+
+
+def _refusal(path: str, data: bytes | None) -> str:
+    if not is_safe(path):
+        return "outside the tree"
+    if data is not None and not is_text(data):
+        return "not text"
+    return protection.never_travels(path)
+
+
+def _diff(base: Tree, tree: Tree) -> str:
+    """Diff base and submission; files that were binary in the base are left as they were."""
+    binary = {name for name, entry in base.items() if not is_text(entry.data)}
+    kept = {name: entry for name, entry in base.items() if name not in binary}
+    return diff_trees(kept, {name: entry for name, entry in tree.items() if name not in binary})
+
+
+def submission_of(tree: Tree, taskset: TaskSet, task: Task) -> Submission:
+    """Treat a tree made elsewhere (a reference, a stored patch) as a submission, under the same rules."""
+    base = taskset.base_tree(task)
+    changes = TreeChanges(
+        written={name: entry.data for name, entry in tree.items() if base.get(name) != entry},
+        executable=frozenset(name for name, entry in tree.items() if entry.executable),
+        removed=tuple(sorted(base.keys() - tree.keys())),
+    )
+    return admit(changes, taskset, task)
+
+
+def grade(submission: Submission, taskset: TaskSet, task: Task, backend: Backend) -> Verdict:
+    """Grade a submission in a clean sandbox.
+
+    A sandbox that cannot be started raises SandboxError: the policy cannot cause that. One that dies twice
+    while the submission's code runs, though fresh ones start, is the submission's doing and scores 0.
+    """
+    started = time.monotonic()
+    graded = graded_tree(submission, taskset, task)
+    report = _run(graded, taskset, task, backend) or _run(graded, taskset, task, backend)
+    if report is None:
+        report = RunReport(log="the grading sandbox died twice while the tests ran")
+    verdict = decide(task, report, submission.tampered)
+    return replace(verdict, duration_s=time.monotonic() - started)
+
+
+def graded_tree(submission: Submission, taskset: TaskSet, task: Task) -> Tree:
+    """Lay the trusted tests and configuration over a submission; no other test file stays."""
+    trusted = taskset.trusted_files(task)
+    allowed = patched_paths(task.reference_patch) if task.reference_patch else frozenset()
+    kept = {
+        name: entry
+        for name, entry in submission.tree.items()
+        if name in allowed or not protection.is_protected(name)
+    }
+    return trusted | kept
+
+
+def _run(tree: Tree, taskset: TaskSet, task: Task, backend: Backend) -> RunReport | None:
+    """Run the task's tests in a fresh sandbox; None when it died while they ran."""
+    sandbox = backend.open(sandbox_spec(task), timeout_s=SETUP_S)
+    try:
+        sandbox.unpack(pack(tree), ".", timeout_s=SETUP_S)
+        try:
+            return run_tests(sandbox, taskset.manifest.tests, task.test_files, timeout_s=task.limits.test_s)
+        except SandboxError:
+            return None
+    finally:
+        sandbox.close()
+
+
+def decide(task: Task, report: RunReport, tampered: Iterable[str] = ()) -> Verdict:
+    """Compare outcomes with what the task lists. Only `passed` counts; what is missing did not pass."""
+    expected = [*task.fail_to_pass, *task.pass_to_pass]
+    passed = tuple(test for test in expected if report.outcomes.get(test) == "passed")
+    unseen = ("unfinished", "duplicate", None)
+    missing = tuple(test for test in expected if report.outcomes.get(test) in unseen)
+    failed = tuple(test for test in expected if test not in {*passed, *missing})
+    offences = tuple(tampered)
+    complete = report.finished and not report.timed_out
+    if not complete and not (failed or missing):
+        offences += ("the test session ended before its end, though every test had passed",)
+    return Verdict(
+        resolved=not (failed or missing or offences),
+        passed=passed,
+        failed=failed,
+        missing=missing,
+        tampered=offences,
+        log=report.log,
+    )

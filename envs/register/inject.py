@@ -1,0 +1,195 @@
+"""Turn a library with working tests into a task set: bugs are put in, and those its tests notice are kept.
+
+    source -> project -> image -> working tests -> bugs tried -> tasks -> folder
+
+Everything is held in memory until the end, so a run that fails leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from envs.tasksets import Manifest, TaskSetError, write_taskset
+from envs.trees import PatchError
+from sandboxes.backend import Backend
+from sandboxes.base import SandboxError, SandboxSpec
+from sandboxes.images import ImageRecipe
+from sandboxes.progress import Progress, silent
+
+from .candidates import candidates
+from .discover import Suite, discover
+from .errors import RegisterError
+from .probe import KEPT, Bench, Probe, probe_all
+from .project import Project, canonical, read_project
+from .requirements import resolve
+from .sources import fetch_source
+from .tasks import HELDOUT, make_tasks
+
+IMAGE_S = 1800.0
+"""Deadline for building the library's image; the base comes first where it is missing."""
+LIFETIME_S = 4 * 3600.0
+
+
+@dataclass(frozen=True)
+class InjectReport:
+    """What came of it, for people and programs."""
+
+    folder: Path
+    name: str
+    source: str
+    tasks: int
+    heldout: int
+    candidates: int
+    """Bugs that were tried."""
+    dropped: Mapping[str, int]
+    """Why bugs made no task."""
+    stable_tests: int
+    flaky_tests: tuple[str, ...]
+    suite_s: float
+    image: str
+    wall_s: float
+    notes: tuple[str, ...] = ()
+
+
+def inject(
+    source: str,
+    out: Path,
+    *,
+    limit: int,
+    seed: int = 0,
+    runs: int = 3,
+    backend: Backend,
+    heldout: float = HELDOUT,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> InjectReport:
+    """Make at most `limit` tasks from a library and write them as a task set to `out`.
+
+    Raises RegisterError, in one line; then nothing was written and no sandbox is left.
+    """
+    started = time.monotonic()
+    _check_place(out)
+    if limit < 1 or runs < 2:
+        raise RegisterError("at least one task (--limit) and two runs of the tests are needed")
+    with one_line():
+        project = read_project(fetch_source(source))
+        name = canonical(project.source.name)
+        recipe = ImageRecipe(name=name, requirements=resolve(name, project.requirements))
+        image = backend.ensure_image(recipe, timeout_s=IMAGE_S, progress=progress)
+        spec = SandboxSpec(image=image, lifetime_s=LIFETIME_S)
+        bench = Bench(backend, spec, project, size=workers or min(8, os.cpu_count() or 1))
+        try:
+            with bench.lend() as sandbox:
+                suite = discover(sandbox, project, runs=runs, progress=progress)
+            probes = list(_tried(bench, project, suite, limit=limit, seed=seed, progress=progress))
+        finally:
+            bench.close()
+        kept = [each for each in probes if each.result == KEPT]
+        tasks = make_tasks(project, kept, spec, heldout=heldout)
+        if not tasks:
+            raise RegisterError(f"no bug in {name} makes a task: {_reasons(probes)}")
+        manifest = Manifest(name, "inject", _origin(project), recipe, project.tests, seed)
+        evidence = _evidence(project, suite, probes, tasks, time.monotonic() - started)
+        write_taskset(out, manifest, tasks, project.tree, evidence=evidence)
+    return InjectReport(
+        folder=out,
+        name=name,
+        source=_origin(project),
+        tasks=len(tasks),
+        heldout=sum(task.split == "heldout" for task in tasks),
+        candidates=len(probes),
+        dropped=dict(Counter(each.result for each in probes if each.result != KEPT)),
+        stable_tests=len(suite.stable),
+        flaky_tests=suite.flaky,
+        suite_s=suite.duration_s,
+        image=image,
+        wall_s=time.monotonic() - started,
+        notes=_notes(project, suite),
+    )
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """The seam: whatever fails below becomes one sentence that says what to do."""
+    try:
+        yield
+    except SandboxError as error:
+        raise RegisterError(f"the sandboxes failed ({error}); nothing was written, run it again") from error
+    except (TaskSetError, PatchError) as error:
+        raise RegisterError(str(error)) from error
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise RegisterError(f"{error.strerror or error}{where}; nothing was written") from error
+
+
+def _check_place(out: Path) -> None:
+    """Refuse at once what could not be written at the end."""
+    if out.exists():
+        raise RegisterError(f"{out} exists already; choose another --out or remove it")
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise RegisterError(f"{out} cannot be written: no permission in {above}; choose another --out")
+
+
+def _tried(
+    bench: Bench, project: Project, suite: Suite, *, limit: int, seed: int, progress: Progress
+) -> Iterator[Probe]:
+    """Try bugs until enough are kept."""
+    what, kept = f"putting bugs into {project.source.name}", 0
+    progress(what, 0, limit)
+    for probe in probe_all(bench, candidates(project, suite, seed=seed), project, suite):
+        yield probe
+        if probe.result == KEPT:
+            kept += 1
+            progress(what, kept, limit)
+        if kept == limit:
+            return
+
+
+def _origin(project: Project) -> str:
+    source = project.source
+    return f"{source.origin} at {source.commit}" if source.commit else source.origin
+
+
+def _notes(project: Project, suite: Suite) -> tuple[str, ...]:
+    notes = [*project.notes]
+    notes += [f"left out {path}, which is no regular file" for path in project.source.left_out]
+    notes += [f"left out {path}, which cannot be collected: {why}" for path, why in suite.left_out.items()]
+    return tuple(notes)
+
+
+def _reasons(probes: Sequence[Probe]) -> str:
+    counts = Counter(each.result for each in probes)
+    return ", ".join(f"{number} {reason}" for reason, number in counts.most_common()) or "no code is tested"
+
+
+def _evidence(
+    project: Project, suite: Suite, probes: Sequence[Probe], tasks: Sequence, minutes_s: float
+) -> dict[str, object]:
+    kinds: dict[str, Counter[str]] = {}
+    for each in probes:
+        kinds.setdefault(each.mutation.kind, Counter())[each.result] += 1
+    return {
+        "runs": suite.runs,
+        "runs_with_bug": 2,
+        "stable_tests": len(suite.stable),
+        "flaky_tests": list(suite.flaky),
+        "suite_s": round(suite.duration_s, 3),
+        "candidates": {kind: dict(counts) for kind, counts in sorted(kinds.items())},
+        "tasks": {
+            task.id: {
+                "failing_with_bug": list(task.fail_to_pass),
+                "passing_with_bug": len(task.pass_to_pass),
+                "passing_without_bug": len(task.fail_to_pass) + len(task.pass_to_pass),
+            }
+            for task in tasks
+        },
+        "minutes": round(minutes_s / 60, 2),
+        "notes": list(_notes(project, suite)),
+    }

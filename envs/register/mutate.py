@@ -1,0 +1,162 @@
+"""Where a bug can be put into Python source: every site, as an exact replacement of bytes.
+
+The syntax tree says where and what; the file is never printed again from it, so formatting, comments
+and line endings stay as they are outside the one replaced span. Only code inside functions counts.
+Left alone: docstrings, annotations, decorators, assertions, f-strings, `if TYPE_CHECKING`, `__repr__`,
+log calls, and what an exception says.
+
+Kinds: operator, comparison, off-by-one, boundary constant, swapped arguments, dropped statement, wrong
+variable, inverted condition (`envs.register.edits` has one function for each).
+"""
+
+from __future__ import annotations
+
+import ast
+import random
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .edits import EDITS, Edit, Scope, Site, SourceText
+
+_LOGGERS = frozenset({"log", "logger", "logging", "warnings", "_log", "_logger", "LOG", "LOGGER"})
+_SILENT_FUNCTIONS = frozenset({"__repr__", "__del__"})
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One bug: bytes `start` to `end` of a file are replaced."""
+
+    kind: str
+    path: str
+    line: int
+    """Counted from 1, in the unmodified file."""
+    function: str
+    """Qualified name inside the file, `Class.method`."""
+    start: int
+    end: int
+    before: str
+    after: str
+
+    def apply(self, data: bytes) -> bytes:
+        """Put the bug into the unmodified file's bytes."""
+        assert data[self.start : self.end] == self.before.encode(), f"{self.path} is not the file it was"
+        return data[: self.start] + self.after.encode() + data[self.end :]
+
+    def undo(self, data: bytes) -> bytes:
+        """Take the bug out again."""
+        end = self.start + len(self.after.encode())
+        assert data[self.start : end] == self.after.encode(), f"{self.path} does not have this bug"
+        return data[: self.start] + self.before.encode() + data[end:]
+
+
+def find_mutations(path: str, data: bytes, *, seed: int = 0) -> list[Mutation]:
+    """Every bug this module can put into one file, in source order; none for a file that is not Python.
+
+    Where a site leaves a choice (which other variable), the seed decides. Not every one compiles into a
+    different program: ask `is_sound` before use.
+    """
+    tree = parse(data)
+    if tree is None or data.startswith(b"\xef\xbb\xbf"):
+        return []
+    source = SourceText(data)
+    found: list[Mutation] = []
+    for function, qualname in functions(tree):
+        if function.name in _SILENT_FUNCTIONS:
+            continue
+        scope = Scope.of(function)
+        generator = random.Random(f"{seed}:{path}:{qualname}")
+        for site in _sites(function, scope):
+            for kind, make in EDITS.items():
+                found += [
+                    _mutation(kind, path, qualname, source, edit) for edit in make(site, source, generator)
+                ]
+    return sorted(set(found), key=lambda each: (each.start, each.end, each.kind, each.after))
+
+
+def is_sound(mutation: Mutation, data: bytes) -> bool:
+    """Whether the bug leaves a program that compiles and is not the program it was."""
+    before, after = parse(data), parse(mutation.apply(data))
+    return before is not None and after is not None and ast.dump(before) != ast.dump(after)
+
+
+def parse(data: bytes) -> ast.Module | None:
+    """The syntax tree of UTF-8 Python source, or None where it is not that."""
+    try:
+        data.decode("utf-8")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(data)
+            compile(data, "<source>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+    return tree
+
+
+def functions(
+    node: ast.AST, prefix: str = ""
+) -> Iterator[tuple[ast.FunctionDef | ast.AsyncFunctionDef, str]]:
+    """Every function under a node with its qualified name, outer before inner."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (*_FUNCTIONS, ast.ClassDef)):
+            name = f"{prefix}{child.name}"
+            if isinstance(child, _FUNCTIONS):
+                yield child, name
+            yield from functions(child, f"{name}.")
+        elif not _is_type_checking(child):
+            yield from functions(child, prefix)
+
+
+def _mutation(kind: str, path: str, qualname: str, source: SourceText, edit: Edit) -> Mutation:
+    before = source.text(edit.start, edit.end)
+    return Mutation(kind, path, source.line_of(edit.start), qualname, edit.start, edit.end, before, edit.text)
+
+
+def _sites(function: ast.FunctionDef | ast.AsyncFunctionDef, scope: Scope) -> Iterator[Site]:
+    """Every node of a function that may be changed, with what surrounds it."""
+    body = function.body
+    if isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+        body = body[1:]
+    for default in [*function.args.defaults, *[each for each in function.args.kw_defaults if each]]:
+        yield from _visit(default, function, (), scope)
+    for statement in body:
+        yield from _visit(statement, function, tuple(body), scope)
+
+
+def _visit(node: ast.AST, parent: ast.AST, block: tuple[ast.stmt, ...], scope: Scope) -> Iterator[Site]:
+    if _is_left_alone(node):
+        return
+    yield Site(node, parent, block, scope)
+    if isinstance(node, (ast.Raise, ast.Assert, ast.JoinedStr)):
+        return  # the statement itself may be dropped; what it says is not code under test
+    for name, value in ast.iter_fields(node):
+        if name in ("annotation", "returns", "decorator_list", "type_params"):
+            continue
+        children = value if isinstance(value, list) else [value]
+        statements = tuple(child for child in children if isinstance(child, ast.stmt))
+        for child in children:
+            if isinstance(child, ast.AST):
+                yield from _visit(child, node, statements, scope)
+
+
+def _is_left_alone(node: ast.AST) -> bool:
+    if isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
+        return True  # visited as functions of their own
+    call = node.value if isinstance(node, ast.Expr) else node
+    if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+        owner = call.func.value
+        owner_name = owner.id if isinstance(owner, ast.Name) else getattr(owner, "attr", "")
+        if owner_name in _LOGGERS:
+            return True
+    bare_string = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return bare_string or _is_type_checking(node)
+
+
+def _is_type_checking(node: ast.AST) -> bool:
+    if not isinstance(node, ast.If):
+        return False
+    test = node.test
+    return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
+        isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
+    )

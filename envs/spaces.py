@@ -1,0 +1,88 @@
+"""Gymnasium spaces that contain what really occurs.
+
+`gymnasium.spaces.Text` holds short alphanumeric strings by default; tool calls and observations are any
+Unicode. Samples are harmless calls that only look, because Gymnasium's checker steps with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from gymnasium import spaces
+
+from .tools import ToolError, parse_call
+from .types import Observation, ToolCall
+
+_LOOKS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("view", {"path": "."}),
+    ("search", {"query": "def "}),
+    ("search", {"query": "^import ", "regex": True}),
+    ("prs", {"query": "fix"}),
+)
+
+
+class ToolCallSpace(spaces.Space[ToolCall]):
+    """Every well-formed call of a known tool."""
+
+    def sample(self, mask: Any = None, probability: Any = None) -> ToolCall:
+        """Return a random call that changes nothing. Masks have no meaning here."""
+        assert mask is None and probability is None, "this space has no masks"
+        name, arguments = _LOOKS[int(self.np_random.integers(len(_LOOKS)))]
+        return ToolCall(f"sample-{int(self.np_random.integers(1 << 31))}", name, dict(arguments))
+
+    def contains(self, x: Any) -> bool:
+        if not isinstance(x, ToolCall):
+            return False
+        try:
+            parse_call(x)
+        except ToolError:
+            return False
+        return True
+
+    @property
+    def is_np_flattenable(self) -> bool:
+        return False
+
+    def to_jsonable(self, sample_n: Iterable[ToolCall]) -> list[Any]:
+        return [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in sample_n]
+
+    def from_jsonable(self, sample_n: list[Any]) -> list[ToolCall]:
+        return [ToolCall(**fields) for fields in sample_n]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ToolCallSpace)
+
+    def __hash__(self) -> int:
+        return hash(ToolCallSpace)
+
+    def __repr__(self) -> str:
+        return "ToolCallSpace()"
+
+
+class ObservationSpace(spaces.Space[Observation]):
+    """Every observation of text that UTF-8 can hold."""
+
+    def sample(self, mask: Any = None, probability: Any = None) -> Observation:
+        assert mask is None and probability is None, "this space has no masks"
+        return Observation(f"observation {int(self.np_random.integers(1 << 31))}")
+
+    def contains(self, x: Any) -> bool:
+        return isinstance(x, Observation) and _is_unicode(x.text)
+
+    @property
+    def is_np_flattenable(self) -> bool:
+        return False
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ObservationSpace)
+
+    def __hash__(self) -> int:
+        return hash(ObservationSpace)
+
+    def __repr__(self) -> str:
+        return "ObservationSpace()"
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -1,0 +1,246 @@
+"""Task sets: a folder that holds everything a task needs, and proves itself by digests.
+
+    DIR/taskset.toml    where it came from, the image recipe, how its tests run; text a person can edit
+        tasks.jsonl     one task a line
+        prs.jsonl       past changes the `prs` tool may show
+        source.tar.gz   the project's tree, tests included
+        lock.json       SHA-256 of the files above, and the evidence of validation
+
+Data enters here, so here it is validated; inside, everything is a frozen dataclass.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomli_w
+from pydantic import TypeAdapter, ValidationError
+
+from sandboxes import ImageRecipe
+
+from . import protection
+from .testing import RunnerSetup
+from .trees import PatchError, Tree, apply_patch, pack, unpack
+from .types import Task
+
+T = TypeVar("T")
+
+_FILES = ("taskset.toml", "tasks.jsonl", "prs.jsonl", "source.tar.gz")
+
+
+class TaskSetError(Exception):
+    """A task set that cannot be read or written. Takes one sentence."""
+
+
+@dataclass(frozen=True)
+class PullRequest:
+    """A past change, as the `prs` tool shows it."""
+
+    number: int
+    title: str
+    merged_at: str
+    """ISO 8601."""
+    body: str = ""
+    author: str = ""
+    labels: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    discussion: tuple[str, ...] = ()
+    diff: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `taskset.toml` says."""
+
+    name: str
+    kind: str
+    """How the tasks were made: `inject`, later `git` and imported formats."""
+    source: str
+    """What `register` was given, with the version or commit it resolved to."""
+    image: ImageRecipe
+    tests: RunnerSetup
+    seed: int = 0
+    schema: int = 1
+
+
+@dataclass(frozen=True)
+class TaskSet:
+    """A loaded task set. Trees are computed on demand and kept."""
+
+    manifest: Manifest
+    tasks: tuple[Task, ...]
+    prs: tuple[PullRequest, ...]
+    source: Tree
+    digest: str
+    """SHA-256 over the set's files; recorded with every run."""
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Task]:
+        return {task.id: task for task in self.tasks}
+
+    def task(self, task_id: str) -> Task:
+        """Return a task by id. Raises TaskSetError."""
+        if task_id not in self.by_id:
+            raise TaskSetError(f"task set {self.name} has no task {task_id!r}")
+        return self.by_id[task_id]
+
+    def split(self, name: str) -> tuple[Task, ...]:
+        """Return the tasks of a split, `train` or `heldout`."""
+        return tuple(task for task in self.tasks if task.split == name)
+
+    def base_tree(self, task: Task) -> Tree:
+        """Return the tree the policy starts from."""
+        return _applied(self, task.base_patch)
+
+    def solved_tree(self, task: Task) -> Tree:
+        """Return the base tree with the reference patch: never for a sandbox the policy uses."""
+        return apply_patch(self.base_tree(task), task.reference_patch)
+
+    def trusted_files(self, task: Task) -> Tree:  # noqa: ARG002 (other kinds of set differ by task)
+        """Return the tests and test configuration that are laid over what is graded."""
+        return {name: entry for name, entry in self.source.items() if protection.is_protected(name)}
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+@lru_cache(maxsize=512)
+def _applied(taskset: TaskSet, patch: str) -> Tree:
+    return apply_patch(taskset.source, patch)
+
+
+def load_taskset(folder: Path | str) -> TaskSet:
+    """Read and validate a task set. Raises TaskSetError, in one line that names file and line."""
+    folder = Path(folder)
+    if not (folder / "taskset.toml").is_file():
+        raise TaskSetError(f"{folder} is not a task set: it has no taskset.toml")
+    try:
+        contents = {name: (folder / name).read_bytes() for name in _FILES}
+        manifest = _validated(Manifest, tomllib.loads(contents["taskset.toml"].decode()), "taskset.toml")
+        source = unpack(gzip.decompress(contents["source.tar.gz"]))
+    except (OSError, EOFError, ValueError) as error:
+        raise TaskSetError(f"{folder} cannot be read: {error}") from error
+    return TaskSet(
+        manifest=manifest,
+        tasks=tuple(_rows(Task, contents["tasks.jsonl"], f"{folder}/tasks.jsonl")),
+        prs=tuple(_rows(PullRequest, contents["prs.jsonl"], f"{folder}/prs.jsonl")),
+        source=source,
+        digest=hashlib.sha256("".join(map(_sha256, contents.values())).encode()).hexdigest(),
+        folder=folder,
+    )
+
+
+def write_taskset(
+    folder: Path,
+    manifest: Manifest,
+    tasks: Sequence[Task],
+    source: Tree,
+    *,
+    prs: Sequence[PullRequest] = (),
+    evidence: Mapping[str, Any] | None = None,
+) -> TaskSet:
+    """Write a task set beside its place and rename it there, so that it is whole or absent.
+
+    Raises TaskSetError when the folder exists, or when it cannot be written.
+    """
+    if folder.exists():
+        raise TaskSetError(f"{folder} exists already; choose another --out or remove it")
+    contents = {
+        "taskset.toml": tomli_w.dumps(_plain(manifest)).encode(),
+        "tasks.jsonl": _lines(tasks),
+        "prs.jsonl": _lines(prs),
+        "source.tar.gz": gzip.compress(pack(source), mtime=0),
+    }
+    lock = {
+        "files": {name: _sha256(data) for name, data in contents.items()},
+        "tasks": {task.id: task.hash for task in tasks},
+        "evidence": dict(evidence or {}),
+    }
+    contents["lock.json"] = (json.dumps(lock, indent=1, ensure_ascii=False) + "\n").encode()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            for name, data in contents.items():
+                (beside / name).write_bytes(data)
+            beside.chmod(0o755)
+            os.rename(beside, folder)  # noqa: PTH104 (refuses a folder that appeared meanwhile)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    except OSError as error:
+        raise TaskSetError(f"{folder} cannot be written: {error.strerror or error}") from error
+    return load_taskset(folder)
+
+
+def verify_lock(taskset: TaskSet) -> list[str]:
+    """Name the files and tasks that are not what `lock.json` recorded; empty when all are."""
+    try:
+        lock = json.loads((taskset.folder / "lock.json").read_bytes())
+        files, tasks = dict(lock["files"]), dict(lock["tasks"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ["lock.json is missing or cannot be read"]
+    changed = [
+        name for name, digest in files.items() if _sha256((taskset.folder / name).read_bytes()) != digest
+    ]
+    changed += [task.id for task in taskset.tasks if tasks.get(task.id) != task.hash]
+    return [f"{name} changed since it was registered" for name in changed]
+
+
+def _rows(kind: type[T], data: bytes, where: str) -> list[T]:
+    rows: list[T] = []
+    for number, line in enumerate(data.splitlines(), start=1):
+        if line.strip():
+            try:
+                rows.append(_validated(kind, json.loads(line), f"{where}, line {number}"))
+            except ValueError as error:
+                raise TaskSetError(f"{where}, line {number}: {error}") from error
+    return rows
+
+
+def _validated(kind: type[T], fields: Any, where: str) -> T:
+    try:
+        return TypeAdapter(kind).validate_python(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise TaskSetError(f"{where}: {place}: {first['msg']}") from error
+
+
+def _plain(manifest: Manifest) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(manifest)))
+
+
+def _lines(rows: Sequence[Any]) -> bytes:
+    return b"".join(json.dumps(asdict(row), ensure_ascii=False).encode() + b"\n" for row in rows)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+__all__ = [
+    "Manifest",
+    "PatchError",
+    "PullRequest",
+    "TaskSet",
+    "TaskSetError",
+    "load_taskset",
+    "verify_lock",
+    "write_taskset",
+]

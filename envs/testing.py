@@ -1,0 +1,169 @@
+"""Run a repository's tests in a sandbox and learn what happened to each, by test id.
+
+The one seam to test frameworks: everything above it sees test ids and outcomes. Ids are pytest node ids
+relative to the working directory (`tests/test_x.py::TestY::test_z[1]`).
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+from sandboxes.base import Sandbox
+
+LOG_BYTES = 65_536
+
+_ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "TZ": "UTC"}
+
+
+@dataclass(frozen=True)
+class RunnerSetup:
+    """How a project's tests are run; recorded at registration."""
+
+    runner: str = "pytest"
+    import_paths: tuple[str, ...] = (".",)
+    """Folders, relative to the tree, from which the project's code is imported."""
+    plugins: tuple[str, ...] = ()
+    """pytest plugins to load by name; no other is loaded."""
+
+    def __post_init__(self) -> None:
+        assert self.runner == "pytest", f"unknown test runner {self.runner!r}: only pytest is known"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One stack frame inside the project."""
+
+    path: str
+    line: int
+    function: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a test failed: the exception and where in the project it came from, outermost frame first."""
+
+    error: str
+    message: str
+    frames: tuple[Frame, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What one run of tests gave."""
+
+    outcomes: Mapping[str, str] = field(default_factory=dict)
+    """Test id to `passed`, `failed`, `error`, `skipped`, `xfailed`, `xpassed`, `unfinished` or
+    `duplicate` (reported more than once, so nothing can be said)."""
+    failures: Mapping[str, Failure] = field(default_factory=dict)
+    collect_errors: Mapping[str, str] = field(default_factory=dict)
+    """Files that could not be collected, with the end of the error text."""
+    finished: bool = False
+    """The session came to its own end: not killed, not exited from within."""
+    timed_out: bool = False
+    log: str = ""
+    """Standard output and error, for people."""
+    duration_s: float = 0.0
+
+    def ids(self, outcome: str) -> tuple[str, ...]:
+        """Return the sorted ids of tests with this outcome."""
+        return tuple(sorted(test for test, got in self.outcomes.items() if got == outcome))
+
+    @property
+    def summary(self) -> str:
+        """Counts by outcome, without times, so that it is the same for the same code."""
+        counts = Counter(self.outcomes.values())
+        if self.collect_errors:
+            counts["collection errors"] = len(self.collect_errors)
+        return ", ".join(f"{number} {name}" for name, number in sorted(counts.items())) or "no tests ran"
+
+
+def run_tests(sandbox: Sandbox, setup: RunnerSetup, targets: Sequence[str], *, timeout_s: float) -> RunReport:
+    """Run test files or ids in the sandbox's working directory.
+
+    Raises SandboxError when the sandbox fails; whatever the tests do is in the report.
+    """
+    nonce = secrets.token_hex(16)
+    workdir = sandbox.spec.workdir
+    request = {
+        "nonce": nonce,
+        "targets": list(targets),
+        "plugins": list(setup.plugins),
+        "paths": [workdir if path == "." else f"{workdir}/{path}" for path in setup.import_paths],
+    }
+    result = sandbox.exec(
+        ["python3", "-P", "-c", _runner_source()],
+        timeout_s=timeout_s,
+        env=_ENVIRONMENT,
+        stdin=json.dumps(request).encode(),
+        output_limit=LOG_BYTES,
+        report=True,
+    )
+    log = result.stdout + ("\n" + result.stderr if result.stderr else "")
+    return read_report(
+        result.report, nonce, timed_out=result.timed_out, log=log, duration_s=result.duration_s
+    )
+
+
+def read_report(
+    data: bytes, nonce: str, *, timed_out: bool = False, log: str = "", duration_s: float = 0.0
+) -> RunReport:
+    """Turn the runner's lines into a report; lines without the nonce, or torn ones, count for nothing."""
+    lines = [fields for fields in map(_parse, data.splitlines()) if fields.get("nonce") == nonce]
+    phases: dict[str, list[tuple[str, str]]] = {}
+    finished: Counter[str] = Counter()
+    failures: dict[str, Failure] = {}
+    for fields in lines:
+        match fields:
+            case {"kind": "phase", "id": str(test), "when": str(when), "outcome": str(outcome)}:
+                phases.setdefault(test, []).append((when, outcome))
+            case {"kind": "finish", "id": str(test)}:
+                finished[test] += 1
+            case {"kind": "failure", "id": str(test)}:
+                failures[test] = _failure(fields)
+    tests = phases.keys() | finished.keys()
+    return RunReport(
+        outcomes={test: _outcome(phases.get(test, []), finished[test]) for test in sorted(tests)},
+        failures=failures,
+        collect_errors={
+            str(fields["id"]): str(fields["message"]) for fields in lines if fields.get("kind") == "collect"
+        },
+        finished=any(fields.get("kind") == "end" for fields in lines),
+        timed_out=timed_out,
+        log=log,
+        duration_s=duration_s,
+    )
+
+
+def _outcome(phases: Sequence[tuple[str, str]], finishes: int) -> str:
+    """Decide one test's outcome from its phases; anything but one clean story is not `passed`."""
+    if finishes == 0:
+        return "unfinished"
+    if finishes > 1 or len([when for when, _ in phases if when == "call"]) > 1:
+        return "duplicate"
+    for when, outcome in phases:
+        if outcome != "passed":
+            return "error" if when != "call" and outcome == "failed" else outcome
+    return "passed" if phases == [("call", "passed")] else "unfinished"
+
+
+def _failure(fields: Mapping[str, Any]) -> Failure:
+    frames = tuple(Frame(str(path), int(line), str(name)) for path, line, name in fields.get("frames", ()))
+    return Failure(str(fields.get("error", "")), str(fields.get("message", "")), frames)
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _runner_source() -> str:
+    return resources.files("envs").joinpath("runner.py").read_text()

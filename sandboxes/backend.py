@@ -1,0 +1,88 @@
+"""The backend contract: who makes sandboxes, and finds what dead runs left behind."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from .base import Sandbox, SandboxSpec
+from .progress import Progress, silent
+from .recipe import ImageRecipe
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """One way to isolate. Methods may be called from several threads at once."""
+
+    name: str
+    """`docker`, `bubblewrap` or `fake`."""
+
+    def open(self, spec: SandboxSpec, *, timeout_s: float) -> Sandbox:
+        """Start a sandbox. Raises `SandboxUnavailable`, also when it is not up in time."""
+        ...
+
+    def ensure_image(self, recipe: ImageRecipe, *, timeout_s: float, progress: Progress = silent) -> str:
+        """Return `recipe.ref`, building what is missing. Raises `SandboxUnavailable`."""
+        ...
+
+    def has_image(self, ref: str) -> bool: ...
+
+    def reap(self) -> list[str]:
+        """Remove what dead runs left; return its names."""
+        ...
+
+    def close(self) -> None:
+        """Close every sandbox that is still open, and let go of the engine. Safe to call twice."""
+        ...
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process a sandbox belongs to, so that anybody can tell later whether it is alive."""
+
+    host: str
+    """Boot id and PID namespace: within these a process id means something."""
+    pid: int
+    started: int
+    """Clock ticks after boot, so that a reused process id is not taken for the owner."""
+    expires: int
+    """Unix time, seconds, after which the sandbox has ended itself whoever owns it."""
+
+    @classmethod
+    def current(cls, lifetime_s: float) -> Owner:
+        started = process_start(os.getpid())
+        assert started is not None, "this process runs"
+        return cls(this_host(), os.getpid(), started, int(time.time() + lifetime_s) + 60)
+
+    @classmethod
+    def parse(cls, text: str) -> Owner:
+        """Read what `str` wrote. Raises ValueError."""
+        host, pid, started, expires = text.split(".")
+        return cls(host, int(pid), int(started), int(expires))
+
+    def __str__(self) -> str:
+        return f"{self.host}.{self.pid}.{self.started}.{self.expires}"
+
+    def gone(self) -> bool:
+        """Whether nobody can be using it any more. Of another host only the expiry is known."""
+        if time.time() > self.expires:
+            return True
+        return self.host == this_host() and process_start(self.pid) != self.started
+
+
+def this_host() -> str:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    namespace = Path("/proc/self/ns/pid").readlink().name
+    return boot + "-" + "".join(c for c in namespace if c.isdigit())
+
+
+def process_start(pid: int) -> int | None:
+    """When a process started, in clock ticks after boot; None when there is no such live process."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])

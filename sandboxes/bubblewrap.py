@@ -1,0 +1,222 @@
+"""Sandboxes by bubblewrap: namespaces around a Debian root folder, for machines without a Docker engine.
+
+Every sandbox has its own user, PID, network, IPC, UTS and mount namespaces, no capabilities, a read-only
+root, and may not make user namespaces of its own. Its two disks are in memory and bounded. It works as root
+and as an ordinary user where the kernel lets one make user namespaces.
+
+What bounds memory, processes and CPU time depends on the machine:
+
+- where control groups can be made (as root, version 1 or 2): the group as a whole, as in Docker;
+- elsewhere: resource limits. Address space is bounded per process, not for all together; the number of
+  processes per user namespace (Linux 5.14 and later); CPU time is not shared out.
+
+There is no system call filter, so the host's kernel is more exposed than under Docker's default profile.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO
+
+from .backend import Owner
+from .base import SandboxError, SandboxSpec, SandboxUnavailable
+from .cgroups import Cgroup, leftovers
+from .channel import COMPLAINT_LIMIT, SERVER_COMMAND, Channel, Stream
+from .images import ENVIRONMENT_FOLDER, cache_folder, ensure_base, ensure_environment
+from .progress import Progress, silent
+from .recipe import ImageRecipe
+from .remote import SERVER_PIDS, RemoteSandbox, base_environment, memory_bytes
+
+END_S = 5.0
+SHM_BYTES = 64 << 20
+MOUNTED_ANEW = ("proc", "dev", "sys", "tmp", "run", "lost+found")
+
+
+class BubblewrapSandbox(RemoteSandbox):
+    """A group of namespaces. Made by `BubblewrapBackend.open`."""
+
+
+class BubblewrapStream(Stream):
+    """A socket pair whose other end is the sandbox's standard streams."""
+
+    def __init__(self, connection: socket.socket, errors: IO[bytes]) -> None:
+        super().__init__(connection)
+        self._errors = errors
+
+    def complaint(self) -> str:
+        self._errors.seek(0)
+        lines = self._errors.read(COMPLAINT_LIMIT).decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+
+class BubblewrapBackend:
+    """This machine's kernel."""
+
+    name = "bubblewrap"
+
+    def __init__(self, *, timeout_s: float = 20.0) -> None:
+        """Try bubblewrap once. Raises `SandboxUnavailable` where it is missing or may do nothing."""
+        self._lock = threading.Lock()
+        self._open: set[BubblewrapSandbox] = set()
+        self._numbers = itertools.count(1)
+        # A sandbox dies with the *thread* that started it (the kernel's parent-death signal), so that
+        # thread must not be one of a caller's, which may end while the sandbox is in use.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="bubblewrap")
+        try_bubblewrap(timeout_s)
+
+    def open(self, spec: SandboxSpec, *, timeout_s: float) -> BubblewrapSandbox:
+        deadline = time.monotonic() + timeout_s
+        root, environment = self._image(spec.image)
+        group = self._group(spec)
+        command = bubblewrap_command(spec, root, environment)
+        ours, theirs = socket.socketpair()
+        errors = tempfile.TemporaryFile()
+        with theirs:
+            started = group.entering(command) if group else command
+            process = self._starter.submit(spawn, started, theirs, errors).result()
+        name = f"bubblewrap sandbox {process.pid}"
+        channel = Channel(BubblewrapStream(ours, errors), name)
+        sandbox = BubblewrapSandbox(spec, name, channel, lambda: self._ended(sandbox, process, group))
+        with self._lock:
+            self._open.add(sandbox)
+        settings = {"workdir": spec.workdir, "lifetime_s": spec.lifetime_s}
+        if group is None:
+            settings["rlimits"] = resource_limits(spec)
+        try:
+            channel.start(settings, timeout_s=deadline - time.monotonic())
+        except BaseException as error:
+            sandbox.close()
+            if isinstance(error, SandboxError):
+                raise SandboxUnavailable(f"a sandbox of {spec.image} did not come up: {error}") from None
+            raise
+        return sandbox
+
+    def _group(self, spec: SandboxSpec) -> Cgroup | None:
+        name = f"{Owner.current(spec.lifetime_s)}.{next(self._numbers)}"
+        pids = spec.pids + SERVER_PIDS
+        return Cgroup.create(name, memory_bytes=memory_bytes(spec), pids=pids, cpus=spec.cpus)
+
+    def _image(self, ref: str) -> tuple[Path, Path]:
+        """The root and environment folders of an image."""
+        try:
+            record = json.loads(record_path(ref).read_text("utf-8"))
+        except FileNotFoundError:
+            raise SandboxUnavailable(f"image {ref} is not built; build it with ensure_image") from None
+        return Path(record["root"]), Path(record["environment"])
+
+    def _ended(
+        self, sandbox: BubblewrapSandbox, process: subprocess.Popen[bytes], group: Cgroup | None
+    ) -> None:
+        with self._lock:
+            self._open.discard(sandbox)
+        process.kill()  # what is inside dies with it
+        process.wait(END_S)
+        if group is not None:
+            group.remove()
+
+    def ensure_image(self, recipe: ImageRecipe, *, timeout_s: float, progress: Progress = silent) -> str:
+        if self.has_image(recipe.ref):
+            return recipe.ref
+        if not recipe.bootstrapped:
+            raise SandboxUnavailable(f"bubblewrap cannot use the image {recipe.base} as a base; use Docker")
+        deadline = time.monotonic() + timeout_s
+        root = ensure_base(recipe, deadline=deadline, progress=progress)
+        environment = ensure_environment(recipe, deadline=deadline, progress=progress)
+        record = record_path(recipe.ref)
+        record.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=record.parent, delete=False) as file:
+            json.dump({"root": str(root), "environment": str(environment)}, file)
+        Path(file.name).rename(record)
+        return recipe.ref
+
+    def has_image(self, ref: str) -> bool:
+        try:
+            return all(folder.is_dir() for folder in self._image(ref))
+        except SandboxUnavailable:
+            return False
+
+    def reap(self) -> list[str]:
+        """Remove control groups of dead runs. Nothing else can be left: processes die with their owner."""
+        removed = []
+        for name, group in leftovers():
+            group.remove()
+            removed.append(f"control group {name}")
+        return removed
+
+    def close(self) -> None:
+        with self._lock:
+            left = list(self._open)
+        for sandbox in left:
+            sandbox.close()
+        self._starter.shutdown()
+
+
+def record_path(ref: str) -> Path:
+    """The file that says which folders an image consists of."""
+    return cache_folder() / "images" / (ref.replace("/", "-").replace(":", "-") + ".json")
+
+
+def spawn(command: list[str], streams: socket.socket, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdin=streams, stdout=streams, stderr=errors, start_new_session=True)
+
+
+def bubblewrap_command(spec: SandboxSpec, root: Path, environment: Path) -> list[str]:
+    """The command line of a sandbox whose first process is the program of `sandboxes.inside`."""
+    uid, _, gid = spec.user.partition(":")
+    command = ["bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent"]
+    command += ["--new-session", "--as-pid-1", "--cap-drop", "ALL", "--uid", uid, "--gid", gid or uid]
+    command += ["--hostname", "sandbox", "--clearenv"]
+    command += ["--share-net"] if spec.network else []
+    for key, value in base_environment(spec).items():
+        command += ["--setenv", key, value]
+    command += root_mounts(root)
+    command += ["--ro-bind", str(environment), ENVIRONMENT_FOLDER, "--proc", "/proc", "--dev", "/dev"]
+    disk = str(spec.disk_mb << 20)
+    command += ["--perms", "1777", "--size", str(SHM_BYTES), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
+    command += ["--perms", "1777", "--size", disk, "--tmpfs", "/tmp"]
+    command += ["--perms", "0755", "--size", disk, "--tmpfs", spec.workdir, "--remount-ro", "/"]
+    return [*command, "--chdir", "/", "--", *SERVER_COMMAND]
+
+
+def root_mounts(root: Path) -> list[str]:
+    """An empty root that holds the base's folders, so that a working directory can be made beside them."""
+    mounts = []
+    for entry in sorted(root.iterdir()):
+        if entry.is_symlink():
+            mounts += ["--symlink", str(entry.readlink()), f"/{entry.name}"]
+        elif entry.name not in MOUNTED_ANEW and entry.is_dir():
+            mounts += ["--ro-bind", str(entry), f"/{entry.name}"]
+    return mounts
+
+
+def resource_limits(spec: SandboxSpec) -> list[tuple[str, int]]:
+    """Bounds where no control group can be made."""
+    return [("RLIMIT_AS", memory_bytes(spec)), ("RLIMIT_NPROC", spec.pids + SERVER_PIDS), ("RLIMIT_CORE", 0)]
+
+
+def try_bubblewrap(timeout_s: float) -> None:
+    """Raise `SandboxUnavailable` unless an empty sandbox can be made here."""
+    if shutil.which("bwrap") is None:
+        raise SandboxUnavailable("bubblewrap is not installed; run scripts/ensure-tools.sh")
+    command = ["bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"]
+    command += ["--ro-bind", "/", "/", "--proc", "/proc", "--", "true"]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise SandboxUnavailable(f"bubblewrap did not start within {timeout_s:.0f} s") from None
+    if done.returncode != 0:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
+        raise SandboxUnavailable(
+            f"bubblewrap cannot isolate here: {said[-1]}; user namespaces must be allowed"
+        )

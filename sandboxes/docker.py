@@ -1,0 +1,246 @@
+"""Sandboxes in a Docker engine, by its API over its socket; the `docker` command is never started.
+
+A container is created locked down (no network, no capabilities, no new privileges, read-only root, bounded
+memory, processes and disk) and runs the program of `sandboxes.inside` as its first process, which is its
+init. One attached stream to that program stays open; all requests go over it. The program ends when the
+stream does, and the engine removes the container then: nothing is left when an owner is killed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import docker
+import docker.errors
+import docker.utils
+import requests
+
+from .backend import Owner
+from .base import SandboxError, SandboxSpec, SandboxUnavailable
+from .channel import COMPLAINT_LIMIT, SERVER_COMMAND, Channel, Stream
+from .docker_images import build_image
+from .progress import Progress, silent
+from .recipe import ImageRecipe
+from .remote import SERVER_PIDS, RemoteSandbox, base_environment, memory_bytes
+
+CALL_S = 60.0
+"""Longest wait for one answer of the engine."""
+LABEL = "daythree"
+OWNER_LABEL = "daythree.owner"
+
+logger = logging.getLogger(__name__)
+
+
+class DockerSandbox(RemoteSandbox):
+    """A container. Made by `DockerBackend.open`."""
+
+
+class DockerStream(Stream):
+    """An attached stream: frames of 8 header bytes (stream number, size) around what was printed."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__(connection)
+        self._left = 0  # bytes of standard output in the current frame
+        self._complaint = bytearray()
+
+    def _receive_into(self, view: memoryview) -> int:
+        while not self._left:
+            header = self._exactly(8)
+            if header is None:
+                return 0
+            number, size = struct.unpack(">B3xI", header)
+            if number == 1:
+                self._left = size
+                continue
+            said = self._exactly(size)
+            if said is None:
+                return 0
+            self._complaint = (self._complaint + said)[-COMPLAINT_LIMIT:]
+        received = super()._receive_into(view[: self._left])
+        self._left -= received
+        return received
+
+    def _exactly(self, count: int) -> bytes | None:
+        data = b""
+        while len(data) < count:
+            part = self._connection.recv(count - len(data))
+            if not part:
+                return None
+            data += part
+        return data
+
+    def complaint(self) -> str:
+        lines = self._complaint.decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+
+class DockerBackend:
+    """A Docker engine."""
+
+    name = "docker"
+
+    def __init__(self, *, timeout_s: float = 20.0) -> None:
+        """Connect to the engine that `DOCKER_HOST` names, by default the local one.
+
+        Raises `SandboxUnavailable` when none answers.
+        """
+        self._lock = threading.Lock()
+        self._open: set[DockerSandbox] = set()
+        with translated("no Docker engine answers; start one (scripts/ensure-docker.sh) or use bubblewrap"):
+            self._api: Any = docker.APIClient(
+                **docker.utils.kwargs_from_env(), version="auto", timeout=int(timeout_s), max_pool_size=64
+            )
+            self._api.ping()
+        self._api.timeout = CALL_S
+
+    def open(self, spec: SandboxSpec, *, timeout_s: float) -> DockerSandbox:
+        deadline = time.monotonic() + timeout_s
+        owner = Owner.current(spec.lifetime_s)
+        container = self._create(spec, owner)
+        try:
+            with translated(f"cannot start a container of {spec.image}"):
+                stream = self._attach(container)
+                self._api.start(container)
+        except BaseException:
+            self._remove(container)
+            raise
+        name = f"container {container[:12]}"
+        channel = Channel(stream, name)
+        sandbox = DockerSandbox(spec, name, channel, lambda: self._ended(sandbox, container))
+        with self._lock:
+            self._open.add(sandbox)
+        settings = {"workdir": spec.workdir, "lifetime_s": spec.lifetime_s}
+        try:
+            channel.start(settings, timeout_s=deadline - time.monotonic())
+        except BaseException as error:
+            sandbox.close()
+            if isinstance(error, SandboxError):
+                raise SandboxUnavailable(f"a sandbox of {spec.image} did not come up: {error}") from None
+            raise
+        return sandbox
+
+    def _create(self, spec: SandboxSpec, owner: Owner) -> str:
+        message = f"cannot create a container of {spec.image}"
+        with translated(message):
+            try:
+                return self._api.create_container_from_config(container_config(spec, owner))["Id"]
+            except docker.errors.ImageNotFound:
+                raise SandboxUnavailable(
+                    f"image {spec.image} is not in the Docker engine; build it with ensure_image"
+                ) from None
+
+    def _attach(self, container: str) -> DockerStream:
+        """The container's standard streams as one socket of ours."""
+        params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+        attached = self._api.attach_socket(container, params=params)
+        try:
+            return DockerStream(socket.socket(fileno=os.dup(attached.fileno())))
+        finally:
+            attached.close()
+
+    def _ended(self, sandbox: DockerSandbox, container: str) -> None:
+        with self._lock:
+            self._open.discard(sandbox)
+        self._remove(container)
+
+    def _remove(self, container: str) -> None:
+        """Take a container away. The engine may be doing it already, or be gone itself."""
+        try:
+            with translated(f"cannot remove container {container[:12]}"):
+                self._api.remove_container(container, force=True, v=True)
+        except SandboxUnavailable as error:
+            if "404" not in str(error) and "already in progress" not in str(error):
+                logger.warning("%s; reap() will find it", error)
+
+    def ensure_image(self, recipe: ImageRecipe, *, timeout_s: float, progress: Progress = silent) -> str:
+        if not self.has_image(recipe.ref):
+            with translated(f"cannot build {recipe.ref}"):
+                build_image(self._api, recipe, time.monotonic() + timeout_s, progress)
+        return recipe.ref
+
+    def has_image(self, ref: str) -> bool:
+        with translated("the Docker engine does not answer"):
+            try:
+                self._api.inspect_image(ref)
+            except docker.errors.ImageNotFound:
+                return False
+            return True
+
+    def reap(self) -> list[str]:
+        removed = []
+        with translated("cannot list containers"):
+            found = self._api.containers(all=True, filters={"label": OWNER_LABEL})
+        for container in found:
+            try:
+                gone = Owner.parse(container["Labels"][OWNER_LABEL]).gone()
+            except ValueError:
+                continue  # not a label of ours
+            if gone:
+                self._remove(container["Id"])
+                removed.append(f"container {container['Id'][:12]}")
+        return removed
+
+    def close(self) -> None:
+        with self._lock:
+            left = list(self._open)
+        for sandbox in left:
+            sandbox.close()
+        self._api.close()
+
+
+def container_config(spec: SandboxSpec, owner: Owner) -> dict[str, Any]:
+    """What is asked of the engine, in the words of its API."""
+    uid, _, gid = spec.user.partition(":")
+    scratch = f"rw,exec,nosuid,nodev,size={spec.disk_mb}m,uid={uid},gid={gid or uid},mode=0755"
+    memory = memory_bytes(spec)
+    host = {
+        "NetworkMode": "bridge" if spec.network else "none",
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],
+        "PidsLimit": spec.pids + SERVER_PIDS,
+        "Memory": memory,
+        "MemorySwap": memory,
+        "NanoCpus": int(spec.cpus * 1e9),
+        "ReadonlyRootfs": True,
+        "Tmpfs": {spec.workdir: scratch, "/tmp": scratch},
+        "ShmSize": 64 << 20,
+        "AutoRemove": True,
+        "LogConfig": {"Type": "none"},  # replies must not pile up on the engine's disk
+        "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
+    }
+    return {
+        "Image": spec.image,
+        "Cmd": list(SERVER_COMMAND),
+        "Entrypoint": [],
+        "Hostname": "sandbox",
+        "User": spec.user,
+        "WorkingDir": "/",
+        "Env": [f"{key}={value}" for key, value in base_environment(spec).items()],
+        "Labels": {LABEL: "1", OWNER_LABEL: str(owner)},
+        "AttachStdin": True,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "OpenStdin": True,
+        "StdinOnce": True,
+        "HostConfig": host,
+    }
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """The seam to docker-py: whatever it raises becomes one `SandboxUnavailable` line."""
+    try:
+        yield
+    except docker.errors.APIError as error:
+        reason = str(error.explanation or error).strip().splitlines()[-1]
+        raise SandboxUnavailable(f"{what}: {error.status_code} {reason}") from None
+    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        raise SandboxUnavailable(f"{what} ({type(error).__name__})") from None

@@ -1,0 +1,271 @@
+"""A sandbox in memory, for tests and dry runs: real files, commands by a Python callable, failures on demand.
+
+It isolates nothing and starts no process. File operations keep the contract (`sandboxes.conformance` holds
+it to them); what a command does is decided by whoever makes the fake.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import posixpath
+import re
+import tarfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fnmatch import fnmatch
+
+from .base import ExecResult, Match, SandboxLost, SandboxSpec, TreeChanges
+from .progress import Progress, silent
+from .recipe import ImageRecipe
+
+Files = dict[str, bytes]
+"""Absolute path to content."""
+Run = Callable[[str | Sequence[str], Files], ExecResult]
+"""What a command does: it may read and change the files, and says how it ended."""
+
+CHANGED_FILES_LIMIT = 1_000
+LEFT_OUT = {".git", "__pycache__"}
+
+
+def succeed(command: str | Sequence[str], files: Files) -> ExecResult:  # noqa: ARG001
+    """A command that does nothing, well."""
+    return ExecResult(0, "", "")
+
+
+class FakeSandbox:
+    """See the module. `calls` holds the names of the methods that were called, in order."""
+
+    def __init__(
+        self,
+        spec: SandboxSpec,
+        files: Mapping[str, bytes] | None = None,
+        *,
+        run: Run = succeed,
+        fail_at: int | None = None,
+    ) -> None:
+        """`files` are relative to `spec.workdir`, or absolute. From call number `fail_at` on it is lost."""
+        self.spec = spec
+        self.files: Files = {}
+        self.executable: set[str] = set()
+        self.folders: set[str] = {"/"}
+        self.calls: list[str] = []
+        self.closed = False
+        self._run = run
+        self._fail_at = fail_at
+        self._lock = threading.RLock()
+        self._make_folder(spec.workdir)
+        for path, data in (files or {}).items():
+            self._put(self._resolve(path), data)
+
+    def exec(
+        self,
+        command: str | Sequence[str],
+        *,
+        timeout_s: float,  # noqa: ARG002
+        cwd: str | None = None,  # noqa: ARG002
+        env: Mapping[str, str] | None = None,  # noqa: ARG002
+        stdin: bytes = b"",  # noqa: ARG002
+        output_limit: int = 65_536,  # noqa: ARG002
+        report: bool = False,  # noqa: ARG002
+    ) -> ExecResult:
+        with self._lock:
+            self._called("exec")
+            return self._run(command, self.files)
+
+    def read(self, path: str, *, timeout_s: float, offset: int = 0, limit: int | None = None) -> bytes:  # noqa: ARG002
+        with self._lock:
+            self._called("read")
+            data = self._file(self._resolve(path))
+            return data[offset:] if limit is None else data[offset : offset + limit]
+
+    def write(self, path: str, data: bytes, *, timeout_s: float, executable: bool = False) -> None:  # noqa: ARG002
+        with self._lock:
+            self._called("write")
+            if path.endswith("/"):
+                raise IsADirectoryError(f"Is a directory: {path}")
+            self._put(self._resolve(path), data)
+            if executable:
+                self.executable.add(self._resolve(path))
+
+    def listdir(self, path: str, *, timeout_s: float) -> list[str]:  # noqa: ARG002
+        with self._lock:
+            self._called("listdir")
+            root = self._resolve(path)
+            if root in self.files:
+                raise NotADirectoryError(f"Not a directory: {root}")
+            if root not in self._all_folders():
+                raise FileNotFoundError(f"No such file or directory: {root}")
+            start = root.rstrip("/") + "/"
+            inside = {entry for entry in self._all_folders() if entry.startswith(start) and entry != start}
+            names = {f"{entry[len(start) :].partition('/')[0]}/" for entry in inside}
+            names |= {file[len(start) :] for file in self.files if posixpath.dirname(file) == root}
+            return sorted(names)
+
+    def unpack(self, archive: bytes, path: str, *, timeout_s: float) -> None:  # noqa: ARG002
+        with self._lock:
+            self._called("unpack")
+            root = self._resolve(path)
+            self._make_folder(root)
+            with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
+                for member in tar:
+                    self._lay(root, member, tar)
+
+    def _lay(self, root: str, member: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
+        place = posixpath.normpath(posixpath.join(root, member.name))
+        if place != root and not place.startswith(root.rstrip("/") + "/"):
+            raise ValueError(f"archive member {member.name!r} lies outside of its folder")
+        if member.isdir():
+            self._make_folder(place)
+            return
+        content = tar.extractfile(member) if member.isreg() else None
+        if content is None:
+            raise ValueError(f"archive member {member.name!r} is neither file nor folder")
+        self._put(place, content.read())
+        if member.mode & 0o100:
+            self.executable.add(place)
+        else:
+            self.executable.discard(place)
+
+    def changes(
+        self, path: str, known: Mapping[str, str], *, timeout_s: float, file_limit: int = 1_048_576
+    ) -> TreeChanges:  # noqa: ARG002
+        with self._lock:
+            self._called("changes")
+            written: dict[str, bytes] = {}
+            skipped: dict[str, str] = {}
+            seen = set()
+            for name, full in self._below(self._resolve(path)):
+                seen.add(name)
+                data = self.files[full]
+                if len(data) > file_limit:
+                    skipped[name] = "too large"
+                elif hashlib.sha256(data).hexdigest() == known.get(name):
+                    continue
+                elif len(written) >= CHANGED_FILES_LIMIT:
+                    skipped[name] = "too many"
+                else:
+                    written[name] = data
+            root = self._resolve(path)
+            marked = frozenset(name for name in written if posixpath.join(root, name) in self.executable)
+            return TreeChanges(written, marked, tuple(sorted(set(known) - seen)), skipped)
+
+    def search(
+        self,
+        pattern: str,
+        *,
+        timeout_s: float,  # noqa: ARG002
+        path: str = ".",
+        regex: bool = False,
+        glob: str | None = None,
+        limit: int = 100,
+    ) -> list[Match]:
+        with self._lock:
+            self._called("search")
+            try:
+                found = re.compile(pattern if regex else re.escape(pattern))
+            except re.error as error:
+                raise ValueError(f"regex parse error: {error}") from None
+            root = self._resolve(path)
+            if root not in self.files and root not in self._all_folders():
+                raise FileNotFoundError(f"No such file or directory: {root}")
+            places = [(posixpath.basename(root), root)] if root in self.files else list(self._below(root))
+            matches = []
+            for name, full in places:
+                if glob is None or fnmatch(name if "/" in glob else posixpath.basename(name), glob):
+                    matches += [Match(name, *row) for row in matching_lines(self.files[full], found)]
+            return matches[:limit]
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _called(self, name: str) -> None:
+        self.calls.append(name)
+        if self.closed:
+            raise SandboxLost("the fake sandbox was closed")
+        if self._fail_at is not None and len(self.calls) >= self._fail_at:
+            raise SandboxLost(f"the fake sandbox is gone, as it was told to be at call {self._fail_at}")
+
+    def _resolve(self, path: str) -> str:
+        return posixpath.normpath(posixpath.join(self.spec.workdir, path))
+
+    def _file(self, path: str) -> bytes:
+        if path in self.files:
+            return self.files[path]
+        if path in self._all_folders():
+            raise IsADirectoryError(f"Is a directory: {path}")
+        raise FileNotFoundError(f"No such file or directory: {path}")
+
+    def _put(self, path: str, data: bytes) -> None:
+        if path in self._all_folders():
+            raise IsADirectoryError(f"Is a directory: {path}")
+        self._make_folder(posixpath.dirname(path))
+        self.files[path] = bytes(data)
+
+    def _make_folder(self, path: str) -> None:
+        while path not in self.folders:
+            if path in self.files:
+                raise NotADirectoryError(f"Not a directory: {path}")
+            self.folders.add(path)
+            path = posixpath.dirname(path)
+
+    def _all_folders(self) -> set[str]:
+        """Those that were made, and those that hold a file a command put there."""
+        found = set(self.folders)
+        for file in self.files:
+            folder = posixpath.dirname(file)
+            while folder not in found:
+                found.add(folder)
+                folder = posixpath.dirname(folder)
+        return found
+
+    def _below(self, root: str) -> Iterator[tuple[str, str]]:
+        """(relative, absolute) path of every file below a folder, in the order of a walk."""
+        start = root.rstrip("/") + "/"
+        for parts, file in sorted((file[len(start) :].split("/"), file) for file in self.files):
+            if file.startswith(start) and not LEFT_OUT & set(parts[:-1]):
+                yield "/".join(parts), file
+
+
+def matching_lines(data: bytes, found: re.Pattern[str]) -> Iterator[tuple[int, str]]:
+    """(number, text) of a text file's lines."""
+    if b"\0" in data[:8192]:
+        return
+    for number, line in enumerate(data.decode("utf-8", "replace").split("\n"), 1):
+        if found.search(line):
+            yield number, line.rstrip("\r")[:1_000]
+
+
+class FakeBackend:
+    """Makes `FakeSandbox`es, all with the same files; any image is there. `opened` holds them in order."""
+
+    name = "fake"
+
+    def __init__(
+        self, files: Mapping[str, bytes] | None = None, *, run: Run = succeed, fail_at: int | None = None
+    ) -> None:
+        self.opened: list[FakeSandbox] = []
+        self.ensured: list[str] = []
+        self._files = dict(files or {})
+        self._run = run
+        self._fail_at = fail_at
+
+    def open(self, spec: SandboxSpec, *, timeout_s: float) -> FakeSandbox:  # noqa: ARG002
+        sandbox = FakeSandbox(spec, self._files, run=self._run, fail_at=self._fail_at)
+        self.opened.append(sandbox)
+        return sandbox
+
+    def ensure_image(self, recipe: ImageRecipe, *, timeout_s: float, progress: Progress = silent) -> str:
+        progress(f"building {recipe.ref}", 1, 1)
+        self.ensured.append(recipe.ref)
+        return recipe.ref
+
+    def has_image(self, ref: str) -> bool:  # noqa: ARG002
+        return True
+
+    def reap(self) -> list[str]:
+        return []
+
+    def close(self) -> None:
+        for sandbox in self.opened:
+            sandbox.close()

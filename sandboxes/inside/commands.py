@@ -1,0 +1,313 @@
+"""Run one command to its end or its deadline, with its output in bounded memory."""
+
+# ruff: noqa: PTH
+# (pathlib would be imported at every start)
+from __future__ import annotations
+
+import itertools
+import os
+import select
+import subprocess
+import threading
+import time
+
+from .files import resolve
+from .processes import MARK, REAPER, kill_command, offer_to_the_out_of_memory_killer
+
+REPORT_VARIABLE = "DAYTHREE_REPORT_FD"
+REPORT_LIMIT = 16 << 20
+SPOOL_LIMIT = 16 << 20
+DRAIN_S = 0.2  # how long output may trail behind the end of a command
+
+
+class Output:
+    """One stream in bounded memory: its first and last half of `limit`, the whole in a file once cut."""
+
+    numbers = itertools.count(1)
+
+    def __init__(self, limit):
+        self.half = max(1, limit // 2)
+        self.head = bytearray()
+        self.tail = bytearray()
+        self.total = 0
+        self.spool = None
+        self.spool_path = ""
+
+    def take(self, data):
+        if self.total + len(data) > 2 * self.half and not self.spool_path:
+            self.open_spool()
+        self.total += len(data)
+        self.write_spool(data)
+        room = self.half - len(self.head)
+        if room > 0:
+            self.head += data[:room]
+            data = data[room:]
+        self.tail += data
+        if len(self.tail) > 4 * self.half + 65_536:  # trimmed now and then, not at every chunk
+            del self.tail[: -self.half]
+
+    def open_spool(self):
+        self.spool_path = "/tmp/output-%d.txt" % next(Output.numbers)
+        try:
+            self.spool = open(self.spool_path, "xb", buffering=0)
+        except OSError:
+            return
+        self.write_spool(bytes(self.head + self.tail))
+
+    def write_spool(self, data):
+        if self.spool is None:
+            return
+        try:
+            self.spool.write(data[: max(0, SPOOL_LIMIT - self.spool.tell())])
+        except OSError:  # full: what is there stays, and is not promised to be whole
+            self.spool.close()
+            self.spool = None
+
+    @property
+    def cut(self):
+        return self.total > 2 * self.half
+
+    def text(self):
+        """What is kept, with a line in the place of what is not."""
+        if not self.cut:
+            return bytes(self.head + self.tail)
+        head = (
+            bytes(self.head).decode("utf-8", "ignore").encode() if ends_torn(self.head) else bytes(self.head)
+        )
+        tail = bytes(self.tail[-self.half :])
+        while tail and tail[0] & 0xC0 == 0x80 and len(tail) > self.half - 3:
+            tail = tail[1:]
+        where = ""
+        if self.spool is not None:
+            which = "the whole" if self.total <= SPOOL_LIMIT else "the first %d MiB" % (SPOOL_LIMIT >> 20)
+            where = f"; {which} is in {self.spool_path}"
+            self.spool.close()
+        line = "\n[... %d bytes cut%s ...]\n" % (self.total - len(head) - len(tail), where)
+        return head + line.encode() + tail
+
+
+def ends_torn(data):
+    """Whether bytes end in the middle of what is otherwise UTF-8."""
+    try:
+        bytes(data).decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.reason == "unexpected end of data"
+    return False
+
+
+class Report:
+    """The report descriptor's bytes, the first 16 MiB."""
+
+    def __init__(self):
+        self.data = bytearray()
+
+    def take(self, data):
+        self.data += data[: REPORT_LIMIT - len(self.data)]
+
+
+class Command:
+    """A running command with the pipes to it."""
+
+    numbers = itertools.count(1)
+
+    def __init__(self, arguments, *, cwd, env, stdin, limit, report):
+        self.mark = str(next(Command.numbers))
+        self.stdout, self.stderr, self.report = Output(limit), Output(limit), Report()
+        self.status = None
+        self.input = memoryview(stdin)
+        self.sinks = {}  # descriptor -> who takes what is read there
+        self.theirs = []  # the command's ends, closed here once it runs
+        self.process = None
+        self.stdin = None
+        self.wake, self.bell = os.pipe()
+        try:
+            self.spawn(arguments, cwd, env, report)
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            for descriptor in self.theirs:
+                os.close(descriptor)
+
+    def spawn(self, arguments, cwd, env, report):
+        environment = dict(os.environ)
+        environment.update(env)
+        environment[MARK] = self.mark
+        out, err = self.pipe_from(self.stdout), self.pipe_from(self.stderr)
+        passed = []
+        if report:
+            passed = [self.pipe_from(self.report)]
+            environment[REPORT_VARIABLE] = str(passed[0])
+        source = subprocess.DEVNULL
+        if self.input:
+            source, self.stdin = os.pipe()
+            self.theirs.append(source)
+            os.set_blocking(self.stdin, False)
+
+        def start():
+            return subprocess.Popen(
+                arguments, cwd=cwd, env=environment, stdin=source, stdout=out, stderr=err,
+                pass_fds=passed, start_new_session=True,
+            )  # fmt: skip
+
+        self.process = REAPER.start(self, start)
+
+    def pipe_from(self, sink):
+        """The writing end of a pipe whose bytes `sink` will take."""
+        ours, theirs = os.pipe()
+        self.sinks[ours] = sink
+        self.theirs.append(theirs)
+        os.set_blocking(ours, False)
+        return theirs
+
+    def ended(self, status):
+        """Told by the reaper, which holds its lock."""
+        self.status = status
+        if self.bell is not None:
+            os.write(self.bell, b".")
+
+    def wait(self, until):
+        """Move bytes until the command ended, or the moment came."""
+        while self.status is None and time.monotonic() < until:
+            self.move(until)
+        if self.status is not None:
+            self.process.returncode = self.status  # the reaper waited, Popen shall not
+
+    def drain(self, until):
+        """Take what is still in the pipes; who keeps one open past `until` is not waited for."""
+        while self.sinks and time.monotonic() < until:
+            self.move(until)
+
+    def move(self, until):
+        poll = select.poll()
+        if self.status is None:
+            poll.register(self.wake, select.POLLIN)
+        for descriptor in self.sinks:
+            poll.register(descriptor, select.POLLIN)
+        if self.stdin is not None:
+            poll.register(self.stdin, select.POLLOUT)
+        for descriptor, _ in poll.poll(max(0.0, until - time.monotonic()) * 1000):
+            if descriptor == self.stdin:
+                self.feed()
+            elif descriptor in self.sinks:
+                self.take(descriptor)
+
+    def take(self, descriptor):
+        try:
+            data = os.read(descriptor, 1 << 16)
+        except BlockingIOError:
+            return
+        if data:
+            self.sinks[descriptor].take(data)
+        else:
+            del self.sinks[descriptor]
+            os.close(descriptor)
+
+    def feed(self):
+        try:
+            self.input = self.input[os.write(self.stdin, self.input[: 1 << 16]) :]
+        except BlockingIOError:
+            return
+        except OSError:  # the command does not want the rest
+            self.input = self.input[:0]
+        if not self.input:
+            os.close(self.stdin)
+            self.stdin = None
+
+    def close(self):
+        """Let go of the pipes. A process left in the background may go on printing, to nobody."""
+        with REAPER.lock:
+            os.close(self.bell)
+            self.bell = None
+        os.close(self.wake)
+        if self.stdin is not None:
+            os.close(self.stdin)
+            self.stdin = None
+        left, self.sinks = list(self.sinks), {}
+        if left and not self.process:
+            for descriptor in left:
+                os.close(descriptor)
+        elif left:
+            discard_later(left)
+
+
+def discard_later(descriptors):
+    try:
+        threading.Thread(target=discard, args=(descriptors,), daemon=True).start()
+    except RuntimeError:  # no process to be had: the background process has to do without a reader
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def discard(descriptors):
+    """Read what a background process prints until it ends, so that printing does not kill it."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        os.set_blocking(descriptor, True)
+        poll.register(descriptor, select.POLLIN)
+    while descriptors:
+        for descriptor, _ in poll.poll():
+            if not os.read(descriptor, 1 << 16):
+                poll.unregister(descriptor)
+                descriptors.remove(descriptor)
+                os.close(descriptor)
+
+
+def run_command(arguments, *, timeout_s, cwd, env, stdin, limit, report):
+    """Run to the end or the deadline; return the Command, its exit code (None: killed) and seconds."""
+    started = time.monotonic()
+    command = Command(arguments, cwd=cwd, env=env, stdin=stdin, limit=limit, report=report)
+    offer_to_the_out_of_memory_killer(command.process.pid)
+    try:
+        command.wait(started + timeout_s)
+        timed_out = command.status is None
+        if timed_out:
+            kill_command(command.process.pid, command.mark)
+            command.wait(time.monotonic() + 1.0)
+        command.drain(time.monotonic() + DRAIN_S)
+    finally:
+        command.close()
+    return command, None if timed_out else exit_code(command.status), time.monotonic() - started
+
+
+def exit_code(status):
+    """As a shell would say it: 128 and the signal for who died of one."""
+    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def do_exec(request, payload):
+    command = request["command"]
+    arguments = ["sh", "-c", command] if isinstance(command, str) else command
+    try:
+        done, code, duration_s = run_command(
+            arguments,
+            timeout_s=request["timeout_s"],
+            cwd=resolve(request["cwd"] or "."),
+            env=request["env"],
+            stdin=payload,
+            limit=request["output_limit"],
+            report=request["report"],
+        )
+    except (OSError, ValueError, IndexError) as error:
+        return not_started(error, resolve(request["cwd"] or "."))
+    parts = [done.stdout.text(), done.stderr.text(), bytes(done.report.data)]
+    header = {
+        "exit_code": code,
+        "truncated": done.stdout.cut or done.stderr.cut,
+        "duration_s": duration_s,
+        "sizes": [len(part) for part in parts],
+    }
+    return header, parts
+
+
+def not_started(error, cwd):
+    """A command that cannot start is an ordinary result: 127 when there is no such thing, else 126."""
+    missing = isinstance(error, FileNotFoundError)
+    if missing and not os.path.isdir(cwd):
+        text = f"cannot start in {cwd}: no such directory\n"
+    else:
+        text = f"cannot start: {error}\n"
+    message = text.encode("utf-8", "replace")
+    header = {"exit_code": 127 if missing else 126, "truncated": False, "duration_s": 0.0}
+    header["sizes"] = [0, len(message), 0]
+    return header, [b"", message, b""]

@@ -1,0 +1,135 @@
+"""Processes inside the sandbox: waiting for them, telling whose they are, killing them."""
+
+# ruff: noqa: PTH
+# (pathlib would be imported at every start)
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+import time
+
+MARK = "DAYTHREE_COMMAND"  # in the environment of everything a command starts
+
+
+class Reaper:
+    """Waits for every child, tells the commands among them, and buries the orphans."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.commands = {}  # pid -> Command
+        self.spawned = threading.Event()
+
+    def begin(self):
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            try:
+                pid, status = os.waitpid(-1, 0)
+            except ChildProcessError:
+                self.spawned.wait(0.5)  # the bound buries orphans that no command waits for
+                self.spawned.clear()
+                continue
+            with self.lock:
+                command = self.commands.pop(pid, None)
+                if command is not None:
+                    command.ended(status)
+
+    def start(self, command, spawn):
+        """Run `spawn`, which returns a Popen, so that its end cannot be missed."""
+        with self.lock:
+            process = spawn()
+            self.commands[process.pid] = command
+        self.spawned.set()
+        return process
+
+
+REAPER = Reaper()
+
+
+def process_table():
+    """Every live process: pid -> (parent, session, mark or None when it carries none)."""
+    table = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open("/proc/" + name + "/stat", "rb") as file:
+                state, parent, _, session = file.read().rpartition(b")")[2].split()[:4]
+            if state in (b"Z", b"X"):
+                continue
+            table[int(name)] = (int(parent), int(session), process_mark(name))
+        except (OSError, ValueError):
+            continue  # it ended meanwhile
+    return table
+
+
+def process_mark(pid):
+    """The id of the command that started a process, as its environment says."""
+    try:
+        with open("/proc/" + pid + "/environ", "rb") as file:
+            found = re.search(rb"(?:^|\0)" + MARK.encode() + rb"=([^\0]*)", file.read())
+    except OSError:
+        return None
+    return found.group(1).decode("ascii", "replace") if found else None
+
+
+def belonging(root, mark):
+    """Processes of one command: its session, its descendants, whoever carries its mark.
+
+    An orphan without any mark has cleared its environment; it counts as everybody's, so that nothing
+    escapes a deadline by hiding.
+    """
+    with REAPER.lock:  # a child between fork and exec still looks like us
+        table = process_table()
+        commands = set(REAPER.commands)
+    server = os.getpid()
+    found = set()
+    for pid, (parent, session, own_mark) in table.items():
+        hidden = own_mark is None and parent == server and pid not in commands
+        if pid != server and (root in (pid, session) or own_mark == mark or hidden):
+            found.add(pid)
+    grown = True
+    while grown:
+        born = {pid for pid, row in table.items() if row[0] in found} - found
+        found |= born
+        grown = bool(born)
+    return found
+
+
+def signal_all(pids, number):
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except OSError:
+            pass  # gone, or not ours
+
+
+def kill_command(root, mark, patience_s=5.0):
+    """Kill a command with everything it started. Stops them first, so that a fork bomb cannot outrun us."""
+    until = time.monotonic() + patience_s
+    while time.monotonic() < until:
+        stopped = set()
+        while time.monotonic() < until:
+            fresh = belonging(root, mark) - stopped
+            if not fresh:
+                break
+            signal_all(fresh, signal.SIGSTOP)
+            stopped |= fresh
+        if not stopped:
+            return
+        signal_all(stopped, signal.SIGKILL)
+        time.sleep(0.002)
+    if os.getpid() == 1:
+        os.kill(-1, signal.SIGKILL)  # spares only ourselves
+
+
+def offer_to_the_out_of_memory_killer(pid):
+    """Let the kernel pick a command, not the server, when memory runs out."""
+    try:
+        with open("/proc/%d/oom_score_adj" % pid, "w") as file:
+            file.write("1000")
+    except OSError:
+        pass

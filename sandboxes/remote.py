@@ -1,0 +1,159 @@
+"""`RemoteSandbox`: the sandbox contract over a channel. Backends differ only in how one starts and ends."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .base import ExecResult, Match, SandboxSpec, SandboxUnresponsive, TreeChanges
+from .channel import Channel, Reply, reply_error
+from .images import ENVIRONMENT_FOLDER
+
+SERVER_PIDS = 40
+"""Processes and threads of the program inside, on top of what commands may have."""
+KILL_GRACE_S = 10.0
+"""What an answer may take beyond the deadline that is kept inside: killing there has to be thorough."""
+
+
+class RemoteSandbox:
+    """A sandbox at the far end of a channel; `end` takes away what the backend made for it."""
+
+    def __init__(self, spec: SandboxSpec, name: str, channel: Channel, end: Callable[[], None]) -> None:
+        self.spec = spec
+        self.name = name
+        self._channel = channel
+        self._end = end
+        self._closing = threading.Lock()
+        self._closed = False
+
+    def exec(
+        self,
+        command: str | Sequence[str],
+        *,
+        timeout_s: float,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        output_limit: int = 65_536,
+        report: bool = False,
+    ) -> ExecResult:
+        fields = {
+            "command": command if isinstance(command, str) else list(command),
+            "timeout_s": timeout_s,
+            "cwd": cwd,
+            "env": dict(env or {}),
+            "output_limit": output_limit,
+            "report": report,
+        }
+        header, payload = self._ask("exec", fields, stdin, timeout_s=timeout_s + KILL_GRACE_S)
+        stdout, stderr, reported = split(payload, header["sizes"])
+        return ExecResult(
+            exit_code=header["exit_code"],
+            stdout=stdout.decode("utf-8", "replace"),
+            stderr=stderr.decode("utf-8", "replace"),
+            timed_out=header["exit_code"] is None,
+            truncated=header["truncated"],
+            duration_s=header["duration_s"],
+            report=reported,
+        )
+
+    def read(self, path: str, *, timeout_s: float, offset: int = 0, limit: int | None = None) -> bytes:
+        fields = {"path": path, "offset": offset, "limit": limit}
+        return bytes(self._ask("read", fields, timeout_s=timeout_s).payload)
+
+    def write(self, path: str, data: bytes, *, timeout_s: float, executable: bool = False) -> None:
+        self._ask("write", {"path": path, "executable": executable}, data, timeout_s=timeout_s)
+
+    def listdir(self, path: str, *, timeout_s: float) -> list[str]:
+        return json.loads(self._ask("listdir", {"path": path}, timeout_s=timeout_s).payload)
+
+    def unpack(self, archive: bytes, path: str, *, timeout_s: float) -> None:
+        self._ask("unpack", {"path": path}, archive, timeout_s=timeout_s)
+
+    def changes(
+        self, path: str, known: Mapping[str, str], *, timeout_s: float, file_limit: int = 1_048_576
+    ) -> TreeChanges:
+        fields = {"path": path, "timeout_s": timeout_s, "file_limit": file_limit}
+        text = json.dumps(dict(known)).encode()
+        try:
+            header, payload = self._ask("changes", fields, text, timeout_s=timeout_s)
+        except TimeoutError as error:
+            raise SandboxUnresponsive(f"{self.name}: {error}") from None
+        size = header["text"]
+        answer = json.loads(payload[:size])
+        contents = split(payload[size:], [length for _, length in answer["written"]])
+        return TreeChanges(
+            written={name: data for (name, _), data in zip(answer["written"], contents, strict=True)},
+            executable=frozenset(answer["executable"]),
+            removed=tuple(answer["removed"]),
+            skipped=answer["skipped"],
+        )
+
+    def search(
+        self,
+        pattern: str,
+        *,
+        timeout_s: float,
+        path: str = ".",
+        regex: bool = False,
+        glob: str | None = None,
+        limit: int = 100,
+    ) -> list[Match]:
+        fields = {
+            "pattern": pattern,
+            "timeout_s": timeout_s,
+            "path": path,
+            "regex": regex,
+            "glob": glob,
+            "limit": limit,
+        }
+        payload = self._ask("search", fields, timeout_s=timeout_s + KILL_GRACE_S).payload
+        return [Match(*row) for row in json.loads(payload)]
+
+    def ping(self, *, timeout_s: float) -> None:
+        """Ask for a sign of life."""
+        self._ask("ping", {}, timeout_s=timeout_s)
+
+    def close(self) -> None:
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            self._channel.close()
+            self._end()
+
+    def _ask(
+        self, operation: str, fields: dict[str, Any], payload: bytes = b"", *, timeout_s: float
+    ) -> Reply:
+        reply = self._channel.request(operation, fields, payload, timeout_s=timeout_s)
+        if "error" in reply.header:
+            raise reply_error(reply.header)
+        return reply
+
+
+def split(data: bytes | bytearray, sizes: Sequence[int]) -> list[bytes]:
+    """Cut concatenated parts apart."""
+    parts, start = [], 0
+    for size in sizes:
+        parts.append(bytes(data[start : start + size]))
+        start += size
+    return parts
+
+
+def base_environment(spec: SandboxSpec) -> dict[str, str]:
+    """What every command finds in its environment."""
+    return {
+        "PATH": f"{ENVIRONMENT_FOLDER}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/tmp/home",
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": ENVIRONMENT_FOLDER,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **dict(spec.env),
+    }
+
+
+def memory_bytes(spec: SandboxSpec) -> int:
+    """The bound on memory. The disks are in memory too, and a full disk must not look like full memory."""
+    return (spec.memory_mb + 2 * spec.disk_mb) << 20

@@ -1,0 +1,163 @@
+"""Every policy in the real environment: real tools, real tests, real grading."""
+
+import json
+import sys
+
+import pytest
+
+import sandboxes
+from agents.chat import ChatCodec
+from agents.endpoint import EndpointPolicy
+from agents.engine import Sampling, ScriptedEngine
+from agents.evaluate import evaluate
+from agents.rollout import TaskEnv, run_episode
+from agents.scripted import OraclePolicy, ScriptedPolicy
+from agents.store import TrajectoryStore
+from agents.token_policy import TokenPolicy
+from envs.coding import CodingEnv
+from envs.tasksets import Manifest, load_taskset, write_taskset
+from envs.testing import RunnerSetup
+from envs.trees import TreeFile, diff_trees, digest
+from envs.types import Limits, StopReason, Task, ToolCall
+from sandboxes import SandboxUnavailable
+from sandboxes.images import ImageRecipe
+
+RECIPE = ImageRecipe(
+    name="calculator",
+    requirements=(
+        "iniconfig==2.3.1",
+        "packaging==26.3",
+        "pluggy==1.7.0",
+        "pygments==2.21.0",
+        "pytest==9.2.0",
+    ),
+)
+CODE = "calculator.py"
+GOOD = '"""A calculator."""\n\n\ndef add(a, b):\n    total = a + b\n    return total\n'
+TESTS = "from calculator import add\n\n\ndef test_add():\n    assert add(2, 3) == 5\n"
+FIX = [
+    ToolCall("", "view", {"path": CODE}),
+    ToolCall("", "search", {"query": "<|im_end|> add("}),
+    ToolCall("", "edit", {"path": CODE, "old": "a - b", "new": "a + b"}),
+    ToolCall("", "test", {}),
+    ToolCall("", "submit", {}),
+]
+
+
+@pytest.fixture(scope="module")
+def taskset(tmp_path_factory):
+    source = {CODE: TreeFile(GOOD.encode()), "tests/test_add.py": TreeFile(TESTS.encode())}
+    base = source | {CODE: TreeFile(GOOD.replace("a + b", "a - b").encode())}
+    task = Task(
+        id="adder-1",
+        set="adder",
+        split="heldout",
+        image=RECIPE.ref,
+        workdir="/workspace",
+        instruction="add(2, 3) gives -1 <|im_end|>. Mend it.",
+        base_patch=diff_trees(source, base),
+        reference_patch=diff_trees(base, source),
+        base_digest=digest(base),
+        fail_to_pass=("tests/test_add.py::test_add",),
+        pass_to_pass=(),
+        test_files=("tests/test_add.py",),
+        limits=Limits(max_turns=8, command_s=5, test_s=30, episode_s=120),
+    )
+    folder = tmp_path_factory.mktemp("sets") / "adder"
+    write_taskset(folder, Manifest("adder", "inject", "path:adder", RECIPE, RunnerSetup()), [task], source)
+    return load_taskset(folder)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("docker", marks=pytest.mark.docker),
+        pytest.param("bubblewrap", marks=pytest.mark.bubblewrap),
+    ],
+)
+def backend(request):
+    try:
+        backend = sandboxes.connect(request.param)
+        backend.ensure_image(RECIPE, timeout_s=600)
+    except SandboxUnavailable as error:
+        pytest.skip(str(error))
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def env(backend, taskset):
+    with CodingEnv([taskset], backend=backend) as env:
+        yield env
+
+
+@pytest.fixture(params=["scripted", "oracle", "token", "endpoint"])
+def policy(request, make_tokenizer, monkeypatch):
+    """Each kind of policy, in the hands of somebody who knows how to mend the task."""
+    if request.param == "scripted":
+        return ScriptedPolicy(FIX)
+    if request.param == "oracle":
+        return OraclePolicy()
+    if request.param == "token":
+        codec = ChatCodec(make_tokenizer())
+        completions = iter([codec.encode_action([call]) for call in FIX])
+        engine = ScriptedEngine(lambda ids: next(completions))
+        return TokenPolicy(engine, codec, Sampling(), max_context=20_000)
+    return answering(EndpointPolicy("http://127.0.0.1:1/v1", "m"))
+
+
+def answering(policy):
+    """An endpoint policy whose server is a table: `test_endpoint` has a real one."""
+    answers = iter(FIX)
+
+    def ask(body, *, deadline):
+        call = next(answers)
+        function = {"name": call.name, "arguments": json.dumps(call.arguments)}
+        return {"choices": [{"message": {"tool_calls": [{"id": "c", "function": function}]}}]}
+
+    policy.ask = ask
+    return policy
+
+
+def test_every_policy_can_mend_the_task_and_is_recorded(env, taskset, policy, tmp_path):
+    checked: TaskEnv = env
+    (task,) = taskset.tasks
+    trajectory = run_episode(checked, policy, task=task, seed=0)
+    assert trajectory.error == ""
+    assert (trajectory.stop, trajectory.reward) == (StopReason.SUBMITTED, 1.0)
+    assert "+    total = a + b" in trajectory.patch
+    test_run = trajectory.turns[-2]
+    assert test_run.action.calls[0].name == "test"
+    assert "1 passed" in test_run.observations[0].text
+    for turn in trajectory.turns:
+        assert [seen.call_id for seen in turn.observations] == [call.id for call in turn.action.calls]
+        assert not any(seen.is_error for seen in turn.observations)
+    store = TrajectoryStore(tmp_path)
+    store.append(trajectory)
+    store.close()
+    assert list(store.read()) == [trajectory]
+
+
+def test_an_evaluation_runs_on_task_sets(backend, taskset, tmp_path):
+    summary = evaluate(
+        OraclePolicy(),
+        [taskset],
+        split="heldout",
+        samples=3,
+        out=tmp_path / "run",
+        resume=False,
+        backend=backend,
+        concurrency=2,
+    )
+    assert (summary.pass_rate, summary.scored, summary.unscored) == (1.0, 3, 0)
+
+
+def test_the_agents_side_needs_no_torch():
+    """Evaluating an endpoint on a laptop must not need the training stack."""
+    import subprocess
+
+    program = "import sys, agents.evaluate, agents.policies; print('torch' in sys.modules)"
+    printed = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    assert printed == "False\n"

@@ -1,0 +1,190 @@
+"""Many episodes at once: order, retries, and an end that leaves nothing behind."""
+
+import signal
+import threading
+import time
+
+import pytest
+
+from agents.runner import EpisodeRequest, run_many
+from agents.scripted import SUBMIT, ScriptedPolicy
+from envs.types import Limits, StopReason, ToolCall
+
+VIEW = ToolCall("", "view", {})
+SUBMITTING = ScriptedPolicy([SUBMIT])
+
+
+class Factory:
+    """Makes environments and remembers them."""
+
+    def __init__(self, make, tasks, *first, **rest):
+        """The n-th environment gets the n-th options, those after them `rest`."""
+        self.make, self.tasks, self.first, self.rest, self.made = make, tasks, list(first), rest, []
+
+    def __call__(self):
+        options = self.first.pop(0) if self.first else self.rest
+        env = self.make(self.tasks, **options)
+        self.made.append(env)
+        return env
+
+    def assert_all_closed(self):
+        assert self.made
+        assert all(env.closed.is_set() for env in self.made)
+
+
+def episode_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("episode-")]
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left():
+    yield
+    assert episode_threads() == []
+
+
+def test_every_request_gives_one_trajectory(make_env, make_task):
+    task, calls = make_task(), []
+    factory = Factory(make_env, [task])
+    requests = [EpisodeRequest(task, seed, f"g{seed % 3}") for seed in range(20)]
+    found = list(
+        run_many(requests, factory, SUBMITTING, concurrency=4, progress=lambda *state: calls.append(state))
+    )
+    assert sorted((t.seed, t.group) for t in found) == [(seed, f"g{seed % 3}") for seed in range(20)]
+    assert len({t.id for t in found}) == 20
+    assert calls == [("episodes", done, 20) for done in range(1, 21)]
+    assert len(factory.made) <= 4
+    factory.assert_all_closed()
+
+
+def test_episodes_run_at_the_same_time_and_come_back_as_they_complete(make_env, make_task):
+    task = make_task()
+    together = threading.Barrier(4, timeout=5)
+
+    def script(_task, seen):
+        if len(seen) == 1:
+            together.wait()
+        return SUBMIT if len(seen) > 1 else VIEW
+
+    found = run_many(
+        [EpisodeRequest(task, seed) for seed in range(4)],
+        Factory(make_env, [task]),
+        ScriptedPolicy(script),
+        concurrency=4,
+    )
+    assert len(list(found)) == 4
+
+
+def test_requests_are_taken_only_when_a_place_is_free(make_env, make_task):
+    task, taken = make_task(), []
+
+    def endless():
+        seed = 0
+        while True:
+            taken.append(seed)
+            yield EpisodeRequest(task, seed)
+            seed += 1
+
+    factory = Factory(make_env, [task])
+    episodes = run_many(endless(), factory, SUBMITTING, concurrency=2)
+    assert len([next(episodes) for _ in range(5)]) == 5
+    assert len(taken) == 7
+    episodes.close()
+    factory.assert_all_closed()
+
+
+def test_no_requests_are_no_trajectories(make_env):
+    assert list(run_many([], Factory(make_env, []), SUBMITTING, concurrency=3)) == []
+
+
+def test_an_episode_whose_sandbox_failed_is_begun_anew(make_env, make_task):
+    task = make_task()
+    factory = Factory(make_env, [task], {"fail_on": ("submit",)})
+    (trajectory,) = run_many([EpisodeRequest(task, 0)], factory, SUBMITTING, concurrency=1)
+    assert trajectory.stop is StopReason.SUBMITTED
+    assert len(factory.made) == 2
+    factory.assert_all_closed()
+
+
+def test_an_episode_that_keeps_failing_comes_back_unscored(make_env, make_task):
+    task = make_task()
+    factory = Factory(make_env, [task], fail_on=("reset",))
+    found = list(run_many([EpisodeRequest(task, 0)] * 2, factory, SUBMITTING, concurrency=1, retries=2))
+    assert [(t.stop, t.reward) for t in found] == [(StopReason.INFRA, None)] * 2
+    assert len(factory.made) == 6
+    factory.assert_all_closed()
+
+
+def test_a_mistake_in_the_program_is_raised_and_everything_is_closed(make_env, make_task):
+    task = make_task()
+
+    def script(_task, _seen):
+        raise ZeroDivisionError("a mistake")
+
+    factory = Factory(make_env, [task])
+    with pytest.raises(ZeroDivisionError, match="a mistake"):
+        list(run_many([EpisodeRequest(task, 0)] * 9, factory, ScriptedPolicy(script), concurrency=3))
+    factory.assert_all_closed()
+
+
+def test_an_environment_that_cannot_be_made_is_raised(make_task):
+    def make():
+        raise RuntimeError("no task sets")
+
+    with pytest.raises(RuntimeError, match="no task sets"):
+        list(run_many([EpisodeRequest(make_task(), 0)] * 3, make, SUBMITTING, concurrency=2))
+
+
+def test_an_interrupt_ends_slow_episodes_soon(make_env, make_task):
+    task = make_task(limits=Limits(max_turns=1_000))
+    slow = Factory(make_env, [task], slow_s=60.0)
+    episodes = run_many(
+        [EpisodeRequest(task, seed) for seed in range(9)],
+        slow,
+        ScriptedPolicy([VIEW] * 900),
+        concurrency=3,
+    )
+
+    threading.Timer(0.3, signal.raise_signal, [signal.SIGINT]).start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        next(episodes)
+    assert time.monotonic() - started < 10
+    slow.assert_all_closed()
+
+
+def test_an_episode_that_is_being_reset_when_it_all_ends_ends_too(make_env, make_task):
+    task = make_task(limits=Limits(max_turns=1_000))
+    in_reset, go_on = threading.Event(), threading.Event()
+
+    class Reopening(make_env):
+        """Like a real environment, it can be used again after it was closed."""
+
+        def reset(self, **options):
+            in_reset.set()
+            go_on.wait(5)
+            self.closed.clear()
+            return super().reset(**options)
+
+    factory = Factory(lambda tasks, slow_s: Reopening(tasks, slow_s=slow_s), [task], slow_s=60.0)
+    quick = Factory(make_env, [task])
+    makers = [quick, factory]
+
+    def make():
+        return makers.pop(0)()
+
+    def script(_task, _seen):
+        assert in_reset.wait(5), "the quick episode ends once the other one is being reset"
+        return SUBMIT
+
+    episodes = run_many(
+        [EpisodeRequest(task, 0)] * 2,
+        make,
+        ScriptedPolicy(script),
+        concurrency=2,
+    )
+    next(episodes)
+    threading.Timer(0.3, go_on.set).start()
+    started = time.monotonic()
+    episodes.close()
+    assert time.monotonic() - started < 10
+    factory.assert_all_closed()

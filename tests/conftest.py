@@ -1,0 +1,40 @@
+"""Backends for tests that need a real one. Where an engine is missing the test is skipped; CI counts."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from sandboxes import Backend, ImageRecipe, SandboxUnavailable, connect
+
+BASE = ImageRecipe("base-test")
+
+
+def connected(name: str) -> Iterator[Backend]:
+    try:
+        backend = connect(name)
+    except SandboxUnavailable as error:
+        pytest.skip(str(error))
+    yield backend
+    backend.close()
+
+
+@pytest.fixture(scope="session")
+def docker_backend() -> Iterator[Backend]:
+    yield from connected("docker")
+
+
+@pytest.fixture(scope="session")
+def bubblewrap_backend() -> Iterator[Backend]:
+    yield from connected("bubblewrap")
+
+
+@pytest.fixture(scope="session")
+def docker_image(docker_backend: Backend) -> str:
+    """An image with the base system only."""
+    return docker_backend.ensure_image(BASE, timeout_s=900)
+
+
+@pytest.fixture(scope="session")
+def bubblewrap_image(bubblewrap_backend: Backend) -> str:
+    """An image with the base system only."""
+    return bubblewrap_backend.ensure_image(BASE, timeout_s=900)

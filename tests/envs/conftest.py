@@ -1,0 +1,97 @@
+"""A small task set made on the spot, whose every detail the tests know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from envs.tasksets import Manifest, PullRequest, TaskSet, write_taskset
+from envs.testing import RunnerSetup
+from envs.trees import Tree, TreeFile, diff_trees, digest
+from envs.types import Limits, Task
+from sandboxes import ImageRecipe
+
+RECIPE = ImageRecipe(
+    name="calculator",
+    requirements=(
+        "iniconfig==2.3.1",
+        "packaging==26.3",
+        "pluggy==1.7.0",
+        "pygments==2.21.0",
+        "pytest==9.2.0",
+    ),
+)
+
+CODE = '''"""A calculator."""
+
+
+def add(a, b):
+    return a + b
+
+
+def subtract(a, b):
+    return a - b
+'''
+
+TESTS = """from calculator import add, subtract
+
+
+def test_add():
+    assert add(2, 3) == 5
+
+
+def test_add_negative():
+    assert add(-2, 1) == -1
+
+
+def test_subtract():
+    assert subtract(2, 3) == -1
+"""
+
+
+def calculator_source() -> Tree:
+    files = {
+        "calculator/__init__.py": CODE,
+        "tests/test_calculator.py": TESTS,
+        "pyproject.toml": "[project]\nname = 'calculator'\nversion = '1'\n",
+        "README.md": "A calculator, ünïcode included.\n",
+    }
+    return {name: TreeFile(text.encode()) for name, text in files.items()}
+
+
+@pytest.fixture(scope="session")
+def calculator(tmp_path_factory: pytest.TempPathFactory) -> TaskSet:
+    """One task: `add` subtracts; one of the two failing tests is hidden from the policy."""
+    source = calculator_source()
+    hidden = TESTS.replace("def test_add_negative():\n    assert add(-2, 1) == -1\n\n\n", "")
+    bug = {"calculator/__init__.py": TreeFile(CODE.replace("a + b", "a - b").encode())}
+    base = source | bug | {"tests/test_calculator.py": TreeFile(hidden.encode())}
+    solved = base | {"calculator/__init__.py": source["calculator/__init__.py"]}
+    task = Task(
+        id="calculator-0001",
+        set="calculator",
+        split="train",
+        image=RECIPE.ref,
+        workdir="/workspace",
+        instruction="add(2, 3) gives -1. Mend it.",
+        base_patch=diff_trees(source, base),
+        reference_patch=diff_trees(base, solved),
+        base_digest=digest(base),
+        fail_to_pass=(
+            "tests/test_calculator.py::test_add",
+            "tests/test_calculator.py::test_add_negative",
+        ),
+        pass_to_pass=("tests/test_calculator.py::test_subtract",),
+        hidden_tests=("tests/test_calculator.py::test_add_negative",),
+        test_files=("tests/test_calculator.py",),
+        cutoff="2026-06-01T00:00:00Z",
+        limits=Limits(max_turns=8, command_s=5, test_s=30, episode_s=120),
+    )
+    prs = [
+        PullRequest(7, "Add subtract", "2026-01-01T00:00:00Z", "Subtraction was missing.", "ada"),
+        PullRequest(9, "Fix add", "2026-07-01T00:00:00Z", "add must use a + b", "bob"),
+    ]
+    manifest = Manifest("calculator", "inject", "path:calculator", RECIPE, RunnerSetup())
+    folder: Path = tmp_path_factory.mktemp("sets") / "calculator"
+    return write_taskset(folder, manifest, [task], source, prs=prs)

@@ -1,0 +1,37 @@
+"""Bugs are tried so that no function and no kind dominates."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from envs.register.candidates import candidates, spread
+from envs.register.discover import Suite
+from envs.register.mutate import Mutation
+from envs.register.project import read_project
+from envs.register.sources import fetch_source
+
+
+def bug(function: str, kind: str, number: int) -> Mutation:
+    return Mutation(kind, "a.py", 1, function, number, number, "", str(number))
+
+
+def test_functions_take_turns_and_kinds_stay_even():
+    many = [bug("big", kind, 10 * index + at) for index, kind in enumerate("abcd") for at in range(10)]
+    few = [bug(name, kind, 1) for name in ("one", "two", "three") for kind in "ab"]
+    order = list(spread(many + few, seed=1))
+    assert sorted(map(repr, order)) == sorted(map(repr, many + few))
+    assert {each.function for each in order[:4]} == {"big", "one", "two", "three"}
+    assert max(Counter(each.kind for each in order[:8]).values()) <= 4
+    assert order == list(spread(many + few, seed=1)) != list(spread(many + few, seed=2))
+
+
+def test_only_functions_that_a_stable_test_calls_get_bugs_and_no_program_comes_twice(library: Path):
+    project = read_project(fetch_source(str(library)))
+    calls = {"tinylib/words.py::initials": frozenset({"tests/test_words.py::test_initials"})}
+    suite = Suite(frozenset({"tests/test_words.py::test_initials"}), (), {}, 2, 0.1, calls)
+    found = list(candidates(project, suite, seed=0))
+    assert found
+    assert {each.function for each in found} == {"initials"}
+    data = project.tree["tinylib/words.py"].data
+    assert len({each.apply(data) for each in found}) == len(found)

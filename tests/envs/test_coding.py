@@ -1,0 +1,223 @@
+"""The environment in real sandboxes: every tool, every way to end, and what each is worth."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import sandboxes
+from envs import ENV_ID
+from envs.coding import CodingEnv
+from envs.grading import grade, submission_of
+from envs.tasksets import TaskSet
+from envs.trees import TreeFile
+from envs.types import Observation, StopReason, ToolCall
+from sandboxes import Backend, SandboxUnavailable
+
+CODE = "calculator/__init__.py"
+FIX = {"path": CODE, "old": "a - b", "new": "a + b", "line": 5}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("docker", marks=pytest.mark.docker),
+        pytest.param("bubblewrap", marks=pytest.mark.bubblewrap),
+    ],
+)
+def backend(request: pytest.FixtureRequest, calculator: TaskSet) -> Iterator[Backend]:
+    try:
+        backend = sandboxes.connect(request.param)
+        backend.ensure_image(calculator.manifest.image, timeout_s=600)
+    except SandboxUnavailable as error:
+        pytest.skip(str(error))
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def env(backend: Backend, calculator: TaskSet) -> Iterator[CodingEnv]:
+    with CodingEnv([calculator], backend=backend) as env:
+        env.reset(seed=0)
+        yield env
+
+
+def do(env: CodingEnv, name: str, **arguments: Any) -> Observation:
+    observation, reward, terminated, truncated, _ = env.step(ToolCall("1", name, arguments))
+    assert (reward, terminated, truncated) == (0.0, False, False)
+    return observation
+
+
+def test_gymnasium_accepts_it_without_a_warning(backend: Backend, calculator: TaskSet) -> None:
+    env = gymnasium.make(ENV_ID, tasksets=[calculator], backend=backend.name, render_mode="ansi")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # what Gymnasium warns with
+        check_env(env.unwrapped)
+    env.close()
+
+
+def test_the_same_seed_gives_the_same_episode(backend: Backend, calculator: TaskSet) -> None:
+    calls = [("view", {"path": "."}), ("test", {}), ("search", {"query": "def"}), ("test", {})]
+
+    def play() -> list[Observation]:
+        with CodingEnv([calculator], backend=backend) as env:
+            first, _ = env.reset(seed=3)
+            return [first, *(do(env, name, **arguments) for name, arguments in calls)]
+
+    assert play() == play()
+
+
+def test_view_shows_lines_with_numbers_and_folders(env: CodingEnv) -> None:
+    assert do(env, "view", path=CODE, start=4, end=5).text == "4\tdef add(a, b):\n5\t    return a - b"
+    assert do(env, "view", path=".").text.splitlines()[-1] == "tests/"
+    assert do(env, "view", path="nothing.py").is_error
+    assert "has 9 lines" in do(env, "view", path=CODE, start=40).text
+
+
+def test_edit_refuses_what_is_not_unique_and_says_where(env: CodingEnv) -> None:
+    refusal = do(env, "edit", path=CODE, old="a - b", new="a + b")
+    assert refusal.is_error
+    assert "lines 5, 9" in refusal.text
+    assert "does not start on line 4" in do(env, "edit", path=CODE, old="a - b", new="x", line=4).text
+    assert do(env, "edit", **FIX).text == f"changed line 5 of {CODE}"
+    assert "exactly one of" in do(env, "edit", path=CODE, new="x").text
+
+
+def test_edit_inserts_and_creates(env: CodingEnv) -> None:
+    do(env, "edit", path="README.md", insert_line=1, new="Second line.")
+    do(env, "edit", path="docs/new.txt", new="ünïcode", create=True)
+    assert do(env, "view", path="README.md").text.endswith("2\tSecond line.")
+    assert do(env, "view", path="docs/new.txt").text == "1\tünïcode"
+    assert do(env, "edit", path="docs/new.txt", new="again", create=True).is_error
+
+
+def test_search_finds_text_and_patterns(env: CodingEnv) -> None:
+    assert do(env, "search", query="def sub").text == f"{CODE}:8: def subtract(a, b):"
+    assert do(env, "search", query=r"^def \w+\(a", regex=True).text.count("\n") == 1
+    assert do(env, "search", query="(", regex=True).is_error
+    assert do(env, "search", query="nowhere").text == "no matches"
+
+
+def test_past_changes_end_at_the_cutoff(env: CodingEnv) -> None:
+    assert do(env, "prs", query="add").text == "#7 Add subtract (2026-01-01)"
+    assert "Subtraction was missing" in do(env, "prs", number=7).text
+    assert do(env, "prs", number=9).text == "there is no pull request #9"
+
+
+def test_the_test_tool_shows_what_fails_and_where(env: CodingEnv) -> None:
+    seen = do(env, "test").text
+    assert seen.startswith("1 failed, 1 passed\nFAILED tests/test_calculator.py::test_add\nAssertionError")
+    assert "tests/test_calculator.py:5 in test_add" in seen
+    assert "test_add_negative" not in seen
+    do(env, "edit", **FIX)
+    assert do(env, "test").text == "2 passed"
+
+
+def test_shell_runs_in_the_repository_and_failing_is_an_observation(env: CodingEnv) -> None:
+    assert do(env, "shell", command="pwd; git log --format=%s; git status --short").text == "/workspace\nBase"
+    assert do(env, "shell", command="exit 3").text == "(exit code 3)"
+    assert "killed after 5 s" in do(env, "shell", command="echo early; sleep 60").text
+
+
+def test_long_output_is_cut_in_the_middle_and_says_where_the_rest_is(env: CodingEnv) -> None:
+    seen = do(env, "shell", command="seq 100000")
+    assert len(seen.text) < 8_000
+    assert seen.text.startswith("1\n2\n")
+    assert seen.text.endswith("\n100000")
+    pointer = next(word for word in seen.text.split() if word.strip("[].,;").startswith("/tmp/"))
+    assert do(env, "shell", command=f"wc -l < {pointer.strip('[].,;')}").text == "100000"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ToolCall("1", "fly", {}),
+        ToolCall("1", "view", {}),
+        ToolCall("1", "view", {"path": CODE, "colour": "red"}),
+        ToolCall("1", "test", {"target": "-p evil"}),
+    ],
+)
+def test_wrong_calls_are_corrected_not_raised(env: CodingEnv, call: ToolCall) -> None:
+    observation, *_ = env.step(call)
+    assert observation.is_error
+
+
+def test_the_policy_has_no_upstream_history_and_no_hidden_test(env: CodingEnv) -> None:
+    objects = do(env, "shell", command="git cat-file --batch-all-objects --batch-check | cut -d' ' -f2").text
+    assert objects.split().count("commit") == 1
+    looked = "grep -r test_add_negative . || git grep test_add_negative $(git rev-list --all); ls .git/logs"
+    assert "test_add_negative" not in do(env, "shell", command=looked).text.replace(looked, "")
+
+
+def test_an_untouched_repository_is_worth_nothing(env: CodingEnv) -> None:
+    _, reward, terminated, _, info = env.step(ToolCall("1", "submit", {}))
+    assert (reward, terminated) == (0.0, True)
+    assert info["verdict"].failed == (
+        "tests/test_calculator.py::test_add",
+        "tests/test_calculator.py::test_add_negative",
+    )
+    assert info["stop"] is StopReason.SUBMITTED
+
+
+def test_the_fix_is_worth_one(env: CodingEnv) -> None:
+    do(env, "edit", **FIX)
+    _, reward, terminated, truncated, info = env.step(ToolCall("1", "submit", {}))
+    assert (reward, terminated, truncated) == (1.0, True, False)
+    assert "+    return a + b" in info["patch"]
+    assert env.task.reference_patch == info["patch"]
+
+
+def test_edited_tests_are_worth_nothing_even_with_the_fix(env: CodingEnv) -> None:
+    do(env, "edit", **FIX)
+    do(env, "edit", path="tests/test_calculator.py", old="== 5", new="== 5 or True")
+    _, reward, *_, info = env.step(ToolCall("1", "submit", {}))
+    assert reward == 0.0
+    assert info["verdict"].tampered
+
+
+def test_special_casing_the_visible_test_is_worth_nothing(env: CodingEnv) -> None:
+    do(env, "edit", path=CODE, line=5, old="a - b", new="5 if (a, b) == (2, 3) else a - b")
+    assert do(env, "test").text == "2 passed"
+    _, reward, *_, info = env.step(ToolCall("1", "submit", {}))
+    assert reward == 0.0
+    assert info["verdict"].failed == ("tests/test_calculator.py::test_add_negative",)
+
+
+def test_running_out_of_turns_is_graded(env: CodingEnv) -> None:
+    do(env, "edit", **FIX)
+    for _ in range(6):
+        do(env, "view", path=".")
+    _, reward, terminated, truncated, info = env.step(ToolCall("1", "view", {"path": "."}))
+    assert (reward, terminated, truncated) == (1.0, False, True)
+    assert info["stop"] is StopReason.MAX_TURNS
+
+
+def test_a_limit_of_the_loop_is_graded_by_the_same_function(env: CodingEnv) -> None:
+    do(env, "edit", **FIX)
+    _, reward, terminated, truncated, info = env.finish(StopReason.MAX_TOKENS)
+    assert (reward, terminated, truncated) == (1.0, False, True)
+    assert info["stop"] is StopReason.MAX_TOKENS
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os; os._exit(0)",
+        "import sys; sys.exit(0)",
+        "import os, signal; os.kill(os.getppid(), signal.SIGKILL)",
+        "print('3 passed')\nraise SystemExit(0)",
+    ],
+)
+def test_code_that_ends_the_test_process_is_worth_nothing(
+    backend: Backend, calculator: TaskSet, code: str
+) -> None:
+    task = calculator.tasks[0]
+    cheat = calculator.base_tree(task) | {CODE: TreeFile(code.encode() + b"\n")}
+    verdict = grade(submission_of(cheat, calculator, task), calculator, task, backend)
+    assert verdict.reward == 0.0
+    assert not verdict.passed

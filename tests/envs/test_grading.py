@@ -1,0 +1,145 @@
+"""What travels, what is tampering, and how outcomes become a verdict. The rules only; no sandbox."""
+
+from __future__ import annotations
+
+import pytest
+
+from envs.grading import Submission, admit, decide, graded_tree, submission_of
+from envs.tasksets import TaskSet
+from envs.testing import RunReport
+from envs.trees import TreeFile, apply_patch
+from envs.types import Task
+from sandboxes.base import TreeChanges
+
+CODE = "calculator/__init__.py"
+TESTS = "tests/test_calculator.py"
+
+
+@pytest.fixture
+def task(calculator: TaskSet) -> Task:
+    return calculator.tasks[0]
+
+
+def submit(calculator: TaskSet, task: Task, **changes: object) -> Submission:
+    return admit(TreeChanges(**changes), calculator, task)  # pyright: ignore[reportArgumentType]
+
+
+def test_an_honest_change_travels_as_text(calculator: TaskSet, task: Task) -> None:
+    got = submit(calculator, task, written={CODE: b"x = 1\n"})
+    assert got.tree[CODE].data == b"x = 1\n"
+    assert apply_patch(calculator.base_tree(task), got.patch) == got.tree
+    assert not got.tampered
+    assert not got.dropped
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "conftest.py",
+        "tests/conftest.py",
+        "pytest.ini",
+        "tox.ini",
+        "calculator/sitecustomize.py",
+        "setup.py",
+        "pyproject.toml",
+        ".github/workflows/ci.yml",
+        TESTS,
+    ],
+)
+def test_touching_what_steers_the_tests_is_tampering_and_does_not_travel(
+    calculator: TaskSet, task: Task, path: str
+) -> None:
+    base = calculator.base_tree(task)
+    got = submit(calculator, task, written={path: b"import os\n"})
+    assert got.tree == base
+    assert len(got.tampered) == 1
+    assert got.tampered[0].startswith(path)
+
+
+def test_removing_a_test_is_tampering(calculator: TaskSet, task: Task) -> None:
+    assert submit(calculator, task, removed=(TESTS,)).tampered
+
+
+def test_replacing_a_test_by_a_link_is_tampering_and_other_links_are_dropped(
+    calculator: TaskSet, task: Task
+) -> None:
+    assert submit(calculator, task, skipped={TESTS: "symlink"}).tampered
+    got = submit(calculator, task, skipped={"link": "symlink"})
+    assert got.dropped
+    assert not got.tampered
+
+
+@pytest.mark.parametrize(
+    ("path", "data"),
+    [
+        ("calculator/fast.so", b"x"),
+        ("calculator/x.pyc", b"x"),
+        ("evil.pth", b"import os"),
+        ("evil.dist-info/entry_points.txt", b"[pytest11]\n"),
+        ("data.bin", b"\0\1"),
+        ("tests/test_own.py", b"def test_x(): pass\n"),
+    ],
+)
+def test_what_is_not_source_text_does_not_travel(
+    calculator: TaskSet, task: Task, path: str, data: bytes
+) -> None:
+    got = submit(calculator, task, written={path: data})
+    assert got.tree == calculator.base_tree(task)
+    assert got.dropped
+    assert not got.tampered
+
+
+def test_paths_that_leave_the_tree_do_not_travel(calculator: TaskSet, task: Task) -> None:
+    got = submit(calculator, task, written={"../outside": b"x", ".git/config": b"x"})
+    assert got.tree == calculator.base_tree(task)
+
+
+def test_the_graded_tree_has_the_full_tests_and_only_those(calculator: TaskSet, task: Task) -> None:
+    base = calculator.base_tree(task)
+    forged = Submission({**base, "tests/test_own.py": TreeFile(b"")}, "")
+    tree = graded_tree(forged, calculator, task)
+    assert b"test_add_negative" not in base[TESTS].data
+    assert b"test_add_negative" in tree[TESTS].data
+    assert "tests/test_own.py" not in tree
+
+
+def test_the_reference_is_an_honest_submission(calculator: TaskSet, task: Task) -> None:
+    solved = calculator.solved_tree(task)
+    got = submission_of(solved, calculator, task)
+    assert got.tree == solved
+    assert not got.tampered
+    assert not got.dropped
+
+
+def outcomes(task: Task, **changed: str) -> RunReport:
+    every = [*task.fail_to_pass, *task.pass_to_pass]
+    got = {test: changed.get(test.rpartition("::")[2], "passed") for test in every}
+    return RunReport(outcomes={test: outcome for test, outcome in got.items() if outcome}, finished=True)
+
+
+def test_all_listed_tests_passed_is_resolved(task: Task) -> None:
+    assert decide(task, outcomes(task)).reward == 1.0
+
+
+@pytest.mark.parametrize("outcome", ["failed", "error", "skipped", "xfailed", "xpassed"])
+@pytest.mark.parametrize("test", ["test_add", "test_subtract"])
+def test_anything_but_passed_is_not_resolved(task: Task, outcome: str, test: str) -> None:
+    verdict = decide(task, outcomes(task, **{test: outcome}))
+    assert verdict.reward == 0.0
+    assert len(verdict.failed) == 1
+
+
+@pytest.mark.parametrize("outcome", ["", "unfinished", "duplicate"])
+def test_a_missing_or_doubtful_test_is_missing(task: Task, outcome: str) -> None:
+    verdict = decide(task, outcomes(task, test_add=outcome))
+    assert verdict.reward == 0.0
+    assert verdict.missing == ("tests/test_calculator.py::test_add",)
+
+
+def test_tampering_outweighs_passing(task: Task) -> None:
+    assert decide(task, outcomes(task), ["conftest.py: changed"]).reward == 0.0
+
+
+def test_a_session_that_did_not_end_by_itself_is_not_believed(task: Task) -> None:
+    report = RunReport(outcomes=outcomes(task).outcomes, finished=False)
+    assert decide(task, report).reward == 0.0

@@ -1,0 +1,118 @@
+"""How the command talks to people: progress on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
+
+from sandboxes.progress import Progress
+
+LINE_EVERY_S = 15.0
+"""Where standard error is no terminal, a line says how far the work is, this often."""
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Give a callable that shows what is being done and how far: bars on a terminal, lines elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _Lines()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Bars(*columns, console=console) as bars:
+        yield _Shown(bars)
+
+
+class _Shown:
+    """One bar for each kind of work, made when it is first heard of."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._known: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        with self._lock:
+            if what not in self._known:
+                self._known[what] = self._bars.add_task(escape(what), total=None)
+            self._bars.update(self._known[what], completed=done, total=total or None)
+
+
+class _Lines:
+    """A line when something begins, now and then while it lasts, and when it is done."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        with self._lock:
+            now, finished = time.monotonic(), 0 < total <= done
+            if what in self._last and not finished and now - self._last[what] < LINE_EVERY_S:
+                return
+            self._last[what] = now
+            sys.stderr.write(f"{what}: {done}" + (f" of {total}\n" if total else "\n"))
+            sys.stderr.flush()
+
+
+def print_json(value: Any) -> None:
+    """Print what a program reads: one JSON value and nothing else."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows in columns; text from outside is never read as markup."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)
+
+
+def print_checks(checks: Sequence[Mapping[str, Any]]) -> None:
+    """Print what a doctor found: a sign, a name, a detail, and below it what to do."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for _ in range(3):
+        table.add_column(overflow="fold")
+    for check in checks:
+        detail = Text(check["detail"])
+        if check["hint"]:
+            detail.append(f"\n→ {check['hint']}", style="dim")
+        sign = Text("✓", "green") if check["ok"] else Text("✗", "red") if check["hint"] else Text("·")
+        table.add_row(sign, Text(check["name"]), detail)
+    Console().print(table)
+
+
+def print_result(result: Mapping[str, Any], as_json: bool) -> None:
+    """Print a result: as JSON, or its single values in two columns."""
+    if as_json:
+        print_json(result)
+        return
+    rows = [[key.replace("_", " "), _short(value)] for key, value in result.items() if _is_single(value)]
+    print_table(["", ""], rows)
+
+
+def _is_single(value: Any) -> bool:
+    return value is not None and not isinstance(value, Mapping | list | tuple)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
