@@ -7,8 +7,8 @@ and as an ordinary user where the kernel lets one make user namespaces.
 What bounds memory, processes and CPU time depends on the machine:
 
 - where control groups can be made (as root, version 1 or 2): the group as a whole, as in Docker;
-- elsewhere: resource limits. Address space is bounded per process, not for all together; the number of
-  processes per user namespace (Linux 5.14 and later); CPU time is not shared out.
+- elsewhere: resource limits. Address space is bounded for each process of a command, not for all together;
+  the number of processes per user namespace (Linux 5.14 and later); CPU time is not shared out.
 
 There is no system call filter, so the host's kernel is more exposed than under Docker's default profile.
 """
@@ -99,7 +99,7 @@ class BubblewrapBackend:
             self._open.add(sandbox)
         settings = {"workdir": spec.workdir, "lifetime_s": spec.lifetime_s}
         if group is None:
-            settings["rlimits"] = resource_limits(spec)
+            settings.update(processes=spec.pids + SERVER_PIDS, memory=spec.memory_mb << 20)
         try:
             channel.start(settings, timeout_s=deadline - time.monotonic())
         except BaseException as error:
@@ -144,6 +144,7 @@ class BubblewrapBackend:
         record.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=record.parent, delete=False) as file:
             json.dump({"root": str(root), "environment": str(environment)}, file)
+        Path(file.name).chmod(0o644)
         Path(file.name).rename(record)
         return recipe.ref
 
@@ -226,11 +227,6 @@ def proc_mounts() -> list[str]:
         elif stat.S_ISDIR(mode) or mode & 0o222:
             mounts += ["--ro-bind", str(entry), str(entry)]
     return mounts
-
-
-def resource_limits(spec: SandboxSpec) -> list[tuple[str, int]]:
-    """Bounds where no control group can be made."""
-    return [("RLIMIT_AS", memory_bytes(spec)), ("RLIMIT_NPROC", spec.pids + SERVER_PIDS), ("RLIMIT_CORE", 0)]
 
 
 def try_bubblewrap(timeout_s: float) -> None:

@@ -135,7 +135,7 @@ class Channel:
 
     def start(self, settings: dict[str, Any], *, timeout_s: float) -> None:
         """Send the program and its settings, and wait until it runs."""
-        settings = {"bootstrap": BOOTSTRAP, "rlimits": [], **settings}
+        settings = {"bootstrap": BOOTSTRAP, "processes": 0, "memory": 0, **settings}
         self.request("start", settings, timeout_s=timeout_s, before=server_program())
 
     def request(

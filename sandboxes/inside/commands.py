@@ -13,6 +13,7 @@ from .files import resolve
 from .processes import MARK, REAPER, kill_command, put_behind_the_server
 
 REPORT_VARIABLE = "DAYTHREE_REPORT_FD"
+PREFIX = []  # what every command is started with, where no cgroup bounds its memory
 REPORT_LIMIT = 16 << 20
 SPOOL_LIMIT = 16 << 20
 DRAIN_S = 0.2  # how long output may trail behind the end of a command
@@ -128,6 +129,7 @@ class Command:
                 os.close(descriptor)
 
     def spawn(self, arguments, cwd, env, report):
+        arguments = [*PREFIX, *arguments]
         environment = dict(os.environ)
         environment.update(env)
         environment[MARK] = self.mark
