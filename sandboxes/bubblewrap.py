@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import shutil
 import socket
 import stat
@@ -37,6 +38,8 @@ from .images import ENVIRONMENT_FOLDER, cache_folder, ensure_base, ensure_enviro
 from .progress import Progress, silent
 from .recipe import ImageRecipe
 from .remote import SERVER_PIDS, RemoteSandbox, base_environment, memory_bytes
+
+logger = logging.getLogger(__name__)
 
 END_S = 5.0
 NUMBERS = itertools.count(1)
@@ -67,8 +70,12 @@ class BubblewrapBackend:
 
     name = "bubblewrap"
 
-    def __init__(self, *, timeout_s: float = 20.0) -> None:
-        """Try bubblewrap once. Raises `SandboxUnavailable` where it is missing or may do nothing."""
+    def __init__(self, *, timeout_s: float = 20.0, control_groups: bool = True) -> None:
+        """Try bubblewrap once. Raises `SandboxUnavailable` where it is missing or may do nothing.
+
+        Without `control_groups`, resource limits are used even where groups could be made.
+        """
+        self._control_groups = control_groups
         self._lock = threading.Lock()
         self._open: set[BubblewrapSandbox] = set()
         # A sandbox dies with the *thread* that started it (the kernel's parent-death signal), so that
@@ -110,6 +117,8 @@ class BubblewrapBackend:
         return sandbox
 
     def _group(self, spec: SandboxSpec) -> Cgroup | None:
+        if not self._control_groups:
+            return None
         name = f"{Owner.current(spec.lifetime_s)}.{next(NUMBERS)}"
         pids = spec.pids + SERVER_PIDS
         return Cgroup.create(name, memory_bytes=memory_bytes(spec), pids=pids, cpus=spec.cpus)
@@ -128,7 +137,10 @@ class BubblewrapBackend:
         with self._lock:
             self._open.discard(sandbox)
         process.kill()  # what is inside dies with it
-        process.wait(END_S)
+        try:
+            process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            logger.warning("%s did not end; reap() will try again", sandbox.name)
         if group is not None:
             group.remove()
 
