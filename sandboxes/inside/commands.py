@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 
-from .files import resolve
+from .files import WORKDIR
 from .processes import MARK, REAPER, kill_command, put_behind_the_server
 
 REPORT_VARIABLE = "DAYTHREE_REPORT_FD"
@@ -278,19 +278,20 @@ def exit_code(status):
 
 def do_exec(request, payload):
     command = request["command"]
+    cwd = os.path.join(WORKDIR[0], request["cwd"] or ".")
     arguments = ["sh", "-c", command] if isinstance(command, str) else command
     try:
         done, code, duration_s = run_command(
             arguments,
             timeout_s=request["timeout_s"],
-            cwd=resolve(request["cwd"] or "."),
+            cwd=cwd,
             env=request["env"],
             stdin=payload,
             limit=request["output_limit"],
             report=request["report"],
         )
     except (OSError, ValueError, IndexError) as error:
-        return not_started(error, resolve(request["cwd"] or "."))
+        return not_started(error, cwd)
     parts = [done.stdout.text(), done.stderr.text(), bytes(done.report.data)]
     header = {
         "exit_code": code,
