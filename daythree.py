@@ -58,13 +58,7 @@ register_app = typer.Typer(
     epilog="Example: daythree register inject pypi:iniconfig==2.1.0 --out tasks/ini",
     no_args_is_help=True,
 )
-bench_app = typer.Typer(
-    help="Measure one part of the system on this machine.",
-    epilog="Example: daythree bench sandbox --json",
-    no_args_is_help=True,
-)
-app.add_typer(register_app, name="register", rich_help_panel=None)
-app.add_typer(bench_app, name="bench", rich_help_panel=None)
+app.add_typer(register_app, name="register")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Sandboxes = Annotated[str, typer.Option("--sandbox", help="auto, docker or bubblewrap.")]
@@ -151,13 +145,13 @@ def tasks(
     if words and (words[0] != "show" or len(words) != 2):
         raise typer.BadParameter("after the folder comes nothing, or: show ID")
     taskset = _taskset(folder)
-    from trainer.terminal import print_json, print_result, print_table
+    from trainer.terminal import print_json, print_table, print_task
 
     if words:
         found = [task for task in taskset.tasks if task.id == words[1]]
         if not found:
             raise typer.BadParameter(f"{folder} has no task {words[1]}; daythree tasks {folder} lists them")
-        print_result(asdict(found[0]), as_json)
+        print_json(asdict(found[0])) if as_json else print_task(found[0])
     elif as_json:
         print_json([asdict(task) for task in taskset.tasks])
     else:
@@ -190,6 +184,7 @@ def evaluate(
         raise typer.BadParameter(f"unknown split {split!r}; use train, heldout or all")
     tasksets = [_taskset(folder) for folder in tasks]
     from agents.evaluate import evaluate as run
+    from trainer.runs import write_json
     from trainer.terminal import print_result, progress
 
     with _policy(policy) as acting, _backend(sandbox) as backend, progress() as bars:
@@ -205,8 +200,9 @@ def evaluate(
             seed=seed,
             progress=bars,
         )
-    report = _write_report(out)
-    print_result({**asdict(summary), "report": str(report)}, as_json)
+        ran = {"policy": policy, "sandbox": backend.name, "versions": {"daythree": _version()}}
+    write_json(out / "manifest.json", {**ran, "tasks": {str(one.folder): one.digest for one in tasksets}})
+    print_result({**asdict(summary), "report": str(_write_report(out))}, as_json)
     raise typer.Exit(0 if summary.scored else 1)
 
 
@@ -232,6 +228,9 @@ def train(
     with progress() as bars:
         summary = run(settings, folder, resume=resume, progress=bars)
     print_result({**asdict(summary), "report": str(_write_report(folder))}, as_json)
+    if summary.interrupted:
+        _say_error(f"interrupted; continue with: daythree train {config} --out {folder} --resume")
+        raise typer.Exit(128 + signal.SIGINT)
 
 
 @app.command(epilog="Example: daythree view runs/demo")
@@ -254,6 +253,45 @@ def view(
     with serve(page, port=port) as server:
         print(f"http://127.0.0.1:{server.server_address[1]}/  (Ctrl-C ends it)", flush=True)
         server.serve_forever()
+
+
+@app.command(epilog="Example: daythree bench grading --tasks tasks/ini --json")
+def bench(
+    *,
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="sandbox, grading, rollout or learner.")],
+    tasks: Annotated[
+        Path | None, typer.Option(help="Task set; grading needs one, rollout plays its tasks too.")
+    ] = None,
+    sandbox: Sandboxes = "auto",
+    as_json: Json = False,
+) -> None:
+    """Measure one part of the system on this machine."""
+    if what not in ("sandbox", "grading", "rollout", "learner"):
+        raise typer.BadParameter(f"cannot measure {what!r}; use sandbox, grading, rollout or learner")
+    if what == "grading" and tasks is None:
+        raise typer.BadParameter("measuring grading needs a task set: --tasks DIR")
+    _refuse(name_clashes())
+    taskset = _taskset(tasks) if tasks else None
+    from trainer import bench as measuring
+    from trainer.terminal import print_json, print_table, progress
+
+    table: dict[str, dict[str, Any]] = {}
+    with progress() as bars:
+        if what == "learner":
+            table |= measuring.measure_learner(progress=bars)
+        if what == "rollout":
+            table |= measuring.measure_generation(progress=bars)
+        if what == "sandbox" or taskset:
+            with _backend(sandbox) as backend:
+                if what == "sandbox":
+                    table |= measuring.measure_sandbox(backend, progress=bars)
+                elif taskset:
+                    measure = {"grading": measuring.measure_grading, "rollout": measuring.measure_episodes}
+                    table |= measure[what](taskset, backend, progress=bars)
+    if as_json:
+        print_json(table)
+    else:
+        print_table(["", ""], measuring.rows(table))
 
 
 @app.command(epilog="Example: daythree demo --out runs/demo")
@@ -293,6 +331,13 @@ def _refuse(clashes: Sequence[str]) -> None:
     if clashes:
         _say_error("; ".join(clashes) + "; install Day Three in an environment of its own")
         raise typer.Exit(1)
+
+
+def _version() -> str | None:
+    try:
+        return importlib.metadata.version("daythree")
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _taskset(folder: Path) -> TaskSet:

@@ -131,6 +131,8 @@ class Learner(Section):
     max_grad_norm: float = Field(default=1.0, gt=0)
     cpu_threads: int = Field(default=2, ge=1)
     """Threads of the learner on a CPU."""
+    step_s: float = Field(default=1800.0, gt=0)
+    """Seconds the learner may take to answer, for one update at most."""
 
 
 class WarmStart(Section):
@@ -159,6 +161,8 @@ class Rl(Section):
     """Reinforcement learning on the outcome of the tests."""
 
     steps: int = Field(default=100, ge=0)
+    minutes: float = Field(default=0.0, ge=0)
+    """Wall-clock limit of reinforcement; 0 is none."""
     tasks_per_step: int = Field(default=8, ge=1)
     samples_per_task: int = Field(default=8, ge=2)
     """Episodes that are compared with each other; one alone has nothing to be compared with."""
@@ -184,6 +188,8 @@ class Rl(Section):
     """Unreadable actions in one episode until it ends."""
     min_scored: int = Field(default=2, ge=2)
     """Members of a group that must have been scored (not lost to a failing sandbox) for it to count."""
+    max_unscored: float = Field(default=0.5, ge=0, le=1)
+    """Part of a step's episodes that may be lost to failing sandboxes until training stops."""
     refill: int = Field(default=0, ge=0)
     """Groups sampled anew, at most, per step in place of groups without spread."""
 

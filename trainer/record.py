@@ -66,7 +66,7 @@ def read_run(run: Path) -> RunData:
     data.metrics = [
         row for row in _json_lines(run / "metrics.jsonl") if isinstance(row.get("step"), int | float)
     ]
-    found, data.unread = _read_trajectories(run / "trajectories")
+    found, data.unread = _read_trajectories(run)
     data.total = len(found)
     order = parts_in_order(found)
     data.trajectories = sorted(choose(found, TRAJECTORY_LIMIT), key=lambda shown: order.index(shown.part))
@@ -74,13 +74,6 @@ def read_run(run: Path) -> RunData:
     data.tasks = {task: row for task, row in _read_tasks(run, data) if task in wanted}
     data.vocabulary = _read_vocabulary(run, data)
     return data
-
-
-def parts_in_order(found: Sequence[Shown]) -> list[str]:
-    """Return the parts of the run in the order in which they happened, as far as their names tell."""
-    known = ("before", "warm", "train", "step", "heldout", "eval", "after")
-    parts = dict.fromkeys(shown.part for shown in found)
-    return sorted(parts, key=lambda part: (known.index(part) if part in known else len(known), part))
 
 
 def choose(found: Sequence[Shown], limit: int) -> list[Shown]:
@@ -111,9 +104,9 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
                 yield value
 
 
-def _read_trajectories(folder: Path) -> tuple[list[Shown], int]:
+def _read_trajectories(run: Path) -> tuple[list[Shown], int]:
     adapter, found, unread = TypeAdapter(Trajectory), [], 0
-    for path in sorted(folder.glob("**/*.jsonl")):
+    for path in sorted(run.glob("**/trajectories/**/*.jsonl")):
         with path.open("rb") as lines:
             for line in lines:
                 try:
@@ -121,21 +114,42 @@ def _read_trajectories(folder: Path) -> tuple[list[Shown], int]:
                 except ValidationError:
                     unread += 1
                 else:
-                    found.append(Shown(part_of(path.relative_to(folder), trajectory.group), trajectory))
+                    found.append(Shown(part_of(path.relative_to(run), trajectory.group), trajectory))
     return found, unread
 
 
 def part_of(path: Path, group: str) -> str:
-    """Name the part of the run that a trajectory belongs to: its folder, its file, or its group's beginning.
+    """Name the part of the run that a trajectory belongs to, from its file within the run and its group.
 
-    Numbered files (`part-000001.jsonl`) say nothing; groups such as `eval/TASK` or `step-12/TASK` do.
+    An evaluation inside the run has a folder of its own (`evals/step-000010/trajectories/…`); otherwise the
+    folder or file below `trajectories` says it, and at last the beginning of the group (`step-12/TASK`).
     """
-    if len(path.parts) > 1:
-        return path.parts[0]
+    where = path.parts.index("trajectories")
+    below = path.parts[where + 1 : -1]
+    if where > 0:
+        return _readable(path.parts[where - 1], "held out, step {}")
+    if below:
+        return _readable(below[0], "held out, step {}")
     if not re.fullmatch(r"part-\d+", path.stem):
         return path.stem
-    beginning = group.partition("/")[0] if "/" in group else ""
-    return re.sub(r"[-_]?\d+$", "", beginning) or "train"
+    return re.sub(r"^step(-\d+)?$", "training", group.partition("/")[0]) if "/" in group else "training"
+
+
+def _readable(name: str, numbered: str) -> str:
+    step = re.fullmatch(r"step-(\d+)", name)
+    return numbered.format(int(step[1])) if step else name
+
+
+def parts_in_order(found: Sequence[Shown]) -> list[str]:
+    """Return the parts of the run in the order in which they happened, as far as their names tell."""
+    known = ("oracle", "before", "demonstration", "warm", "held out, step 0", "training", "held out", "after")
+
+    def place(part: str) -> tuple[int, int, str]:
+        step = re.fullmatch(r"held out, step ([1-9]\d*)", part)
+        name = "held out" if step else part
+        return known.index(name) if name in known else len(known), int(step[1]) if step else 0, part
+
+    return sorted(dict.fromkeys(shown.part for shown in found), key=place)
 
 
 def _read_tasks(run: Path, data: RunData) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -153,8 +167,8 @@ def _strings(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _strings(item)
+        for key, item in value.items():
+            yield from (*_strings(key), *_strings(item))
     elif isinstance(value, list):
         for item in value:
             yield from _strings(item)

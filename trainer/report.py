@@ -109,7 +109,8 @@ def serve(page: Path, *, port: int = 0) -> ThreadingHTTPServer:
 
 def _facts(data: RunData) -> list[str]:
     summary, manifest = data.summary, data.manifest
-    facts = [str(summary[key]) for key in ("policy", "sandbox", "engine") if summary.get(key)]
+    known = {**manifest, **summary}
+    facts = [str(known[key]) for key in ("policy", "sandbox", "engine") if known.get(key)]
     facts += [str(manifest[key]) for key in ("started", "created", "date") if manifest.get(key)]
     if isinstance(manifest.get("commit"), str):
         facts.append(f"commit {manifest['commit'][:10]}")
@@ -132,6 +133,8 @@ def figure(value: float, form: str) -> str:
     if form == "rate":
         return f"{value * 100:.1f}".removesuffix(".0") + "%"
     if form == "seconds":
+        if value < 1:
+            return f"{value * 1e3:.0f} ms"
         return f"{value:.3g} s" if value < 90 else f"{int(value // 60)} min {int(value % 60):02d} s"
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
 
@@ -150,14 +153,17 @@ def _first_column(metrics: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> 
 
 def _curve(data: RunData, **size: int) -> Markup | None:
     raw = _first_column(data.metrics, REWARD_KEYS)
-    marks = [Mark(x, y, f"{y * 100:.0f}%", "heldout") for x, y in _first_column(data.metrics, HELDOUT_KEYS)]
-    first = min((x for x, _ in raw), default=0)
-    last = max([x for x, _ in raw] + [float(data.summary.get("train_steps") or 0)], default=0)
-    places = (("before", first, "before"), ("warm", first, "warm"), ("after", last, "after"))
-    for kind, step, label in places:
-        value = data.summary.get(f"pass_rate_{kind}")
-        if isinstance(value, int | float):
-            marks.append(Mark(step, float(value), f"{label} {value * 100:.0f}%", kind))
+    measured = _first_column(data.metrics, HELDOUT_KEYS)
+    steps = [x for x, _ in raw] + [x for x, _ in measured]
+    first = min(steps, default=0)
+    last = max([*steps, float(data.summary.get("train_steps") or 0)], default=0)
+    named = [
+        Mark(step, float(value), f"{kind} {value * 100:.0f}%", kind)
+        for kind, step in (("before", first), ("warm", first), ("after", last))
+        if isinstance(value := data.summary.get(f"pass_rate_{kind}"), int | float)
+    ]
+    taken = {mark.x for mark in named}
+    marks = named + [Mark(x, y, f"{y * 100:.0f}%", "heldout") for x, y in measured if x not in taken]
     if not raw and len(marks) < 2:
         return None
     return Markup(learning_curve(raw, marks, **size))
@@ -181,14 +187,20 @@ def _kinds(data: RunData) -> dict[str, Any] | None:
         kind = data.tasks.get(shown.trajectory.task_id, {}).get("traits", {}).get("kind")
         if kind and shown.trajectory.reward is not None:
             cells.setdefault(str(kind), {}).setdefault(shown.part, []).append(shown.trajectory.reward)
-    parts = parts_in_order(data.trajectories)
-    if not cells or len(parts) > 8:
+    parts = _few(parts_in_order(data.trajectories))
+    if not cells:
         return None
     rows = []
     for kind in sorted(cells):
         rates = [_rate(cells[kind].get(part, [])) for part in parts]
         rows.append({"kind": kind.replace("_", " "), "rates": rates})
     return {"parts": parts, "rows": rows}
+
+
+def _few(parts: Sequence[str]) -> list[str]:
+    """Leave out evaluations between the first and the last, and what comes after a handful of columns."""
+    evaluations = [part for part in parts if part.startswith("held out, step")]
+    return [part for part in parts if part not in evaluations[1:-1]][:6]
 
 
 def _rate(rewards: Sequence[float]) -> dict[str, Any] | None:
@@ -199,12 +211,18 @@ def _rate(rewards: Sequence[float]) -> dict[str, Any] | None:
 
 
 def _times(data: RunData) -> list[dict[str, Any]]:
-    """Return where the episodes' time went, in seconds summed over the trajectories shown."""
+    """Return where the episodes' time went, in seconds summed over the trajectories shown.
+
+    The call that ends an episode is graded while it acts; that time is grading's, not the tools'.
+    """
     sums = {"generating": 0.0, "tools": 0.0, "grading": 0.0}
     for shown in data.trajectories:
-        sums["generating"] += sum(turn.generated_s for turn in shown.trajectory.turns)
-        sums["tools"] += sum(turn.acted_s for turn in shown.trajectory.turns)
-        sums["grading"] += shown.trajectory.verdict.duration_s if shown.trajectory.verdict else 0.0
+        turns, verdict = shown.trajectory.turns, shown.trajectory.verdict
+        graded_s = verdict.duration_s if verdict else 0.0
+        within = bool(turns) and turns[-1].acted_s >= graded_s
+        sums["generating"] += sum(turn.generated_s for turn in turns)
+        sums["tools"] += sum(turn.acted_s for turn in turns) - (graded_s if within else 0.0)
+        sums["grading"] += graded_s
     whole = sum(sums.values())
     if whole <= 0:
         return []

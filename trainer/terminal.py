@@ -17,6 +17,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
+from envs.types import Task
 from sandboxes.progress import Progress
 
 LINE_EVERY_S = 15.0
@@ -79,7 +80,7 @@ def print_json(value: Any) -> None:
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows in columns; text from outside is never read as markup."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = Table(box=None, pad_edge=False, header_style="dim", show_header=any(header))
     for name in header:
         table.add_column(name, overflow="fold")
     for row in rows:
@@ -99,6 +100,15 @@ def print_checks(checks: Sequence[Mapping[str, Any]]) -> None:
         sign = Text("✓", "green") if check["ok"] else Text("✗", "red") if check["hint"] else Text("·")
         table.add_row(sign, Text(check["name"]), detail)
     Console().print(table)
+
+
+def print_task(task: Task) -> None:
+    """Print a task for people: what the policy is told, what proves it, and the answer."""
+    kind = task.traits.get("kind", "")
+    text = [f"{task.id}  {task.split}  {kind}", "", task.instruction, "", "must pass"]
+    text += [f"  {name}{'  (hidden)' if name in task.hidden_tests else ''}" for name in task.fail_to_pass]
+    text += ["", f"must stay: {len(task.pass_to_pass)} tests", "", "the answer", "", task.reference_patch]
+    sys.stdout.write("\n".join(text).rstrip() + "\n")
 
 
 def print_result(result: Mapping[str, Any], as_json: bool) -> None:

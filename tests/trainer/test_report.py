@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from agents.types import Action, Completion, Trajectory, Turn, VersionSpan
 from envs.types import Observation, StopReason, ToolCall, Verdict
-from trainer.record import choose, part_of, read_run
+from trainer.record import Shown, choose, part_of, parts_in_order, read_run
 from trainer.report import embed, figure, render, serve, write_report
 
 HOSTILE = (
@@ -204,15 +204,24 @@ def test_a_large_run_shows_an_even_choice_and_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "group", "part"),
     [
-        ("before/part-000001.jsonl", "eval/x", "before"),
-        ("after.jsonl", "g", "after"),
-        ("part-000001.jsonl", "eval/task-1", "eval"),
-        ("part-000002.jsonl", "step-12/task-1", "step"),
-        ("part-000002.jsonl", "", "train"),
+        ("trajectories/part-000002.jsonl", "step-12/0/task-1", "training"),
+        ("trajectories/part-000002.jsonl", "", "training"),
+        ("trajectories/part-000001.jsonl", "eval/task-1", "eval"),
+        ("trajectories/part-000001.jsonl", "demonstration/3", "demonstration"),
+        ("trajectories/after.jsonl", "g", "after"),
+        ("trajectories/before/part-000001.jsonl", "eval/x", "before"),
+        ("evals/step-000010/trajectories/part-000001.jsonl", "eval/x", "held out, step 10"),
+        ("evals/warm/trajectories/part-000001.jsonl", "eval/x", "warm"),
     ],
 )
 def test_the_part_of_a_run_is_its_folder_file_or_group(path: str, group: str, part: str) -> None:
     assert part_of(Path(path), group) == part
+
+
+def test_parts_come_in_the_order_in_which_they_happened(tmp_path: Path) -> None:
+    names = ["held out, step 20", "after", "training", "held out, step 5", "before", "held out, step 0"]
+    ordered = ["before", "held out, step 0", "training", "held out, step 5", "held out, step 20", "after"]
+    assert parts_in_order([Shown(name, trajectory(1)) for name in names]) == ordered
 
 
 def test_the_learning_curve_shows_reward_and_held_out_marks(tmp_path: Path) -> None:
@@ -235,6 +244,7 @@ def test_the_learning_curve_shows_reward_and_held_out_marks(tmp_path: Path) -> N
 def test_figures_read_as_people_say_them() -> None:
     assert figure(0.5, "rate") == "50%"
     assert figure(0.3333, "rate") == "33.3%"
+    assert figure(0.0312, "seconds") == "31 ms"
     assert figure(12.34, "seconds") == "12.3 s"
     assert figure(3600, "seconds") == "60 min 00 s"
     assert figure(1234, "count") == "1,234"

@@ -1,0 +1,130 @@
+"""Samples into padded tensors, in micro-batches that hold a bounded number of tokens.
+
+Rows are padded on the right. Attention is causal, so no real token ever sees padding and no attention mask
+is needed. Every token carries its weight in the loss, computed over the whole batch before the first
+backward: the loss is a plain sum, and how rows are cut into micro-batches cannot change the gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .samples import Sample
+
+Aggregation = Literal["token_mean", "sequence_mean", "sequence_sum"]
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Rows for one forward and backward: B rows of T tokens, of which N in all were sampled.
+
+    The N sampled tokens are in reading order, row by row.
+    """
+
+    ids_BT: Tensor
+    mask_BT: Tensor
+    """True on sampled ids; the id at t is predicted from what stands before t."""
+    sampler_logprobs_N: Tensor
+    advantages_N: Tensor
+    weights_N: Tensor
+    """Of each token in the loss; they sum to the share of this micro-batch."""
+
+    def to(self, device: torch.device) -> MicroBatch:
+        """Copy to a device."""
+        return MicroBatch(
+            self.ids_BT.to(device),
+            self.mask_BT.to(device),
+            self.sampler_logprobs_N.to(device),
+            self.advantages_N.to(device),
+            self.weights_N.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Everything one optimiser step learns from."""
+
+    micro_batches: tuple[MicroBatch, ...]
+    sequences: int
+    sampled_tokens: int
+    tokens: int
+    """Real tokens, without padding."""
+    padded_tokens: int
+    """Tokens that are computed, padding included."""
+
+
+def make_batch(
+    samples: Sequence[Sample],
+    *,
+    max_tokens: int,
+    aggregation: Aggregation = "token_mean",
+    constant: int = 1,
+    pad_id: int = 0,
+    multiple: int = 1,
+) -> Batch:
+    """Pack samples into micro-batches of at most `max_tokens` padded tokens.
+
+    Lengths are padded to a multiple of `multiple`, so that a compiled model meets few shapes. A row longer
+    than `max_tokens` gets a micro-batch of its own. `constant` is the divisor of `sequence_sum`.
+    """
+    assert samples, "a batch needs at least one sample"
+    # Neighbours in length share a micro-batch, which keeps padding small; ties keep their order.
+    order = sorted(samples, key=lambda sample: len(sample.ids))
+    total = sum(sample.sampled for sample in samples)
+    weights = [_token_weight(sample.sampled, total, len(samples), aggregation, constant) for sample in order]
+    rows: list[list[tuple[Sample, float]]] = []
+    for sample, weight in zip(order, weights, strict=True):
+        width = _padded(len(sample.ids), multiple)
+        if not rows or width * (len(rows[-1]) + 1) > max_tokens:
+            rows.append([])
+        rows[-1].append((sample, weight))
+    micro_batches = tuple(_micro_batch(part, pad_id, multiple) for part in rows)
+    return Batch(
+        micro_batches,
+        sequences=len(samples),
+        sampled_tokens=total,
+        tokens=sum(len(sample.ids) for sample in samples),
+        padded_tokens=sum(part.ids_BT.numel() for part in micro_batches),
+    )
+
+
+def _token_weight(sampled: int, total: int, sequences: int, aggregation: Aggregation, constant: int) -> float:
+    """Weight of one of a sample's `sampled` tokens, from counts over the whole batch."""
+    match aggregation:
+        case "token_mean":
+            return 1.0 / max(1, total)
+        case "sequence_mean":
+            return 1.0 / (sequences * max(1, sampled))
+        case "sequence_sum":
+            return 1.0 / (sequences * constant)
+
+
+def _padded(length: int, multiple: int) -> int:
+    return -(-length // multiple) * multiple
+
+
+def _micro_batch(rows: Sequence[tuple[Sample, float]], pad_id: int, multiple: int) -> MicroBatch:
+    width = _padded(max(len(sample.ids) for sample, _ in rows), multiple)
+    ids_BT = torch.full((len(rows), width), pad_id, dtype=torch.long)
+    mask_BT = torch.zeros((len(rows), width), dtype=torch.bool)
+    logprobs: list[float] = []
+    advantages: list[float] = []
+    weights: list[float] = []
+    for row, (sample, weight) in enumerate(rows):
+        ids_BT[row, : len(sample.ids)] = torch.tensor(sample.ids, dtype=torch.long)
+        mask_BT[row, : len(sample.ids)] = torch.tensor(sample.mask, dtype=torch.bool)
+        logprobs += [value for value, kept in zip(sample.logprobs, sample.mask, strict=True) if kept]
+        advantages += [sample.advantage] * sample.sampled
+        weights += [weight] * sample.sampled
+    return MicroBatch(
+        ids_BT,
+        mask_BT,
+        torch.tensor(logprobs, dtype=torch.float32),
+        torch.tensor(advantages, dtype=torch.float32),
+        torch.tensor(weights, dtype=torch.float32),
+    )

@@ -1,0 +1,137 @@
+"""`daythree bench`: one table per part of the system, measured on this machine."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agents.engine import Sampling
+from envs.tasksets import TaskSet
+from sandboxes import ImageRecipe
+from sandboxes.backend import Backend
+from sandboxes.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from .engine import EngineClient
+
+Table = dict[str, dict[str, Any]]
+"""What was measured, to its figures by name."""
+
+PROMPT_TOKENS, SAMPLED_TOKENS = 256, 128
+ANSWER_S, IMAGE_S = 300.0, 900.0
+"""Deadlines of one completion, and of building an image."""
+
+
+def measure_sandbox(backend: Backend, *, progress: Progress = silent) -> Table:
+    """Time a sandbox and its calls, in milliseconds; beside them Docker's own `exec` and `run`."""
+    from sandboxes import bench
+
+    image = backend.ensure_image(ImageRecipe("bench"), timeout_s=IMAGE_S, progress=progress)
+    table = bench.measure(backend, image, progress=progress)
+    return {f"{backend.name}: {name}, ms": row for name, row in table.items()}
+
+
+def measure_grading(taskset: TaskSet, backend: Backend, *, progress: Progress = silent) -> Table:
+    """Time reset, every tool, and grading beside the bare test run, on a task set."""
+    steps = bench.measure_steps(taskset, backend, progress=progress)
+    return {**steps, **bench.measure_grading(taskset, backend, progress=progress)}
+
+
+def measure_episodes(taskset: TaskSet, backend: Backend, *, progress: Progress = silent) -> Table:
+    """Time whole episodes of the oracle, which thinks for nothing: what is left is the environment."""
+    from agents.policies import OraclePolicy
+    from agents.runner import EpisodeRequest, run_many
+    from envs.coding import CodingEnv
+
+    table = {}
+    for concurrency in sorted({1, 2 * (os.cpu_count() or 1)}):
+        requests = [
+            EpisodeRequest(task, seed, f"bench/{task.id}") for seed in range(2) for task in taskset.tasks[:8]
+        ]
+        started = time.perf_counter()
+        played = list(
+            run_many(
+                requests,
+                lambda: CodingEnv([taskset], backend=backend),
+                OraclePolicy(),
+                concurrency=concurrency,
+                progress=progress,
+            )
+        )
+        seconds = time.perf_counter() - started
+        scored = [one.duration_s for one in played if one.reward is not None]
+        table[f"oracle, {concurrency} at once"] = {
+            "episodes_per_minute": 60 * len(scored) / seconds,
+            "mean_episode_s": sum(scored) / max(1, len(scored)),
+            "unscored": len(played) - len(scored),
+        }
+    return table
+
+
+def measure_generation(*, progress: Progress = silent) -> Table:
+    """Time vLLM on a tiny model made for the purpose: start, one stream, and 64 at once."""
+    from envs.tools import tool_specs
+
+    from . import cluster
+    from .config import Engine, Tiny
+    from .engine import EngineSpec, start_engine
+    from .tiny import make_tiny
+
+    progress("starting the engine", 0, 1)
+    with cluster.start() as ray:
+        folder = ray.scratch() / "model"
+        text = [path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))]
+        make_tiny(folder, Tiny(), text=text, tools=tool_specs(), context_tokens=1024, seed=0)
+        started = time.perf_counter()
+        engine = start_engine(EngineSpec(str(folder), Engine(), 1024))
+        start_s = time.perf_counter() - started
+        progress("starting the engine", 1, 1)
+        try:
+            rates = {str(streams): _tokens_per_s(engine, streams) for streams in (1, 8, 64)}
+        finally:
+            engine.close()
+    table: Table = {"engine start": {"seconds": start_s}}
+    return table | {f"{streams} at once": {"tokens_per_s": rate} for streams, rate in rates.items()}
+
+
+def _tokens_per_s(engine: EngineClient, streams: int) -> float:
+    def sample(seed: int) -> int:
+        prompt = [300 + (seed * 31 + position * 7) % 200 for position in range(PROMPT_TOKENS)]
+        deadline = time.monotonic() + ANSWER_S
+        return len(
+            engine.generate(prompt, Sampling(1.0, SAMPLED_TOKENS), seed=seed, deadline=deadline).token_ids
+        )
+
+    with ThreadPoolExecutor(streams) as threads:
+        list(threads.map(sample, range(10_000, 10_000 + streams)))
+        started = time.perf_counter()
+        sampled = sum(threads.map(sample, range(streams)))
+        return sampled / (time.perf_counter() - started)
+
+
+def measure_learner(*, progress: Progress = silent) -> Table:
+    """Time forward and backward of the learner on a model of the tiny policy's size."""
+    from .bench_learner import measure
+
+    progress("measuring the learner", 0, 1)
+    row = measure(threads=len(os.sched_getaffinity(0)))
+    progress("measuring the learner", 1, 1)
+    return {"forward and backward": row}
+
+
+def rows(table: Mapping[str, Mapping[str, Any]]) -> Sequence[Sequence[str]]:
+    """Return a table's lines for people: what was measured, then each figure with its name."""
+    return [
+        [
+            name,
+            "  ".join(
+                f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+                for key, value in row.items()
+            ),
+        ]
+        for name, row in table.items()
+    ]

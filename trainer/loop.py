@@ -1,0 +1,244 @@
+"""READ THIS FIRST: how a policy is trained, from top to bottom.
+
+    draw tasks → play groups of episodes, graded in their environments → advantages → update → publish the
+    weights to the engine → one line of metrics → checkpoint → every now and then, evaluate
+
+`train` sets everything up (`workplace.py`) and warm-starts the policy; `learn` is the loop. It is
+synchronous: episodes are sampled from the newest weights, and then learned from. Every token still carries
+the version of the weights that sampled it, so that nothing else changes when generation runs ahead.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from agents.types import Trajectory
+from sandboxes.progress import Progress, silent
+
+from .advantages import Advantages, group_advantages
+from .checkpoint import LoopState, latest_checkpoint, save_checkpoint
+from .config import Config, Rl
+from .interruption import Interrupted, Interruption
+from .metrics import Clock, Row, episode_metrics, group_metrics
+from .runs import RunFolder
+from .sampler import TaskSampler
+from .samples import Sample, from_trajectory
+
+
+class TrainError(Exception):
+    """Training cannot go on. One sentence."""
+
+
+class Learns(Protocol):
+    """What the loop needs of a learner (`learner.Learner`, `learner.RemoteLearner`)."""
+
+    def update(
+        self, samples: Sequence[Sample], *, done: float = 0.0, on_policy: bool = True
+    ) -> dict[str, float]: ...
+
+    def save(self, folder: Path) -> None: ...
+
+    def restore(self, folder: Path) -> None: ...
+
+
+class Acts(Protocol):
+    """What the loop needs of those who play (`workplace.Workplace`)."""
+
+    @property
+    def task_ids(self) -> Sequence[str]:
+        """The tasks that are trained on."""
+        ...
+
+    def collect(self, groups: Sequence[tuple[str, str]], progress: Progress) -> list[Trajectory]:
+        """Play every group (name, task id) and return its graded episodes. Raises `Interrupted`."""
+        ...
+
+    def publish(self) -> int:
+        """Have the engine sample from the learner's weights; returns their version."""
+        ...
+
+    def evaluate(self, step: int, progress: Progress) -> float | None:
+        """Pass rate on what is held out; None when nothing could be scored."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """How a run went."""
+
+    steps: int
+    version: int
+    """Of the final weights."""
+    episodes: int
+    reward_first: float | None
+    """Mean reward of the first step of this process."""
+    reward_last: float | None
+    heldout_first: float | None
+    heldout_last: float | None
+    interrupted: bool
+    seconds: float
+
+
+def train(config: Config, out: Path, *, resume: bool = False, progress: Progress = silent) -> TrainSummary:
+    """Train a policy in the run folder `out`; with `resume`, go on with the settings it was started with.
+
+    Raises, each in one line: `RunError`, `TrainError`, and what its parts raise when they cannot start.
+    """
+    from .workplace import open_workplace
+
+    run = RunFolder.resume(out) if resume else RunFolder.create(out, config)
+    with run, Interruption() as interruption, open_workplace(run, interruption, progress) as place:
+        if not run.checkpoints():
+            place.warm_start(progress)
+        return learn(run, place.learner, place, interruption=interruption, progress=progress)
+
+
+def learn(
+    run: RunFolder, learner: Learns, actors: Acts, *, interruption: Interruption, progress: Progress = silent
+) -> TrainSummary:
+    """Reinforce until `rl.steps` are done, `rl.minutes` are over, or somebody asks for an end."""
+    config, rl = run.config, run.config.rl
+    started = time.monotonic()
+    sampler = TaskSampler(actors.task_ids, seed=config.seed)
+    state = _restored(run, learner, sampler) or LoopState(step=0, sampler=sampler.state())
+    run.truncate_metrics(state.step)
+    before = state.seconds
+    rows: list[Row] = []
+    interrupted = False
+    try:
+        state = replace(state, version=actors.publish())
+        save_checkpoint(run, learner, state)
+        if state.step == 0:
+            _log(run, rows, {"step": 0, "version": state.version}, actors.evaluate(0, progress))
+        while state.step < rl.steps and not _late(rl, before, started):
+            interruption.check()
+            step, clock = state.step + 1, Clock()
+            with clock.phase("sample"):
+                trajectories, advantages = _sample(actors, sampler, rl, step, progress)
+            _refuse_outage(trajectories, rl)
+            done = max(
+                step / rl.steps, (before + time.monotonic() - started) / 60 / rl.minutes if rl.minutes else 0
+            )
+            with clock.phase("update"):
+                learned = _update(learner, trajectories, advantages, rl, done)
+            with clock.phase("publish"):
+                version = actors.publish() if learned else state.version
+            state = LoopState(step, version, sampler.state(), before + time.monotonic() - started)
+            with clock.phase("checkpoint"):
+                if step % config.checkpoint.every == 0 or step == rl.steps:
+                    save_checkpoint(run, learner, state)
+            with clock.phase("evaluate"):
+                due = config.eval.every and step % config.eval.every == 0 and step < rl.steps
+                heldout = actors.evaluate(step, progress) if due else None
+            row = {
+                "step": step,
+                "version": version,
+                **episode_metrics(trajectories),
+                **group_metrics(advantages),
+            }
+            _log(run, rows, {**row, **learned, **clock.row()}, heldout)
+            progress("training", step, rl.steps)
+        if state.step > 0:
+            _log(
+                run,
+                rows,
+                {"step": state.step, "version": state.version},
+                actors.evaluate(state.step, progress),
+            )
+    except Interrupted:
+        interrupted = True
+    save_checkpoint(run, learner, state)
+    return _summary(rows, state, interrupted)
+
+
+def _sample(
+    actors: Acts, sampler: TaskSampler, rl: Rl, step: int, progress: Progress
+) -> tuple[list[Trajectory], Advantages]:
+    """Play this step's groups, and `rl.refill` more at most in place of groups that teach nothing."""
+    trajectories: list[Trajectory] = []
+    wanted, refilled = rl.tasks_per_step, 0
+    while True:
+        drawn = sampler.draw(wanted)
+        offset = len({t.group for t in trajectories})
+        groups = [(f"step-{step}/{offset + n}/{task}", task) for n, task in enumerate(drawn)]
+        trajectories += actors.collect(groups, progress)
+        advantages = group_advantages(trajectories, baseline=rl.advantage, min_scored=rl.min_scored)
+        wanted = min(rl.tasks_per_step - advantages.live, rl.refill - refilled)
+        if wanted <= 0:
+            return trajectories, advantages
+        refilled += wanted
+
+
+def _update(
+    learner: Learns, trajectories: Sequence[Trajectory], advantages: Advantages, rl: Rl, done: float
+) -> dict[str, float]:
+    """Make this step's updates and return their metrics; nothing when there was nothing to learn.
+
+    They are the last update's, but for the mismatch between learner and engine, which is the first one's:
+    later ones have moved the weights.
+    """
+    samples = [
+        sample
+        for trajectory in trajectories
+        if trajectory.id in advantages.values
+        and (sample := from_trajectory(trajectory, advantages.values[trajectory.id])) is not None
+    ]
+    metrics: dict[str, float] = {}
+    for part in (samples[n :: rl.minibatches] for n in range(rl.minibatches)):
+        if part:
+            learned = learner.update(part, done=done, on_policy=rl.minibatches == 1)
+            metrics |= {k: v for k, v in learned.items() if not (k in metrics and k.startswith("mismatch"))}
+    return metrics
+
+
+def _refuse_outage(trajectories: Sequence[Trajectory], rl: Rl) -> None:
+    """Stop when too much could not be scored: learning from what is left would be learning from an outage."""
+    failed = [trajectory for trajectory in trajectories if trajectory.reward is None]
+    if len(failed) > rl.max_unscored * len(trajectories):
+        raise TrainError(
+            f"{len(failed)} of {len(trajectories)} episodes could not be scored, more than rl.max_unscored "
+            f"({rl.max_unscored:.0%}) allows; the last one failed with: {failed[-1].error or 'no message'}"
+        )
+
+
+def _restored(run: RunFolder, learner: Learns, sampler: TaskSampler) -> LoopState | None:
+    found = latest_checkpoint(run)
+    if found is None:
+        return None
+    folder, state = found
+    learner.restore(folder)
+    sampler.restore(state.sampler)
+    return state
+
+
+def _late(rl: Rl, before: float, started: float) -> bool:
+    return rl.minutes > 0 and before + time.monotonic() - started > rl.minutes * 60
+
+
+def _log(run: RunFolder, rows: list[Row], row: Row, heldout: float | None) -> None:
+    if heldout is not None:
+        row = {**row, "heldout_pass_rate": heldout}
+    run.log(row)
+    rows.append(row)
+
+
+def _summary(rows: Sequence[Row], state: LoopState, interrupted: bool) -> TrainSummary:
+    def values(name: str) -> list[float]:
+        return [float(value) for row in rows if isinstance(value := row.get(name), int | float)]
+
+    rewards, heldout = values("reward_mean"), values("heldout_pass_rate")
+    return TrainSummary(
+        steps=state.step,
+        version=state.version,
+        episodes=int(sum(values("episodes"))),
+        reward_first=rewards[0] if rewards else None,
+        reward_last=rewards[-1] if rewards else None,
+        heldout_first=heldout[0] if heldout else None,
+        heldout_last=heldout[-1] if heldout else None,
+        interrupted=interrupted,
+        seconds=state.seconds,
+    )

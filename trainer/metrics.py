@@ -1,0 +1,75 @@
+"""The numbers of one step: what the episodes were like, and where the time went."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from agents.types import Trajectory
+from envs.types import StopReason
+
+from .advantages import Advantages
+
+Row = dict[str, float | int | str | None]
+
+
+def episode_metrics(trajectories: Sequence[Trajectory]) -> Row:
+    """Rewards, ends, lengths and mistakes. Rates are over scored episodes, and None where there is none."""
+    rewards = [t.reward for t in trajectories if t.reward is not None]
+    turns = [turn for trajectory in trajectories for turn in trajectory.turns]
+    stops = Counter(trajectory.stop for trajectory in trajectories)
+    count = max(1, len(trajectories))
+    row: Row = {
+        "episodes": len(trajectories),
+        "unscored": len(trajectories) - len(rewards),
+        "reward_mean": sum(rewards) / len(rewards) if rewards else None,
+        "pass_rate": sum(reward == 1.0 for reward in rewards) / len(rewards) if rewards else None,
+        "turns": len(turns) / count,
+        "tool_calls": sum(len(turn.action.calls) for turn in turns) / count,
+        "tool_errors": sum(o.is_error for turn in turns for o in turn.observations if turn.action.calls)
+        / count,
+        "format_errors": sum(bool(turn.action.error) for turn in turns) / count,
+        "prompt_tokens": sum(len(turn.action.prompt_ids) for turn in turns) / count,
+        "completion_tokens": sum(len(turn.action.completion.token_ids) for turn in turns) / count,
+        "episode_s": sum(trajectory.duration_s for trajectory in trajectories) / count,
+        "generate_s": sum(turn.generated_s for turn in turns) / count,
+        "act_s": sum(turn.acted_s for turn in turns) / count,
+    }
+    row |= {f"stop_{reason.value}": stops.get(reason, 0) for reason in StopReason}
+    return row
+
+
+def group_metrics(advantages: Advantages) -> Row:
+    """How many groups taught something, and why the others did not."""
+    return {
+        "groups": advantages.groups,
+        "live_groups": advantages.live,
+        "groups_without_spread": advantages.no_spread,
+        "groups_too_small": advantages.too_few,
+    }
+
+
+class Clock:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._start = time.monotonic()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the block's seconds under `name`."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
+
+    def row(self) -> Row:
+        """One column per phase, and the whole step."""
+        return {
+            **{f"{name}_s": seconds for name, seconds in self.seconds.items()},
+            "step_s": time.monotonic() - self._start,
+        }

@@ -1,0 +1,144 @@
+"""The policy as a torch model: load it, score sampled tokens with it, save it.
+
+Scoring computes logits only where a token was sampled, a chunk of positions at a time, so a full-vocabulary
+tensor never exists for a prompt or an observation. The softmax is in float32 after dividing by the
+temperature, exactly as the sampler does it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+CHUNK = 2048
+"""Positions whose logits exist at once: 2048 of a vocabulary of 150,000 are 1.2 GB in float32."""
+
+
+class ModelError(Exception):
+    """The model cannot be loaded or is of a kind that is not supported. One sentence."""
+
+
+class Scores(NamedTuple):
+    """Of the N selected tokens, in reading order."""
+
+    logprobs_N: Tensor
+    entropy_N: Tensor
+    """Of the distribution each token was drawn from (nats)."""
+
+
+def load_model(folder: str | Path, *, device: torch.device | str = "cpu", checkpointing: bool = False) -> Any:
+    """Load a causal language model with float32 master weights. Raises `ModelError`."""
+    from transformers import AutoModelForCausalLM
+
+    _no_bars()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            str(folder), dtype=torch.float32, attn_implementation="sdpa"
+        )
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"cannot load a model from {folder}: {reason}") from None
+    if getattr(model.config, "final_logit_softcapping", None):
+        raise ModelError(f"{folder}: models that cap their logits are not supported; use another model")
+    if model.base_model is model:
+        raise ModelError(f"{folder}: no body and head can be told apart; use a decoder-only language model")
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    # No dropout, ever: log-probabilities must be those of the policy that acts.
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    model.config.use_cache = False
+    model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
+    return model.train()
+
+
+def score(
+    model: Any,
+    ids_BT: Tensor,
+    mask_BT: Tensor,
+    *,
+    temperature: float = 1.0,
+    chunk: int = CHUNK,
+    body: Any = None,
+    entropy_gradient: bool = False,
+) -> Scores:
+    """Log-probability and entropy of every id at a true position of the mask, given the ids before it.
+
+    The hidden state at t - 1 predicts the id at t, so the mask's first column must be false. `body` stands in
+    for the model without its head, such as a compiled one. The entropy is a constant unless
+    `entropy_gradient`.
+    """
+    hidden_BTD = (model.base_model if body is None else body)(
+        input_ids=ids_BT, use_cache=False
+    ).last_hidden_state
+    targets_N = ids_BT[:, 1:][mask_BT[:, 1:]]
+    hidden_ND = hidden_BTD[:, :-1][mask_BT[:, 1:]]
+    head = model.get_output_embeddings()
+    if hidden_ND.shape[0] <= chunk:
+        return Scores(*_score_chunk(head, hidden_ND, targets_N, temperature, entropy_gradient))
+    parts = [
+        # Recomputed in the backward: otherwise autograd would keep the logits of every chunk alive.
+        checkpoint(_score_chunk, head, hidden, targets, temperature, entropy_gradient, use_reentrant=False)
+        for hidden, targets in zip(hidden_ND.split(chunk), targets_N.split(chunk), strict=True)
+    ]
+    logprobs, entropies = zip(*parts, strict=True)  # pyright: ignore[reportArgumentType]
+    return Scores(torch.cat(logprobs), torch.cat(entropies))
+
+
+def _score_chunk(
+    head: Any, hidden_ND: Tensor, targets_N: Tensor, temperature: float, entropy_gradient: bool
+) -> tuple[Tensor, Tensor]:
+    logprobs_NV = torch.log_softmax(head(hidden_ND).float() / temperature, dim=-1)
+    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
+        entropy_N = -(logprobs_NV.exp() * logprobs_NV).sum(-1)
+    return logprobs_NV.gather(-1, targets_N[:, None])[:, 0], entropy_N
+
+
+def load_weights(model: Any, folder: Path) -> None:
+    """Overwrite a model's weights in place with those of a model folder. Raises `ModelError`."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        weights = {
+            name: t for file in sorted(folder.glob("*.safetensors")) for name, t in load_file(file).items()
+        }
+        result = model.load_state_dict(weights, strict=False)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ModelError(f"cannot load weights from {folder}: {' '.join(str(error).split())}") from None
+    tied = {"lm_head.weight"} if getattr(model.config, "tie_word_embeddings", False) else set()
+    if result.unexpected_keys or set(result.missing_keys) - tied:
+        raise ModelError(f"{folder}: these are not the weights of this model")
+
+
+def save_model(model: Any, folder: Path, *, tokenizer_from: Path | str | None = None) -> None:
+    """Write a model folder that transformers and vLLM load; tokenizer files are copied as they are."""
+    _no_bars()
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    if tokenizer_from is None:
+        return
+    for pattern in (
+        "tokenizer*",
+        "chat_template*",
+        "vocab*",
+        "merges*",
+        "special_tokens_map*",
+        "added_tokens*",
+    ):
+        for file in Path(tokenizer_from).glob(pattern):
+            if file.is_file():
+                shutil.copy2(file, folder / file.name)
+
+
+def _no_bars() -> None:
+    """Keep transformers from drawing progress bars of its own over ours."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()

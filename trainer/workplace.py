@@ -1,0 +1,267 @@
+"""Everything a training run works with, started in order and ended in reverse.
+
+Task sets and sandboxes, the model folder and its codec, Ray, the learner, the engine (started when it is
+first needed, so that the warm start has the machine to itself), and the policy that plays episodes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from agents.chat import ChatCodec
+from agents.demonstrator import DemonstratorPolicy
+from agents.engine import Sampling
+from agents.evaluate import evaluate_tasks
+from agents.policies import TokenPolicy
+from agents.rollout import TaskEnv
+from agents.runner import EpisodeRequest, run_many
+from agents.store import TrajectoryStore
+from agents.types import Policy, Trajectory
+from envs.coding import CodingEnv
+from envs.tasksets import TaskSet, load_taskset
+from envs.tools import tool_specs
+from envs.types import Task
+from sandboxes import connect
+from sandboxes.backend import Backend
+from sandboxes.progress import Progress, silent
+
+from . import cluster
+from .config import Config
+from .engine import EngineSpec, start_engine
+from .interruption import Interruption
+from .learner import RemoteLearner
+from .loop import TrainError
+from .runs import RunFolder, write_json
+from .tiny import make_tiny
+from .warmstart import WarmStartSummary, copy_drills, warm_samples, warm_start
+
+
+class Workplace:
+    """The parts of a run. Made by `open_workplace`."""
+
+    def __init__(
+        self, run: RunFolder, stack: ExitStack, interruption: Interruption, progress: Progress = silent
+    ) -> None:
+        config = run.config
+        self._run, self._config, self._stack, self._interruption = run, config, stack, interruption
+        self._tasksets = [load_taskset(folder) for folder in config.tasks.sets]
+        self._tasks = {task.id: task for one in self._tasksets for task in one.tasks}
+        train, heldout = config.tasks.train, config.tasks.heldout
+        self._train = {name: t for name, t in self._tasks.items() if train in ("all", t.split)}
+        self._heldout = [task for task in self._tasks.values() if task.split == heldout]
+        if not self._train:
+            raise TrainError(f"the task sets hold no task of the split {train!r} to train on")
+        self._backend: Backend = connect(config.sandbox.backend)
+        stack.callback(self._backend.close)
+        self._store = TrajectoryStore(run.trajectories)
+        stack.callback(self._store.close)
+        self._model = model_folder(config, run.path, self._tasksets)
+        self._codec = ChatCodec.load(str(self._model), config.policy.dialect)
+        self._cluster = stack.enter_context(cluster.start())
+        progress("learner", 0, 1)
+        self.learner = RemoteLearner(
+            config, self._model, start_s=config.engine.start_s, call_s=config.learner.step_s
+        )
+        stack.callback(self.learner.close)
+        self._policy: TokenPolicy | None = None
+
+    @property
+    def task_ids(self) -> Sequence[str]:
+        """The tasks that are trained on."""
+        return list(self._train)
+
+    def warm_start(self, progress: Progress = silent) -> WarmStartSummary | None:
+        """Learn from stored or demonstrated episodes, if the configuration asks for it."""
+        settings, limit = self._config.warm_start, self._config.policy.context_tokens
+        if settings.trajectories:
+            shown = list(TrajectoryStore(Path(settings.trajectories)).read())
+        elif settings.episodes:
+            shown = self._demonstrated(settings.episodes, progress)
+        else:
+            return None
+        tools = tool_specs()
+        samples = warm_samples(shown, self._tasks, self._codec, tools, limit=limit)
+        if not samples:
+            raise TrainError(
+                f"none of {len(shown)} warm-start episodes passed and fits into {limit} tokens; "
+                "raise policy.context_tokens or give other episodes"
+            )
+        drill = None
+        if settings.copy_drills > 0:
+            files = {name: text for one in self._tasksets for name, text in python_sources(one)}
+            drill = copy_drills(files, self._codec, tools, limit=limit)
+        self.learner.begin("warm_start")
+        summary = warm_start(
+            self.learner,
+            samples,
+            settings,
+            seed=self._config.seed,
+            drill=drill,
+            stopped=self._interruption.requested,
+            progress=progress,
+        )
+        self.learner.begin("rl")
+        write_json(self._run.path / "warm_start.json", vars(summary))
+        self._interruption.check()
+        return summary
+
+    def collect(self, groups: Sequence[tuple[str, str]], progress: Progress = silent) -> list[Trajectory]:
+        """Play every group (name, task id) and return its graded episodes. Raises `Interrupted`."""
+        rl = self._config.rl
+        requests = [
+            EpisodeRequest(self._train[task], self._seed(f"{group} {n}"), group)
+            for group, task in groups
+            for n in range(rl.samples_per_task)
+        ]
+        return self._play(requests, self._token_policy(), progress)
+
+    def publish(self) -> int:
+        """Have the engine sample from the learner's weights; returns their version."""
+        self._token_policy()
+        return self.learner.publish(timeout_s=self._config.engine.start_s)
+
+    def evaluate(self, step: int, progress: Progress = silent) -> float | None:
+        """Pass rate on the held-out tasks; None where there are none, or none could be scored."""
+        settings = self._config.eval
+        chance = random.Random(f"{self._config.seed} evaluation")
+        tasks = sorted(self._heldout, key=lambda task: task.id)
+        if settings.max_tasks and len(tasks) > settings.max_tasks:
+            tasks = chance.sample(tasks, settings.max_tasks)
+        if not tasks:
+            return None
+
+        def watched(what: str, done: int, total: int) -> None:
+            self._interruption.check()
+            progress(f"evaluation, {what}", done, total)
+
+        return evaluate_tasks(
+            self._token_policy(),
+            tasks,
+            self._make_env,
+            split=self._config.tasks.heldout,
+            samples=settings.samples,
+            out=self._run.path / "evals" / f"step-{step:06d}",
+            resume=True,
+            concurrency=self._config.sandbox.concurrency,
+            seed=self._seed("evaluation"),
+            progress=watched,
+        ).pass_rate
+
+    def _token_policy(self) -> TokenPolicy:
+        """The policy, with its engine; both are started when they are first asked for."""
+        if self._policy is None:
+            config = self._config
+            spec = EngineSpec(str(self._model), config.engine, config.policy.context_tokens)
+            engine = start_engine(spec)
+            self._stack.callback(engine.close)
+            scratch = self._cluster.scratch(self._weight_bytes(), folder=config.engine.weight_folder)
+            self.learner.connect(engine, scratch)
+            sampling = Sampling(config.policy.temperature, config.policy.max_turn_tokens)
+            self._policy = TokenPolicy(
+                engine, self._codec, sampling, max_context=config.policy.context_tokens, name="policy"
+            )
+        return self._policy
+
+    def _demonstrated(self, episodes: int, progress: Progress) -> list[Trajectory]:
+        tasks: list[Task] = list(self._train.values())
+        requests = [
+            EpisodeRequest(tasks[n % len(tasks)], self._seed(f"demonstration {n}"), f"demonstration/{n}")
+            for n in range(episodes)
+        ]
+        return self._play(requests, DemonstratorPolicy(), progress)
+
+    def _play(
+        self, requests: Sequence[EpisodeRequest], policy: Policy, progress: Progress
+    ) -> list[Trajectory]:
+        played: list[Trajectory] = []
+        episodes = run_many(
+            requests,
+            self._make_env,
+            policy,
+            concurrency=self._config.sandbox.concurrency,
+            progress=progress,
+            max_format_errors=self._config.rl.max_format_errors,
+        )
+        try:
+            for trajectory in episodes:
+                self._store.append(trajectory)
+                played.append(trajectory)
+                self._interruption.check()
+        finally:
+            episodes.close()
+        # The order of completion depends on the machine's mood; what is learned should not.
+        place = {(request.group, request.seed): number for number, request in enumerate(requests)}
+        return sorted(played, key=lambda trajectory: place[trajectory.group, trajectory.seed])
+
+    def _make_env(self) -> TaskEnv:
+        return CodingEnv(self._tasksets, backend=self._backend)
+
+    def _seed(self, name: str) -> int:
+        return random.Random(f"{self._config.seed} {name}").getrandbits(31)
+
+    def _weight_bytes(self) -> int:
+        return 2 * sum(file.stat().st_size for file in self._model.glob("*.safetensors"))
+
+
+@contextmanager
+def open_workplace(
+    run: RunFolder, interruption: Interruption, progress: Progress = silent
+) -> Iterator[Workplace]:
+    """Start what a run needs, and end it whatever happens."""
+    with ExitStack() as stack:
+        yield Workplace(run, stack, interruption, progress)
+
+
+def model_folder(config: Config, run: Path, tasksets: Sequence[TaskSet]) -> Path:
+    """The folder of the model to train: the one that is named, or a tiny one made in the run folder."""
+    if config.policy.model != "tiny":
+        folder = Path(config.policy.model)
+        if folder.is_dir():
+            return folder
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+        try:
+            return Path(snapshot_download(config.policy.model))
+        except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            raise TrainError(
+                f"policy.model = {config.policy.model!r} is neither a folder nor a model that can be "
+                f"downloaded: {' '.join(str(error).split())[:200]}"
+            ) from None
+    if config.policy.dialect != "qwen3-coder":
+        raise TrainError(
+            'the tiny model writes calls in one dialect only; set policy.dialect = "qwen3-coder"'
+        )
+    folder = run / "model"
+    if not (folder / "config.json").exists():
+        make_tiny(
+            folder,
+            config.tiny,
+            text=local_text(tasksets),
+            tools=tool_specs(),
+            context_tokens=config.policy.context_tokens,
+            seed=config.seed,
+        )
+    return folder
+
+
+def local_text(tasksets: Sequence[TaskSet]) -> Iterator[str]:
+    """What a tokenizer for these task sets should know: sources, instructions, pull requests, tool talk."""
+    for one in tasksets:
+        for name, text in python_sources(one):
+            yield text
+            yield f"changed line 1 of {name}\n" * 10
+        for task in one.tasks:
+            yield task.instruction
+        for pr in one.prs:
+            yield "\n".join((pr.title, pr.body, *pr.discussion, pr.diff))
+
+
+def python_sources(taskset: TaskSet) -> Iterator[tuple[str, str]]:
+    """Path and text of the Python files of a task set's source tree."""
+    for name, file in sorted(taskset.source.items()):
+        if name.endswith(".py"):
+            yield name, file.data.decode("utf-8", "replace")
