@@ -55,7 +55,7 @@ app = typer.Typer(
 )
 register_app = typer.Typer(
     help="Turn a repository into validated tasks.",
-    epilog="Example: daythree register inject pypi:iniconfig==2.1.0 --out tasks/ini",
+    epilog="Example: daythree register inject pypi:wcwidth==0.2.13 --out tasks/wcwidth",
     no_args_is_help=True,
 )
 app.add_typer(register_app, name="register")
@@ -91,7 +91,7 @@ def doctor(
 
 
 @register_app.command(
-    "inject", epilog="Example: daythree register inject pypi:iniconfig==2.1.0 --out tasks/ini"
+    "inject", epilog="Example: daythree register inject pypi:wcwidth==0.2.13 --out tasks/wcwidth"
 )
 def register_inject(
     *,
@@ -115,7 +115,7 @@ def register_inject(
     print_result(asdict(report), as_json)
 
 
-@register_app.command("check", epilog="Example: daythree register check tasks/ini --runs 3")
+@register_app.command("check", epilog="Example: daythree register check tasks/wcwidth --runs 3")
 def register_check(
     folder: Annotated[Path, typer.Argument(help="Folder of a task set.")],
     runs: Annotated[int, typer.Option(help="Times the reference patch must pass.", min=1)] = 3,
@@ -134,7 +134,7 @@ def register_check(
     raise typer.Exit(0 if report.ok else 1)
 
 
-@app.command(epilog="Example: daythree tasks tasks/ini show iniconfig-0003")
+@app.command(epilog="Example: daythree tasks tasks/wcwidth show wcwidth-0003")
 def tasks(
     folder: Annotated[Path, typer.Argument(help="Folder of a task set.")],
     show: Annotated[list[str] | None, typer.Argument(metavar="[show ID]", help="Show one task.")] = None,
@@ -164,7 +164,7 @@ def _task_row(task: Task) -> list[str]:
     return [task.id, task.split, kind, str(len(task.fail_to_pass)), str(len(task.pass_to_pass))]
 
 
-@app.command("eval", epilog="Example: daythree eval --tasks tasks/ini --policy oracle --out runs/oracle")
+@app.command("eval", epilog="Example: daythree eval --tasks tasks/wcwidth --policy oracle --out runs/oracle")
 def evaluate(
     *,
     tasks: Annotated[list[Path], typer.Option(help="Folder of a task set; may be given more than once.")],
@@ -255,7 +255,7 @@ def view(
         server.serve_forever()
 
 
-@app.command(epilog="Example: daythree bench grading --tasks tasks/ini --json")
+@app.command(epilog="Example: daythree bench grading --tasks tasks/wcwidth --json")
 def bench(
     *,
     what: Annotated[str, typer.Argument(metavar="WHAT", help="sandbox, grading, rollout or learner.")],
