@@ -287,6 +287,10 @@ class _Encoder:
         self._plain.encode_special_tokens = True
         self.control_ids = frozenset(token["id"] for token in added)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The switch is not part of a pickled tokenizer, so a copy is made anew.
+        return _Encoder, (self._control,)
+
     def control(self, text: str) -> list[int]:
         """Encode text in which control tokens count."""
         return self._control.encode(text, add_special_tokens=False).ids if text else []

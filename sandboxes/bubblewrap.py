@@ -19,11 +19,13 @@ import itertools
 import json
 import shutil
 import socket
+import stat
 import subprocess
 import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -37,6 +39,8 @@ from .recipe import ImageRecipe
 from .remote import SERVER_PIDS, RemoteSandbox, base_environment, memory_bytes
 
 END_S = 5.0
+NUMBERS = itertools.count(1)
+"""Tell the control groups of this process apart, whichever backend made them."""
 SHM_BYTES = 64 << 20
 MOUNTED_ANEW = ("proc", "dev", "sys", "tmp", "run", "lost+found")
 
@@ -67,7 +71,6 @@ class BubblewrapBackend:
         """Try bubblewrap once. Raises `SandboxUnavailable` where it is missing or may do nothing."""
         self._lock = threading.Lock()
         self._open: set[BubblewrapSandbox] = set()
-        self._numbers = itertools.count(1)
         # A sandbox dies with the *thread* that started it (the kernel's parent-death signal), so that
         # thread must not be one of a caller's, which may end while the sandbox is in use.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="bubblewrap")
@@ -76,13 +79,19 @@ class BubblewrapBackend:
     def open(self, spec: SandboxSpec, *, timeout_s: float) -> BubblewrapSandbox:
         deadline = time.monotonic() + timeout_s
         root, environment = self._image(spec.image)
-        group = self._group(spec)
         command = bubblewrap_command(spec, root, environment)
+        group = self._group(spec)
         ours, theirs = socket.socketpair()
-        errors = tempfile.TemporaryFile()
+        errors = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the sandbox
         with theirs:
             started = group.entering(command) if group else command
-            process = self._starter.submit(spawn, started, theirs, errors).result()
+            try:
+                process = self._starter.submit(spawn, started, theirs, errors).result()
+            except (OSError, RuntimeError) as error:  # no process to be had, or the backend was closed
+                ours.close()
+                if group is not None:
+                    group.remove()
+                raise SandboxUnavailable(f"bubblewrap could not be started: {error}") from None
         name = f"bubblewrap sandbox {process.pid}"
         channel = Channel(BubblewrapStream(ours, errors), name)
         sandbox = BubblewrapSandbox(spec, name, channel, lambda: self._ended(sandbox, process, group))
@@ -101,7 +110,7 @@ class BubblewrapBackend:
         return sandbox
 
     def _group(self, spec: SandboxSpec) -> Cgroup | None:
-        name = f"{Owner.current(spec.lifetime_s)}.{next(self._numbers)}"
+        name = f"{Owner.current(spec.lifetime_s)}.{next(NUMBERS)}"
         pids = spec.pids + SERVER_PIDS
         return Cgroup.create(name, memory_bytes=memory_bytes(spec), pids=pids, cpus=spec.cpus)
 
@@ -166,7 +175,8 @@ def record_path(ref: str) -> Path:
 
 
 def spawn(command: list[str], streams: socket.socket, errors: IO[bytes]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, stdin=streams, stdout=streams, stderr=errors, start_new_session=True)
+    ends = streams.fileno()
+    return subprocess.Popen(command, stdin=ends, stdout=ends, stderr=errors, start_new_session=True)
 
 
 def bubblewrap_command(spec: SandboxSpec, root: Path, environment: Path) -> list[str]:
@@ -179,7 +189,8 @@ def bubblewrap_command(spec: SandboxSpec, root: Path, environment: Path) -> list
     for key, value in base_environment(spec).items():
         command += ["--setenv", key, value]
     command += root_mounts(root)
-    command += ["--ro-bind", str(environment), ENVIRONMENT_FOLDER, "--proc", "/proc", "--dev", "/dev"]
+    command += ["--ro-bind", str(environment), ENVIRONMENT_FOLDER, "--proc", "/proc", *proc_mounts()]
+    command += ["--dev", "/dev"]
     disk = str(spec.disk_mb << 20)
     command += ["--perms", "1777", "--size", str(SHM_BYTES), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
     command += ["--perms", "1777", "--size", disk, "--tmpfs", "/tmp"]
@@ -195,6 +206,25 @@ def root_mounts(root: Path) -> list[str]:
             mounts += ["--symlink", str(entry.readlink()), f"/{entry.name}"]
         elif entry.name not in MOUNTED_ANEW and entry.is_dir():
             mounts += ["--ro-bind", str(entry), f"/{entry.name}"]
+    return mounts
+
+
+@cache
+def proc_mounts() -> list[str]:
+    """Make the kernel's settings under `/proc` read-only, and hide what only root may read.
+
+    As root on the host the sandbox's user is the host's root without any capability, and the kernel lets
+    that user write settings by its number alone. bubblewrap covers only some of them.
+    """
+    mounts = []
+    for entry in sorted(Path("/proc").iterdir()):
+        if entry.name.isdigit() or entry.is_symlink():
+            continue
+        mode = entry.stat().st_mode
+        if not stat.S_ISDIR(mode) and not mode & 0o044:
+            mounts += ["--ro-bind", "/dev/null", str(entry)]
+        elif stat.S_ISDIR(mode) or mode & 0o222:
+            mounts += ["--ro-bind", str(entry), str(entry)]
     return mounts
 
 

@@ -6,14 +6,23 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from .base import Sandbox, SandboxLost
+from .base import ExecResult, Sandbox, SandboxLost
 from .conformance import SOON_S, Check, refuses
 
 BOMB_S = 4.0
 STATUS = """
 import json, os
 rows = dict(row.split(':', 1) for row in open('/proc/self/status'))
-print(json.dumps({key: rows[key].split() for key in ('Uid', 'Gid', 'CapEff', 'CapPrm', 'CapBnd', 'NoNewPrivs')}))
+wanted = ('Uid', 'Gid', 'CapEff', 'CapPrm', 'CapBnd', 'NoNewPrivs')
+print(json.dumps({key: rows[key].split() for key in wanted}))
+"""
+FORK_BOMB = """
+import os, sys, time
+if os.fork() == 0:
+    while True:
+        try: os.fork()
+        except OSError: pass
+time.sleep(float(sys.argv[1]))
 """
 HOG = "import sys\nkept = []\nwhile True: kept.append(bytearray(8 << 20))"
 
@@ -39,7 +48,15 @@ def there_is_no_network(sandbox: Sandbox) -> None:
 
 
 def the_system_cannot_be_changed(sandbox: Sandbox) -> None:
-    for path in ("/x", "/usr/x", "/etc/passwd", "/opt/env/x", "/proc/sys/kernel/hostname", "/dev/x"):
+    for path in (
+        "/x",
+        "/usr/x",
+        "/etc/passwd",
+        "/opt/env/x",
+        "/proc/sys/kernel/hostname",
+        "/proc/sys/kernel/core_pattern",
+        "/dev/x",
+    ):
         done = sandbox.exec(f"echo x > {path}", timeout_s=SOON_S)
         assert done.exit_code != 0, f"{path} was written"
     assert sandbox.exec("mount -t tmpfs none /workspace", timeout_s=SOON_S).exit_code != 0
@@ -47,18 +64,30 @@ def the_system_cannot_be_changed(sandbox: Sandbox) -> None:
 
 
 def commands_cannot_reach_the_program_inside(sandbox: Sandbox) -> None:
-    spied = sandbox.exec("cat /proc/1/environ; ls /proc/1/fd; echo > /proc/1/fd/1", timeout_s=SOON_S)
+    spy = "cat /proc/1/environ; readlink /proc/1/fd/0; echo > /proc/1/fd/1"
+    spied = sandbox.exec(spy, timeout_s=SOON_S)
     assert spied.stdout == "" and spied.exit_code != 0, spied
     sandbox.exec("kill -9 1; kill -TERM 1; kill -INT 1; kill -STOP 1; kill -9 -1", timeout_s=SOON_S)
     answers(sandbox)
 
 
 def a_fork_bomb_is_bounded(sandbox: Sandbox) -> None:
-    done = sandbox.exec("bomb() { bomb | bomb & bomb; }; bomb", timeout_s=BOMB_S)
-    assert done.duration_s < BOMB_S + 5, done
-    left = sandbox.exec("sleep 0.5; ls /proc | grep -c '^[0-9]'", timeout_s=SOON_S)
+    done = sandbox.exec(["python3", "-c", FORK_BOMB, "60"], timeout_s=BOMB_S)
+    assert done.timed_out and done.duration_s < BOMB_S + 5, done
+    left = sandbox.exec("ls /proc | grep -c '^[0-9]'", timeout_s=SOON_S)
     assert int(left.stdout or 999) < 10, left
     answers(sandbox)
+
+
+def a_fork_bomb_left_behind_leaves_the_sandbox_reachable(sandbox: Sandbox) -> None:
+    done = sandbox.exec(["python3", "-c", FORK_BOMB, "1"], timeout_s=SOON_S)
+    assert done.exit_code == 0, done
+    running = [name for name in sandbox.listdir("/proc", timeout_s=SOON_S) if name[0].isdigit()]
+    assert len(running) > 30, f"the bomb is not there: {running}"
+    for _ in range(5):
+        sandbox.write("file", b"x", timeout_s=SOON_S)
+        assert sandbox.read("file", timeout_s=SOON_S) == b"x"
+        assert isinstance(sandbox.exec("true", timeout_s=SOON_S), ExecResult), "a result, whatever it says"
 
 
 def a_memory_bomb_is_bounded(sandbox: Sandbox) -> None:
@@ -102,6 +131,7 @@ ISOLATION: tuple[Check, ...] = (
     the_system_cannot_be_changed,
     commands_cannot_reach_the_program_inside,
     a_fork_bomb_is_bounded,
+    a_fork_bomb_left_behind_leaves_the_sandbox_reachable,
     a_memory_bomb_is_bounded,
     a_full_disk_is_an_error_and_no_more,
     closing_ends_it,

@@ -66,15 +66,16 @@ def import_base(api: Any, recipe: ImageRecipe, name: str, deadline: float, progr
     root = ensure_base(recipe, deadline=deadline, progress=progress)
     progress("importing the base image", 0, 1)
     repository, _, tag = name.partition(":")
-    with ThreadPoolExecutor(1) as thread:  # docker-py waits without a limit here
-        data = Body(archive(root, deadline))
-        answer = thread.submit(api.import_image_from_data, data, repository=repository, tag=tag)
-        try:
-            raise_failure(
-                json.loads(line) for line in answer.result(deadline - time.monotonic()).splitlines()
-            )
-        except TimeoutError:
-            raise SandboxUnavailable("the Docker engine did not import the base image in time") from None
+    thread = ThreadPoolExecutor(1)  # docker-py waits without a limit here
+    answer = thread.submit(
+        api.import_image_from_data, Body(archive(root, deadline)), repository=repository, tag=tag
+    )
+    thread.shutdown(wait=False)
+    try:
+        lines = answer.result(max(0.0, deadline - time.monotonic())).splitlines()
+    except TimeoutError:
+        raise SandboxUnavailable("the Docker engine did not import the base image in time") from None
+    raise_failure(json.loads(line) for line in lines)
     progress("importing the base image", 1, 1)
 
 
@@ -113,9 +114,8 @@ def packed(folder: Path, name: str, dockerfile: str, deadline: float) -> Iterato
         info.size = len(text)
         tar.addfile(info, io.BytesIO(text))
         for path in [folder, *sorted(folder.rglob("*"))]:
-            tar.add(
-                path, f"{name}/{path.relative_to(folder)}".rstrip("/."), recursive=False, filter=owned_by_root
-            )
+            inside = str(Path(name) / path.relative_to(folder))
+            tar.add(path, inside, recursive=False, filter=owned_by_root)
             if buffer.tell() > CHUNK:
                 if time.monotonic() > deadline:
                     raise SandboxUnavailable("packing the environment took too long")

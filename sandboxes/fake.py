@@ -4,6 +4,7 @@ It isolates nothing and starts no process. File operations keep the contract (`s
 it to them); what a command does is decided by whoever makes the fake.
 """
 
+# ruff: noqa: ARG001, ARG002
 from __future__ import annotations
 
 import hashlib
@@ -28,7 +29,7 @@ CHANGED_FILES_LIMIT = 1_000
 LEFT_OUT = {".git", "__pycache__"}
 
 
-def succeed(command: str | Sequence[str], files: Files) -> ExecResult:  # noqa: ARG001
+def succeed(command: str | Sequence[str], files: Files) -> ExecResult:
     """A command that does nothing, well."""
     return ExecResult(0, "", "")
 
@@ -62,24 +63,24 @@ class FakeSandbox:
         self,
         command: str | Sequence[str],
         *,
-        timeout_s: float,  # noqa: ARG002
-        cwd: str | None = None,  # noqa: ARG002
-        env: Mapping[str, str] | None = None,  # noqa: ARG002
-        stdin: bytes = b"",  # noqa: ARG002
-        output_limit: int = 65_536,  # noqa: ARG002
-        report: bool = False,  # noqa: ARG002
+        timeout_s: float,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        output_limit: int = 65_536,
+        report: bool = False,
     ) -> ExecResult:
         with self._lock:
             self._called("exec")
             return self._run(command, self.files)
 
-    def read(self, path: str, *, timeout_s: float, offset: int = 0, limit: int | None = None) -> bytes:  # noqa: ARG002
+    def read(self, path: str, *, timeout_s: float, offset: int = 0, limit: int | None = None) -> bytes:
         with self._lock:
             self._called("read")
             data = self._file(self._resolve(path))
             return data[offset:] if limit is None else data[offset : offset + limit]
 
-    def write(self, path: str, data: bytes, *, timeout_s: float, executable: bool = False) -> None:  # noqa: ARG002
+    def write(self, path: str, data: bytes, *, timeout_s: float, executable: bool = False) -> None:
         with self._lock:
             self._called("write")
             if path.endswith("/"):
@@ -88,7 +89,7 @@ class FakeSandbox:
             if executable:
                 self.executable.add(self._resolve(path))
 
-    def listdir(self, path: str, *, timeout_s: float) -> list[str]:  # noqa: ARG002
+    def listdir(self, path: str, *, timeout_s: float) -> list[str]:
         with self._lock:
             self._called("listdir")
             root = self._resolve(path)
@@ -102,7 +103,7 @@ class FakeSandbox:
             names |= {file[len(start) :] for file in self.files if posixpath.dirname(file) == root}
             return sorted(names)
 
-    def unpack(self, archive: bytes, path: str, *, timeout_s: float) -> None:  # noqa: ARG002
+    def unpack(self, archive: bytes, path: str, *, timeout_s: float) -> None:
         with self._lock:
             self._called("unpack")
             root = self._resolve(path)
@@ -129,7 +130,7 @@ class FakeSandbox:
 
     def changes(
         self, path: str, known: Mapping[str, str], *, timeout_s: float, file_limit: int = 1_048_576
-    ) -> TreeChanges:  # noqa: ARG002
+    ) -> TreeChanges:
         with self._lock:
             self._called("changes")
             written: dict[str, bytes] = {}
@@ -154,7 +155,7 @@ class FakeSandbox:
         self,
         pattern: str,
         *,
-        timeout_s: float,  # noqa: ARG002
+        timeout_s: float,
         path: str = ".",
         regex: bool = False,
         glob: str | None = None,
@@ -250,7 +251,7 @@ class FakeBackend:
         self._run = run
         self._fail_at = fail_at
 
-    def open(self, spec: SandboxSpec, *, timeout_s: float) -> FakeSandbox:  # noqa: ARG002
+    def open(self, spec: SandboxSpec, *, timeout_s: float) -> FakeSandbox:
         sandbox = FakeSandbox(spec, self._files, run=self._run, fail_at=self._fail_at)
         self.opened.append(sandbox)
         return sandbox
@@ -260,7 +261,7 @@ class FakeBackend:
         self.ensured.append(recipe.ref)
         return recipe.ref
 
-    def has_image(self, ref: str) -> bool:  # noqa: ARG002
+    def has_image(self, ref: str) -> bool:
         return True
 
     def reap(self) -> list[str]:

@@ -11,6 +11,7 @@ import itertools
 import logging
 import os
 import shutil
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ _QUIET = {
     "VLLM_NO_USAGE_STATS": "1",
 }
 _OBJECT_STORE_BYTES = 256 * 2**20  # only messages travel through it; weights go their own way
+_CONNECT_S = 10.0
 
 
 class ClusterError(Exception):
@@ -91,9 +93,11 @@ def start(*, cpus: int | None = None, address: str | None = None) -> Cluster:
 
     if ray.is_initialized():
         raise ClusterError("Ray is running in this process already; close that cluster first")
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    if address is not None:
+        _require_answer(address)
     reaping.reap()
     name = reaping.owner(next(_numbers))
-    address = address or os.environ.get("RAY_ADDRESS") or None
     cluster = Cluster(name, local=address is None)
     try:
         with _environment({**_QUIET, reaping.LABEL: name, "PYTHONPATH": _python_path()}):
@@ -133,6 +137,17 @@ def _start_local(name: str, cpus: int | None) -> None:
         object_store_memory=_OBJECT_STORE_BYTES,
         _temp_dir=str(folder),
     )
+
+
+def _require_answer(address: str) -> None:
+    """Fail in seconds where nobody listens; Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return  # `auto` and the like
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except OSError as error:
+        raise ClusterError(f"cannot reach Ray at {address}: {error.strerror or error}") from None
 
 
 def _python_path() -> str:

@@ -12,9 +12,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from agents.chat import ChatCodec
 from agents.engine import Sampling
+from agents.token_policy import TokenPolicy
 from agents.types import Completion, PolicyError
 
+from . import cluster
+from .cluster import Cluster, ClusterError
+from .config import Engine, Policy
 from .engine_actor import ABORT_S, EngineActor, EngineSpec
 from .weights import Canary, WeightError
 
@@ -137,6 +142,54 @@ class EngineClient:
             raise PolicyError("the engine's process died") from None
         except RayError as error:
             raise PolicyError(f"the engine cannot be reached: {error}") from None
+
+
+class VLLMPolicy(TokenPolicy):
+    """The policy that acts through a vLLM engine; it owns the engine, and the cluster if it started one."""
+
+    def __init__(self, client: EngineClient, codec: ChatCodec, policy: Policy, *, name: str) -> None:
+        sampling = Sampling(policy.temperature, policy.max_turn_tokens, codec.stop_ids)
+        super().__init__(client, codec, sampling, max_context=policy.context_tokens, name=name)
+        self.client = client
+        self._cluster: Cluster | None = None
+
+    @classmethod
+    def open(cls, policy: Policy, engine: Engine | None = None) -> VLLMPolicy:
+        """Start what is needed to act with the model at `policy.model`, a folder or a name on the hub.
+
+        Uses the running Ray, or starts one that ends with the policy. Raises `PolicyError`.
+        """
+        import ray
+
+        codec = ChatCodec(_tokenizer(policy.model), policy.dialect)
+        try:
+            started = None if ray.is_initialized() else cluster.start()
+        except ClusterError as error:
+            raise PolicyError(str(error)) from None
+        try:
+            client = start_engine(EngineSpec(policy.model, engine or Engine(), policy.context_tokens))
+        except BaseException:
+            if started is not None:
+                started.close()
+            raise
+        opened = cls(client, codec, policy, name=f"vllm:{policy.model}")
+        opened._cluster = started
+        return opened
+
+    def close(self) -> None:
+        """End the engine, and the cluster that was started for it. Safe to call twice."""
+        self.client.close()
+        if self._cluster is not None:
+            self._cluster.close()
+
+
+def _tokenizer(model: str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        raise PolicyError(f"no tokenizer can be loaded from {model}: {str(error).splitlines()[0]}") from None
 
 
 def start_engine(spec: EngineSpec) -> EngineClient:

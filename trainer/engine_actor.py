@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from agents.engine import Sampling
 from agents.types import Completion, PolicyError, VersionSpan
 
+from . import reaping
 from .config import Engine
 from .weights import check_fit, shapes
 
@@ -44,6 +45,7 @@ class EngineActor:
         self._spec = spec
         self._engine: AsyncLLM | None = None
         self._broken = ""
+        self._segments: set[Path] = set()
         self._numbers = itertools.count()
         self._stats: dict[str, int] = dict.fromkeys(
             ("requests", "prompt_tokens", "cached_tokens", "sampled_tokens"), 0
@@ -55,6 +57,7 @@ class EngineActor:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         self._engine = AsyncLLM.from_engine_args(_arguments(self._spec))
+        self._segments = reaping.remember_shared_memory()
         await self._engine.update_weight_version(str(self._spec.version))
         return os.getpid()
 
@@ -170,6 +173,8 @@ class EngineActor:
         self._broken = self._broken or "the engine was stopped"
         if engine is not None:
             engine.shutdown()
+            for segment in self._segments:  # vLLM leaves some behind
+                segment.unlink(missing_ok=True)
 
     def _usable(self) -> AsyncLLM:
         if self._engine is None or self._broken:

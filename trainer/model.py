@@ -35,6 +35,7 @@ def load_model(folder: str | Path, *, device: torch.device | str = "cpu", checkp
     """Load a causal language model with float32 master weights. Raises `ModelError`."""
     from transformers import AutoModelForCausalLM
 
+    _no_bars()
     try:
         model = AutoModelForCausalLM.from_pretrained(
             str(folder), dtype=torch.float32, attn_implementation="sdpa"
@@ -118,6 +119,7 @@ def load_weights(model: Any, folder: Path) -> None:
 
 def save_model(model: Any, folder: Path, *, tokenizer_from: Path | str | None = None) -> None:
     """Write a model folder that transformers and vLLM load; tokenizer files are copied as they are."""
+    _no_bars()
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     if tokenizer_from is None:
@@ -133,3 +135,10 @@ def save_model(model: Any, folder: Path, *, tokenizer_from: Path | str | None = 
         for file in Path(tokenizer_from).glob(pattern):
             if file.is_file():
                 shutil.copy2(file, folder / file.name)
+
+
+def _no_bars() -> None:
+    """Keep transformers from drawing progress bars of its own over ours."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()

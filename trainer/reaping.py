@@ -71,7 +71,7 @@ def end(name: str, *, timeout_s: float = 10.0) -> list[str]:
     segments: set[Path] = set()
     while (pids := labelled(name)) and time.monotonic() < deadline:
         for pid in pids:
-            segments |= _shared_memory_of(pid)
+            segments |= shared_memory_of(pid)
         for pid in pids:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -79,6 +79,7 @@ def end(name: str, *, timeout_s: float = 10.0) -> list[str]:
             except OSError:
                 continue
         time.sleep(0.05)
+    segments |= _remembered(name)
     for path in segments:
         path.unlink(missing_ok=True)
     for parent in folder_parents():
@@ -103,6 +104,39 @@ def reap_folders(parent: Path) -> None:
     for path in parent.glob("daythree-*"):
         if (match := _FOLDER.fullmatch(path.name)) and not is_alive(match[1]):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def remember_shared_memory() -> set[Path]:
+    """Write down, for `end`, the shared memory that this process's own family uses; returns it.
+
+    Those who share memory may die before anybody can look at what they had mapped.
+    """
+    name = os.environ.get(LABEL)
+    if name is None:
+        return set()
+    family = [os.getpid(), *_descendants(os.getpid())]
+    segments = {segment for pid in family for segment in shared_memory_of(pid)}
+    folder = SHARED_MEMORY / folder_name(name)
+    folder.mkdir(exist_ok=True, mode=0o700)
+    (folder / f".segments-{os.getpid()}").write_text("\n".join(sorted(map(str, segments))), encoding="utf-8")
+    return segments
+
+
+def _remembered(name: str) -> set[Path]:
+    files = (SHARED_MEMORY / folder_name(name)).glob(".segments-*")
+    return {Path(line) for file in files for line in file.read_text(encoding="utf-8").splitlines() if line}
+
+
+def _descendants(pid: int) -> list[int]:
+    found: list[int] = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = [int(child) for child in file.read_text().split()]
+        except OSError:
+            continue
+        for child in children:
+            found += [child, *_descendants(child)]
+    return found
 
 
 def start_watchdog(name: str) -> subprocess.Popen[bytes]:
@@ -145,8 +179,8 @@ def _started(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
-def _shared_memory_of(pid: int) -> set[Path]:
-    """Shared-memory files that a process has mapped: the only trace of whose they are."""
+def shared_memory_of(pid: int) -> set[Path]:
+    """List the shared-memory files that a process has mapped: the only trace of whose they are."""
     try:
         maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -6,8 +6,7 @@ calling tools with few tokens:
 - the tokenizer is byte-level BPE trained on local text (the task set's sources and pull requests);
 - it writes tool calls in the `qwen3-coder` dialect, and the markup between two values is one token, so that
   `view` of a file costs six tokens besides the path;
-- digits stand alone, and indentation never swallows the word after it, so that a line has the same tokens
-  wherever it is shown;
+- digits and spaces stand alone, so that a piece of code has the same tokens wherever it is shown;
 - the chat template is ChatML in its compact form: of the system prompt and the tools' descriptions only the
   tools' names are rendered, since a model this small reads no prose.
 """
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import Tiny
+from .model import save_model
 
 if TYPE_CHECKING:
     from envs.tools import ToolSpec
@@ -54,19 +54,21 @@ TEMPLATE = """\
 {%- endfor -%}
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif -%}"""
 
-# Pre-tokens, first match wins: markup of a call; a line break; an indentation without what follows it; a
-# word, an operator or a run of other signs, each with one space before it; a digit; what is left.
+# Pre-tokens, first match wins: markup of a call; a path; a line break; a word; a digit; a run of other signs;
+# a run of spaces; what is left. Spaces stay alone, unlike in tokenizers for prose: `<` must be the same token
+# in ` < `, where it is seen, and as a value, where it is copied to.
 _NAME = r"[A-Za-z_][A-Za-z_0-9]*"
 _AFTER = rf"(?:\n<parameter={_NAME}>\n|\n</function>\n)"
 SPLIT = "|".join(
     [
         rf"\n<function={_NAME}>{_AFTER}?",
         rf"\n</parameter>{_AFTER}",
+        r"[\w./-]*\w\.py\b",
         r"\n",
-        r" {2,}",
-        r" ?[^\W\d]+",
+        r"[^\W\d]+",
         r"\d",
-        r" ?[^\s\w]+",
+        r"[^\s\w]+",
+        r" +",
         r"\s",
         r".",
     ]
@@ -90,7 +92,7 @@ def make_tiny(
     out.mkdir(parents=True, exist_ok=True)
     tokenizer.model_max_length = context_tokens
     tokenizer.save_pretrained(out)
-    _make_model(size, tokenizer, context_tokens=context_tokens, seed=seed).save_pretrained(out)
+    save_model(_make_model(size, tokenizer, context_tokens=context_tokens, seed=seed), out)
     return out
 
 
@@ -114,7 +116,7 @@ def train_tokenizer(text: Iterable[str], tools: Sequence[ToolSpec], *, vocab_siz
     draft.train_from_iterator(
         text,
         trainers.BpeTrainer(
-            vocab_size=merged_size, initial_alphabet=alphabet, show_progress=False, max_token_length=24
+            vocab_size=merged_size, initial_alphabet=alphabet, show_progress=False, max_token_length=64
         ),
     )
     learned = json.loads(draft.to_str())["model"]

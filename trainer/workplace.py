@@ -11,8 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from sandboxes.backend import Backend
-
 from agents.chat import ChatCodec
 from agents.demonstrator import DemonstratorPolicy
 from agents.engine import Sampling
@@ -27,6 +25,7 @@ from envs.tasksets import TaskSet, load_taskset
 from envs.tools import tool_specs
 from envs.types import Task
 from sandboxes import connect
+from sandboxes.backend import Backend
 from sandboxes.progress import Progress, silent
 
 from . import cluster

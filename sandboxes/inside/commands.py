@@ -1,7 +1,5 @@
 """Run one command to its end or its deadline, with its output in bounded memory."""
 
-# ruff: noqa: PTH
-# (pathlib would be imported at every start)
 from __future__ import annotations
 
 import itertools
@@ -12,7 +10,7 @@ import threading
 import time
 
 from .files import resolve
-from .processes import MARK, REAPER, kill_command, offer_to_the_out_of_memory_killer
+from .processes import MARK, REAPER, kill_command, put_behind_the_server
 
 REPORT_VARIABLE = "DAYTHREE_REPORT_FD"
 REPORT_LIMIT = 16 << 20
@@ -47,9 +45,9 @@ class Output:
             del self.tail[: -self.half]
 
     def open_spool(self):
-        self.spool_path = "/tmp/output-%d.txt" % next(Output.numbers)
+        self.spool_path = f"/tmp/output-{next(Output.numbers)}.txt"
         try:
-            self.spool = open(self.spool_path, "xb", buffering=0)
+            self.spool = open(self.spool_path, "xb", buffering=0)  # noqa: SIM115 - open until `text`
         except OSError:
             return
         self.write_spool(bytes(self.head + self.tail))
@@ -71,25 +69,25 @@ class Output:
         """What is kept, with a line in the place of what is not."""
         if not self.cut:
             return bytes(self.head + self.tail)
-        head = (
-            bytes(self.head).decode("utf-8", "ignore").encode() if ends_torn(self.head) else bytes(self.head)
-        )
+        head = bytes(self.head)
+        if ends_torn(head):
+            head = head.decode("utf-8", "ignore").encode()
         tail = bytes(self.tail[-self.half :])
         while tail and tail[0] & 0xC0 == 0x80 and len(tail) > self.half - 3:
             tail = tail[1:]
         where = ""
         if self.spool is not None:
-            which = "the whole" if self.total <= SPOOL_LIMIT else "the first %d MiB" % (SPOOL_LIMIT >> 20)
+            which = "the whole" if self.total <= SPOOL_LIMIT else f"the first {SPOOL_LIMIT >> 20} MiB"
             where = f"; {which} is in {self.spool_path}"
             self.spool.close()
-        line = "\n[... %d bytes cut%s ...]\n" % (self.total - len(head) - len(tail), where)
+        line = f"\n[... {self.total - len(head) - len(tail)} bytes cut{where} ...]\n"
         return head + line.encode() + tail
 
 
 def ends_torn(data):
     """Whether bytes end in the middle of what is otherwise UTF-8."""
     try:
-        bytes(data).decode("utf-8")
+        data.decode("utf-8")
     except UnicodeDecodeError as error:
         return error.reason == "unexpected end of data"
     return False
@@ -111,14 +109,14 @@ class Command:
     numbers = itertools.count(1)
 
     def __init__(self, arguments, *, cwd, env, stdin, limit, report):
-        self.mark = str(next(Command.numbers))
+        self.mark = f"{os.getpid()}-{next(Command.numbers)}"
         self.stdout, self.stderr, self.report = Output(limit), Output(limit), Report()
         self.status = None
         self.input = memoryview(stdin)
         self.sinks = {}  # descriptor -> who takes what is read there
         self.theirs = []  # the command's ends, closed here once it runs
-        self.process = None
-        self.stdin = None
+        self.started = False
+        self.stdin = -1  # no descriptor
         self.wake, self.bell = os.pipe()
         try:
             self.spawn(arguments, cwd, env, report)
@@ -151,6 +149,7 @@ class Command:
             )  # fmt: skip
 
         self.process = REAPER.start(self, start)
+        self.started = True
 
     def pipe_from(self, sink):
         """The writing end of a pipe whose bytes `sink` will take."""
@@ -163,7 +162,7 @@ class Command:
     def ended(self, status):
         """Told by the reaper, which holds its lock."""
         self.status = status
-        if self.bell is not None:
+        if self.bell != -1:
             os.write(self.bell, b".")
 
     def wait(self, until):
@@ -184,7 +183,7 @@ class Command:
             poll.register(self.wake, select.POLLIN)
         for descriptor in self.sinks:
             poll.register(descriptor, select.POLLIN)
-        if self.stdin is not None:
+        if self.stdin != -1:
             poll.register(self.stdin, select.POLLOUT)
         for descriptor, _ in poll.poll(max(0.0, until - time.monotonic()) * 1000):
             if descriptor == self.stdin:
@@ -212,19 +211,19 @@ class Command:
             self.input = self.input[:0]
         if not self.input:
             os.close(self.stdin)
-            self.stdin = None
+            self.stdin = -1
 
     def close(self):
         """Let go of the pipes. A process left in the background may go on printing, to nobody."""
         with REAPER.lock:
             os.close(self.bell)
-            self.bell = None
+            self.bell = -1
         os.close(self.wake)
-        if self.stdin is not None:
+        if self.stdin != -1:
             os.close(self.stdin)
-            self.stdin = None
+            self.stdin = -1
         left, self.sinks = list(self.sinks), {}
-        if left and not self.process:
+        if left and not self.started:
             for descriptor in left:
                 os.close(descriptor)
         elif left:
@@ -257,7 +256,7 @@ def run_command(arguments, *, timeout_s, cwd, env, stdin, limit, report):
     """Run to the end or the deadline; return the Command, its exit code (None: killed) and seconds."""
     started = time.monotonic()
     command = Command(arguments, cwd=cwd, env=env, stdin=stdin, limit=limit, report=report)
-    offer_to_the_out_of_memory_killer(command.process.pid)
+    put_behind_the_server(command.process.pid)
     try:
         command.wait(started + timeout_s)
         timed_out = command.status is None

@@ -1,7 +1,5 @@
 """Single files and archives inside the sandbox."""
 
-# ruff: noqa: PTH
-# (pathlib would be imported at every start)
 from __future__ import annotations
 
 import errno

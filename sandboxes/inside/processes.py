@@ -1,7 +1,5 @@
 """Processes inside the sandbox: waiting for them, telling whose they are, killing them."""
 
-# ruff: noqa: PTH
-# (pathlib would be imported at every start)
 from __future__ import annotations
 
 import os
@@ -91,12 +89,17 @@ def belonging(root, mark):
         hidden = own_mark is None and parent == server and pid not in commands
         if pid != server and (root in (pid, session) or own_mark == mark or hidden):
             found.add(pid)
-    grown = True
-    while grown:
+    return found | descendants(table, found)
+
+
+def descendants(table, ancestors):
+    """Everything below some processes, as far as its parents live."""
+    found = set(ancestors)
+    while True:
         born = {pid for pid, row in table.items() if row[0] in found} - found
+        if not born:
+            return found - set(ancestors)
         found |= born
-        grown = bool(born)
-    return found
 
 
 def signal_all(pids, number):
@@ -107,29 +110,51 @@ def signal_all(pids, number):
             pass  # gone, or not ours
 
 
-def kill_command(root, mark, patience_s=5.0):
-    """Kill a command with everything it started. Stops them first, so that a fork bomb cannot outrun us."""
+def kill_command(root, mark, patience_s=3.0):
+    """Kill a command with everything it started.
+
+    First its process group, which is one call to the kernel that no fork can outrun; then who detached,
+    stopped before they are killed, so that they cannot have children meanwhile.
+    """
+    try:
+        os.killpg(root, signal.SIGKILL)
+    except OSError:
+        pass  # it ended by itself
+    if not kill_found(lambda: belonging(root, mark), patience_s) and os.getpid() == 1:
+        os.kill(-1, signal.SIGKILL)  # spares only ourselves
+
+
+def kill_everything():
+    """Kill all that was ever started here; orphans are our children by now."""
+    if os.getpid() == 1:
+        os.kill(-1, signal.SIGKILL)
+    else:
+        kill_found(lambda: descendants(process_table(), {os.getpid()}), patience_s=3.0)
+
+
+def kill_found(find, patience_s):
+    """Stop and kill what `find` finds until it finds nothing; return whether that came in time."""
     until = time.monotonic() + patience_s
     while time.monotonic() < until:
         stopped = set()
         while time.monotonic() < until:
-            fresh = belonging(root, mark) - stopped
+            fresh = find() - stopped
             if not fresh:
                 break
             signal_all(fresh, signal.SIGSTOP)
             stopped |= fresh
         if not stopped:
-            return
+            return True
         signal_all(stopped, signal.SIGKILL)
         time.sleep(0.002)
-    if os.getpid() == 1:
-        os.kill(-1, signal.SIGKILL)  # spares only ourselves
+    return False
 
 
-def offer_to_the_out_of_memory_killer(pid):
-    """Let the kernel pick a command, not the server, when memory runs out."""
+def put_behind_the_server(pid):
+    """Let the kernel pick a command, not the server, when memory or processor time runs out."""
     try:
-        with open("/proc/%d/oom_score_adj" % pid, "w") as file:
+        os.setpriority(os.PRIO_PGRP, pid, 5)
+        with open(f"/proc/{pid}/oom_score_adj", "w") as file:
             file.write("1000")
     except OSError:
         pass

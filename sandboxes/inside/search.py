@@ -1,7 +1,5 @@
 """Find lines in text files inside the sandbox."""
 
-# ruff: noqa: PTH
-# (pathlib would be imported at every start)
 from __future__ import annotations
 
 import json
@@ -87,7 +85,7 @@ def search_regex(request, root):
     if shutil.which("rg"):
         arguments = ["rg", "--no-config", "--no-ignore", "--hidden", "--no-messages", "--null", "-nH"]
         arguments += ["--no-heading", "--color=never", "--sort=path", "--max-filesize=8M"]
-        arguments += ["--max-count=%d" % limit, "-g!.git", "-g!__pycache__"]
+        arguments += [f"--max-count={limit}", "-g!.git", "-g!__pycache__"]
         arguments += ["-e", request["pattern"], "--", root]
     else:
         asked = {key: request[key] for key in ("pattern", "glob", "limit", "timeout_s")}
@@ -126,9 +124,10 @@ def search_child(asked, root):
     try:
         pattern = re.compile(asked["pattern"].encode(), re.MULTILINE)
     except re.error as error:
-        sys.exit(f"regex parse error: {error}")
+        sys.stderr.write(f"regex parse error: {error}\n")
+        sys.exit(2)  # as `rg` does
     until = time.monotonic() + asked["timeout_s"]
     for path, number, text in find_lines(root, pattern.search, asked["glob"], asked["limit"], until):
         full = root if os.path.isfile(root) else os.path.join(root, path)
-        row = ("%s\0%d:%s\n" % (full, number, text)).encode("utf-8", "replace")
+        row = f"{full}\0{number}:{text}\n".encode("utf-8", "replace")
         sys.stdout.buffer.write(row)

@@ -12,8 +12,6 @@ command can signal it. It also makes itself unreadable to `ptrace` and `/proc`, 
 under the same user cannot take its descriptors and answer in its place.
 """
 
-# ruff: noqa: PTH
-# (pathlib would be imported at every start)
 from __future__ import annotations
 
 import ctypes
@@ -23,12 +21,11 @@ import os
 import queue
 import signal
 import struct
-import sys
 import threading
 
 from .commands import do_exec
 from .files import WORKDIR, do_listdir, do_read, do_unpack, do_write, shown
-from .processes import REAPER, kill_command
+from .processes import REAPER, kill_everything
 from .search import PROGRAM, do_search, search_child
 from .trees import do_changes
 
@@ -50,8 +47,14 @@ OPERATIONS = {
     "ping": do_ping,
 }
 NAMED_ERRORS = (
-    FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, TimeoutError, ValueError, OSError,
-)  # fmt: skip
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+    TimeoutError,
+    ValueError,
+    OSError,
+)
 
 
 class Workers:
@@ -148,11 +151,7 @@ def receive_exactly(size):
 
 def end():
     """Kill everything and leave. In a PID namespace of our own the kernel does the same once more."""
-    if os.getpid() == 1:
-        os.kill(-1, signal.SIGKILL)
-    else:
-        for pid, command in list(REAPER.commands.items()):
-            kill_command(pid, command.mark, patience_s=1.0)
+    kill_everything()
     os._exit(0)
 
 
@@ -169,6 +168,7 @@ def prepare(request):
     libc = ctypes.CDLL(None)
     libc.prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     libc.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
+    signal.signal(signal.SIGINT, lambda *_: None)  # nothing else reaches a first process without a handler
     limit_resources(request["rlimits"])
     os.makedirs(os.environ.get("HOME") or "/tmp", exist_ok=True)
     os.chdir("/")
@@ -190,9 +190,10 @@ def main(program, arguments):
     prepare(frame[0])
     REAPER.begin()
     workers = Workers()
-    send({"id": frame[0]["id"], "python": "%d.%d" % sys.version_info[:2]}, [])
+    send({"id": frame[0]["id"], "pid": os.getpid()}, [])
     while True:
         frame = receive()
         if frame is None:
             end()
+            return
         workers.submit(lambda request=frame[0], payload=frame[1]: answer(request, payload))

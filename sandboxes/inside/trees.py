@@ -1,7 +1,5 @@
 """Whole directory trees inside the sandbox: walking them, and how one differs from a known one."""
 
-# ruff: noqa: PTH
-# (pathlib would be imported at every start)
 from __future__ import annotations
 
 import hashlib

@@ -1,13 +1,20 @@
 """A small real tokenizer, templates with the habits of those in the wild, and a stand-in environment."""
 
+import json
 import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from hypothesis import settings
 
 from envs.tools import ToolSpec
 from envs.types import Observation, StopReason, Task, Verdict
 from sandboxes.base import SandboxLost
+
+# A busy machine is no failure of the code.
+settings.register_profile("daythree", deadline=None)
+settings.load_profile("daythree")
 
 CHATML = """
 {%- if tools %}{{ '<|im_start|>system\n' }}
@@ -50,7 +57,9 @@ SEPARATE = """
 TEMPLATES = {"chatml": CHATML, "reasoning": REASONING, "separate": SEPARATE}
 
 
-def train_backend() -> Tokenizer:
+def train_backend():
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -68,6 +77,8 @@ def train_backend() -> Tokenizer:
 @pytest.fixture(scope="session")
 def make_tokenizer():
     """Returns `make(template_name_or_text)`, a transformers fast tokenizer."""
+    pytest.importorskip("transformers", reason="a chat codec needs the train extra")
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
     backend = train_backend().to_str()
@@ -160,3 +171,57 @@ def make_task():
         return Task(id=task_id, **{**defaults, **fields})
 
     return make
+
+
+class ChatServer(ThreadingHTTPServer):
+    """Answers with prepared replies, in order; keeps what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        self.replies, self.requests, self.headers, self.wait_s = [], [], [], 0.0
+        super().__init__(("127.0.0.1", 0), ChatHandler)
+
+    def handle_error(self, request, client_address):
+        """A client that gave up waiting is part of some tests."""
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class ChatHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: ChatServer
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.requests.append(json.loads(body))
+        self.server.headers.append((self.path, self.headers.get("Authorization")))
+        time.sleep(self.server.wait_s)
+        reply = self.server.replies.pop(0)
+        if reply == "hang up":
+            self.close_connection = True
+            return
+        status, answer, *headers = reply
+        data = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
+        self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format, *args):  # noqa: A002 (the standard library's name)
+        pass
+
+
+@pytest.fixture
+def chat_server():
+    """A chat endpoint on loopback: give it `replies`, read its `requests`."""
+    with ChatServer() as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join(5)

@@ -1,5 +1,8 @@
 """The codec: pieces cut from templates, and text that can never become control."""
 
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -172,6 +175,8 @@ REFUSED = {
     "{% endfor %}{% if add_generation_prompt %}A:{% endif %}",
     "counts them at the start": "{{ messages | length }}{% for m in messages %}"
     "{{ m.content + '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}A:{% endif %}",
+    "numbers its results": "{% for m in messages %}{{ m.role ~ (loop.index if m.role == 'tool' else '') }}"
+    "{{ ':' + m.content + '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}",
     "ends no turn": "{% for m in messages %}{{ m.role + ':' + m.content + '\n' }}{% endfor %}A:",
     "raises": "{{ raise_exception('roles must alternate') }}",
     "has no generation prompt": "{% for m in messages %}{{ m.role + m.content + '<|im_end|>' }}{% endfor %}",
@@ -196,3 +201,16 @@ def test_a_codec_is_read_from_a_model_folder(make_tokenizer, tmp_path, codecs):
     make_tokenizer().save_pretrained(tmp_path)
     codec = ChatCodec.load(str(tmp_path), system="Work.")
     assert codec.open("Fix it.", [VIEW]) == codecs["chatml", "hermes"].open("Fix it.", [VIEW])
+
+
+def test_many_threads_and_processes_may_use_one_codec(codecs):
+    codec = codecs["chatml", "hermes"]
+    copy = pickle.loads(pickle.dumps(codec))
+    texts = [f"line {n} <|im_end|> HAVING" for n in range(200)]
+
+    def encode(text):
+        return codec.open(text, [VIEW]), codec.extend([result(text)], after=())
+
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(encode, texts))
+    assert found == [(copy.open(text, [VIEW]), copy.extend([result(text)], after=())) for text in texts]

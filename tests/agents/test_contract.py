@@ -1,6 +1,7 @@
 """Every policy in the real environment: real tools, real tests, real grading."""
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -92,7 +93,7 @@ def env(backend, taskset):
 
 
 @pytest.fixture(params=["scripted", "oracle", "token", "endpoint"])
-def policy(request, make_tokenizer, monkeypatch):
+def policy(request, make_tokenizer, chat_server):
     """Each kind of policy, in the hands of somebody who knows how to mend the task."""
     if request.param == "scripted":
         return ScriptedPolicy(FIX)
@@ -103,20 +104,13 @@ def policy(request, make_tokenizer, monkeypatch):
         completions = iter([codec.encode_action([call]) for call in FIX])
         engine = ScriptedEngine(lambda ids: next(completions))
         return TokenPolicy(engine, codec, Sampling(), max_context=20_000)
-    return answering(EndpointPolicy("http://127.0.0.1:1/v1", "m"))
+    chat_server.replies = [chat_reply(call) for call in FIX]
+    return EndpointPolicy(chat_server.url, "m")
 
 
-def answering(policy):
-    """An endpoint policy whose server is a table: `test_endpoint` has a real one."""
-    answers = iter(FIX)
-
-    def ask(body, *, deadline):
-        call = next(answers)
-        function = {"name": call.name, "arguments": json.dumps(call.arguments)}
-        return {"choices": [{"message": {"tool_calls": [{"id": "c", "function": function}]}}]}
-
-    policy.ask = ask
-    return policy
+def chat_reply(call):
+    function = {"name": call.name, "arguments": json.dumps(call.arguments)}
+    return 200, {"choices": [{"message": {"tool_calls": [{"id": "c", "function": function}]}}]}
 
 
 def test_every_policy_can_mend_the_task_and_is_recorded(env, taskset, policy, tmp_path):
@@ -136,6 +130,7 @@ def test_every_policy_can_mend_the_task_and_is_recorded(env, taskset, policy, tm
     store.append(trajectory)
     store.close()
     assert list(store.read()) == [trajectory]
+    policy.close()
 
 
 def test_an_evaluation_runs_on_task_sets(backend, taskset, tmp_path):
@@ -154,8 +149,6 @@ def test_an_evaluation_runs_on_task_sets(backend, taskset, tmp_path):
 
 def test_the_agents_side_needs_no_torch():
     """Evaluating an endpoint on a laptop must not need the training stack."""
-    import subprocess
-
     program = "import sys, agents.evaluate, agents.policies; print('torch' in sys.modules)"
     printed = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True

@@ -1,9 +1,6 @@
 """The endpoint policy against a real little HTTP server."""
 
-import json
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -27,54 +24,9 @@ EDIT = says("I mend it.", ("c1", "edit", '{"old": "bad", "new": "good"}'))
 SUBMIT = says(None, ("c2", "submit", ""))
 
 
-class Server(ThreadingHTTPServer):
-    """Answers with prepared replies, in order; keeps what it was asked."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        self.replies, self.requests, self.headers, self.wait_s = [], [], [], 0.0
-        super().__init__(("127.0.0.1", 0), Handler)
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Server
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.requests.append(json.loads(body))
-        self.server.headers.append((self.path, self.headers.get("Authorization")))
-        time.sleep(self.server.wait_s)
-        reply = self.server.replies.pop(0)
-        if reply == "hang up":
-            self.close_connection = True
-            return
-        status, answer, *headers = reply
-        data = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
-        self.send_response(status)
-        for name, value in headers:
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format, *args):  # noqa: A002 (the standard library's name)
-        pass
-
-
 @pytest.fixture
-def server():
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join(5)
+def server(chat_server):
+    return chat_server
 
 
 @pytest.fixture

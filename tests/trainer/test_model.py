@@ -19,35 +19,35 @@ def model(toy_model: Path):
 
 
 @pytest.fixture
-def ids_BT():
+def tokens():
     return torch.randint(0, 32, (3, 17), generator=torch.Generator().manual_seed(1))
 
 
-def sampled(ids_BT, share: float = 0.5):
-    mask_BT = torch.rand(ids_BT.shape, generator=torch.Generator().manual_seed(2)) < share
-    mask_BT[:, 0] = False
-    return mask_BT
+def sampled(tokens, share: float = 0.5):
+    mask = torch.rand(tokens.shape, generator=torch.Generator().manual_seed(2)) < share
+    mask[:, 0] = False
+    return mask
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.0, 1.3])
-def test_scores_are_those_of_the_whole_model_shifted_by_one(model, ids_BT, temperature: float) -> None:
-    mask_BT = sampled(ids_BT)
+def test_scores_are_those_of_the_whole_model_shifted_by_one(model, tokens, temperature: float) -> None:
+    mask = sampled(tokens)
     with torch.no_grad():
-        scores = score(model, ids_BT, mask_BT, temperature=temperature)
-        logprobs_BTV = (model(ids_BT).logits.float() / temperature).log_softmax(-1)
-    wanted = [float(logprobs_BTV[b, t - 1, ids_BT[b, t]]) for b, t in mask_BT.nonzero().tolist()]
+        scores = score(model, tokens, mask, temperature=temperature)
+        logprobs_BTV = (model(tokens).logits.float() / temperature).log_softmax(-1)
+    wanted = [float(logprobs_BTV[b, t - 1, tokens[b, t]]) for b, t in mask.nonzero().tolist()]
     assert scores.logprobs_N.tolist() == pytest.approx(wanted, abs=1e-5)
     entropy_BT = -(logprobs_BTV.exp() * logprobs_BTV).sum(-1)
-    wanted = [float(entropy_BT[b, t - 1]) for b, t in mask_BT.nonzero().tolist()]
+    wanted = [float(entropy_BT[b, t - 1]) for b, t in mask.nonzero().tolist()]
     assert scores.entropy_N.tolist() == pytest.approx(wanted, abs=1e-4)
 
 
-def test_chunks_change_neither_scores_nor_gradients(model, ids_BT) -> None:
-    mask_BT = sampled(ids_BT)
+def test_chunks_change_neither_scores_nor_gradients(model, tokens) -> None:
+    mask = sampled(tokens)
     results = []
     for chunk in (10_000, 5, 1):
         model.zero_grad()
-        scores = score(model, ids_BT, mask_BT, chunk=chunk, entropy_gradient=True)
+        scores = score(model, tokens, mask, chunk=chunk, entropy_gradient=True)
         (scores.logprobs_N.sum() + scores.entropy_N.sum()).backward()
         gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
         results.append((scores.logprobs_N.detach(), gradient.clone()))
@@ -56,38 +56,38 @@ def test_chunks_change_neither_scores_nor_gradients(model, ids_BT) -> None:
         assert torch.allclose(gradient, results[0][1], rtol=1e-3, atol=1e-5 * gradient.abs().max())
 
 
-def test_only_what_stands_before_a_token_is_asked_about_it(model, ids_BT) -> None:
+def test_only_what_stands_before_a_token_is_asked_about_it(model, tokens) -> None:
     """The gradient with respect to the logits is zero everywhere but right before sampled tokens."""
-    mask_BT = sampled(ids_BT)
+    mask = sampled(tokens)
     seen: list = []
     hook = model.base_model.register_forward_hook(lambda *call: seen.append(call[2].last_hidden_state))
-    scores = score(model, ids_BT, mask_BT)
+    scores = score(model, tokens, mask)
     hook.remove()
     (gradient_BTD,) = torch.autograd.grad(scores.logprobs_N.sum(), seen)
     touched_BT = gradient_BTD.abs().sum(-1) > 0
-    wanted_BT = torch.zeros_like(mask_BT)
-    wanted_BT[:, :-1] = mask_BT[:, 1:]
+    wanted_BT = torch.zeros_like(mask)
+    wanted_BT[:, :-1] = mask[:, 1:]
     assert torch.equal(touched_BT, wanted_BT)
 
 
-def test_a_token_is_not_influenced_by_what_follows_it(model, ids_BT) -> None:
-    mask_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
-    mask_BT[:, 5] = True
-    before = score(model, ids_BT, mask_BT).logprobs_N
-    later = ids_BT.clone()
+def test_a_token_is_not_influenced_by_what_follows_it(model, tokens) -> None:
+    mask = torch.zeros_like(tokens, dtype=torch.bool)
+    mask[:, 5] = True
+    before = score(model, tokens, mask).logprobs_N
+    later = tokens.clone()
     later[:, 6:] = 0
-    assert torch.equal(before, score(model, later, mask_BT).logprobs_N)
-    earlier = ids_BT.clone()
+    assert torch.equal(before, score(model, later, mask).logprobs_N)
+    earlier = tokens.clone()
     earlier[:, 4] = (earlier[:, 4] + 1) % 32
-    assert not torch.equal(before, score(model, earlier, mask_BT).logprobs_N)
+    assert not torch.equal(before, score(model, earlier, mask).logprobs_N)
 
 
-def test_logits_exist_only_for_sampled_tokens(model, ids_BT) -> None:
-    mask_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
-    mask_BT[0, 3:6] = True
+def test_logits_exist_only_for_sampled_tokens(model, tokens) -> None:
+    mask = torch.zeros_like(tokens, dtype=torch.bool)
+    mask[0, 3:6] = True
     asked: list[int] = []
     hook = model.lm_head.register_forward_hook(lambda _, args, __: asked.append(args[0].shape[0]))
-    score(model, ids_BT, mask_BT, chunk=2)
+    score(model, tokens, mask, chunk=2)
     hook.remove()
     assert sum(asked) == 3 and max(asked) <= 2
 

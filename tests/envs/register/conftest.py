@@ -67,7 +67,7 @@ class TestTotal:
     def test_empty(self):
         assert total([]) == 0
 """,
-    "tests/test_words.py": """import random
+    "tests/test_words.py": """from pathlib import Path
 
 from tinylib import initials, shorten
 
@@ -82,7 +82,10 @@ def test_shorten():
 
 
 def test_flaky():
-    assert random.SystemRandom().random() < 0.5
+    marker = Path("/tmp/was-here")
+    was_here = marker.exists()
+    marker.touch()
+    assert not was_here
 """,
 }
 

@@ -1,0 +1,128 @@
+"""What is particular to bubblewrap: it dies with its owner, not with a thread, and leaves no group."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sandboxes import Backend, Sandbox, SandboxLost, SandboxSpec, SandboxUnavailable
+from sandboxes.backend import Owner, process_start
+from sandboxes.bubblewrap import BubblewrapBackend, resource_limits
+from sandboxes.cgroups import Cgroup
+
+pytestmark = pytest.mark.bubblewrap
+
+CHILD = """
+import sys
+from sandboxes import SandboxSpec, connect
+sandbox = connect("bubblewrap").open(SandboxSpec(sys.argv[1]), timeout_s=60)
+print(sandbox.name.split()[-1], flush=True)
+sandbox.exec("sleep 600", timeout_s=600)
+"""
+
+
+def eventually(claim: Callable[[], bool], within_s: float = 20.0) -> bool:
+    until = time.monotonic() + within_s
+    while time.monotonic() < until:
+        if claim():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def groups() -> set[str]:
+    return {folder.name for folder in Path("/sys/fs/cgroup").glob("**/daythree-*")}
+
+
+def test_it_dies_with_its_owner_and_reap_takes_the_group(
+    bubblewrap_backend: Backend, bubblewrap_image: str
+) -> None:
+    command = [sys.executable, "-c", CHILD, bubblewrap_image]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        pid = int(child.stdout.readline())
+        assert process_start(pid) is not None
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait(10)
+    assert eventually(lambda: process_start(pid) is None), "the sandbox outlived its owner"
+    bubblewrap_backend.reap()
+    assert not [name for name in groups() if f".{child.pid}." in name]
+
+
+def test_it_outlives_the_thread_that_opened_it(bubblewrap_backend: Backend, bubblewrap_image: str) -> None:
+    opened: list[Sandbox] = []
+    spec = SandboxSpec(bubblewrap_image)
+    thread = threading.Thread(target=lambda: opened.append(bubblewrap_backend.open(spec, timeout_s=60)))
+    thread.start()
+    thread.join(60)
+    time.sleep(0.3)
+    assert opened[0].exec("echo here", timeout_s=20).stdout == "here\n"
+    opened[0].close()
+
+
+def test_it_ends_itself_after_its_lifetime(bubblewrap_backend: Backend, bubblewrap_image: str) -> None:
+    sandbox = bubblewrap_backend.open(SandboxSpec(bubblewrap_image, lifetime_s=1.0), timeout_s=60)
+    with pytest.raises(SandboxLost):
+        sandbox.exec("sleep 60", timeout_s=60)
+    sandbox.close()
+
+
+def test_reap_kills_what_is_left_in_the_group_of_a_dead_owner(bubblewrap_backend: Backend) -> None:
+    here = Owner.current(3600)
+    dead = Owner(here.host, here.pid, here.started - 1, here.expires)
+    group = Cgroup.create(f"{dead}.1", memory_bytes=64 << 20, pids=8, cpus=1.0)
+    if group is None:
+        pytest.skip("control groups cannot be made here")
+    process = subprocess.Popen(group.entering(["sleep", "60"]))
+    assert eventually(lambda: str(process.pid) in (group.folders[0] / "cgroup.procs").read_text())
+    assert f"control group daythree-{dead}.1" in bubblewrap_backend.reap()
+    assert process.wait(10) == -signal.SIGKILL
+    assert not any(folder.exists() for folder in group.folders)
+
+
+def test_closing_leaves_no_control_group(bubblewrap_image: str) -> None:
+    backend = BubblewrapBackend()
+    sandbox = backend.open(SandboxSpec(bubblewrap_image), timeout_s=60)
+    backend.close()
+    with pytest.raises(SandboxLost):
+        sandbox.exec("true", timeout_s=5)
+    assert not [name for name in groups() if f".{os.getpid()}." in name]
+
+
+def test_another_working_directory_can_be_used(bubblewrap_backend: Backend, bubblewrap_image: str) -> None:
+    sandbox = bubblewrap_backend.open(SandboxSpec(bubblewrap_image, workdir="/testbed"), timeout_s=60)
+    assert sandbox.exec("pwd; touch x", timeout_s=20).stdout == "/testbed\n"
+    assert sandbox.listdir(".", timeout_s=20) == ["x"]
+    sandbox.close()
+
+
+def test_a_missing_image_is_one_clear_line(bubblewrap_backend: Backend) -> None:
+    with pytest.raises(SandboxUnavailable, match="ensure_image"):
+        bubblewrap_backend.open(SandboxSpec("daythree/nothing:here"), timeout_s=20)
+
+
+def test_a_sandbox_that_cannot_start_says_why(bubblewrap_backend: Backend, bubblewrap_image: str) -> None:
+    before = groups()
+    spec = SandboxSpec(bubblewrap_image, workdir="/usr/not/there")
+    with pytest.raises(SandboxUnavailable, match="bwrap: "):
+        bubblewrap_backend.open(spec, timeout_s=20)
+    assert not [name for name in groups() - before if f".{os.getpid()}." in name]
+
+
+def test_without_control_groups_each_process_is_bounded(
+    bubblewrap_backend: BubblewrapBackend, bubblewrap_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sandboxes.cgroups.HIERARCHY", Path("/nowhere"))
+    spec = SandboxSpec(bubblewrap_image, memory_mb=200, disk_mb=16)
+    sandbox = bubblewrap_backend.open(spec, timeout_s=60)
+    limits = sandbox.exec("ulimit -v; ulimit -p 2>/dev/null || ulimit -u", timeout_s=20).stdout.split()
+    assert int(limits[0]) * 1024 == dict(resource_limits(spec))["RLIMIT_AS"]
+    hog = sandbox.exec(["python3", "-c", "bytearray(400 << 20)"], timeout_s=20)
+    assert "MemoryError" in hog.stderr, hog
+    sandbox.close()

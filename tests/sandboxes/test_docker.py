@@ -1,0 +1,168 @@
+"""What is particular to Docker: how a container starts, is lost, and never stays behind."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import docker
+import pytest
+
+from sandboxes import Backend, SandboxLost, SandboxSpec, SandboxUnavailable, SandboxUnresponsive, connect
+from sandboxes.backend import Owner
+from sandboxes.docker import OWNER_LABEL, DockerBackend
+
+pytestmark = pytest.mark.docker
+
+CHILD = """
+import sys, time
+from sandboxes import SandboxSpec, connect
+sandbox = connect("docker").open(SandboxSpec(sys.argv[1]), timeout_s=60)
+print(sandbox.name.split()[1], flush=True)
+sandbox.exec("sleep 600", timeout_s=600)
+"""
+
+
+def eventually(claim: Callable[[], bool], within_s: float = 20.0) -> bool:
+    until = time.monotonic() + within_s
+    while time.monotonic() < until:
+        if claim():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.fixture(scope="module")
+def engine():
+    client = docker.APIClient(timeout=30)
+    yield client
+    client.close()
+
+
+def exists(engine: docker.APIClient, container: str) -> bool:
+    return any(row["Id"].startswith(container) for row in engine.containers(all=True))
+
+
+def test_a_container_vanishes_when_its_owner_is_killed(docker_image: str, engine) -> None:
+    command = [sys.executable, "-c", CHILD, docker_image]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        container = child.stdout.readline().strip()
+        assert exists(engine, container)
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait(10)
+    assert eventually(lambda: not exists(engine, container)), "the container outlived its owner"
+
+
+def test_a_container_ends_itself_after_its_lifetime(
+    docker_backend: Backend, docker_image: str, engine
+) -> None:
+    sandbox = docker_backend.open(SandboxSpec(docker_image, lifetime_s=2.0), timeout_s=60)
+    container = sandbox.name.split()[1]
+    with pytest.raises(SandboxLost):
+        sandbox.exec("sleep 60", timeout_s=60)
+    assert eventually(lambda: not exists(engine, container))
+    sandbox.close()
+
+
+def test_a_container_that_is_taken_away_in_mid_call_is_lost(
+    docker_backend: Backend, docker_image: str, engine
+) -> None:
+    sandbox = docker_backend.open(SandboxSpec(docker_image), timeout_s=60)
+    started = time.monotonic()
+    threading.Timer(0.5, lambda: engine.kill(sandbox.name.split()[1])).start()
+    with pytest.raises(SandboxLost, match="gone"):
+        sandbox.exec("sleep 60", timeout_s=60)
+    assert time.monotonic() - started < 15
+    with pytest.raises(SandboxLost):
+        sandbox.read("x", timeout_s=5)
+    sandbox.close()
+
+
+def test_a_frozen_container_is_unresponsive_at_the_deadline(
+    docker_backend: Backend, docker_image: str, engine
+) -> None:
+    sandbox = docker_backend.open(SandboxSpec(docker_image), timeout_s=60)
+    engine.pause(sandbox.name.split()[1])
+    started = time.monotonic()
+    with pytest.raises(SandboxUnresponsive):
+        sandbox.read("x", timeout_s=0.5)
+    assert time.monotonic() - started < 5
+    sandbox.close()
+    assert eventually(lambda: not exists(engine, sandbox.name.split()[1]))
+
+
+def test_reap_takes_what_dead_owners_left_and_nothing_else(
+    docker_backend: Backend, docker_image: str, engine
+) -> None:
+    mine = docker_backend.open(SandboxSpec(docker_image), timeout_s=60)
+    here = Owner.current(3600)
+    dead = {
+        "killed": Owner(here.host, here.pid, here.started - 1, here.expires),
+        "expired elsewhere": Owner("another-host", 1, 1, 1),
+    }
+    alive = Owner("another-host", 1, 1, here.expires)
+
+    def made(owner: Owner) -> str:
+        return engine.create_container(docker_image, "true", labels={OWNER_LABEL: str(owner)})["Id"]
+
+    left = {what: made(owner) for what, owner in dead.items()}
+    other = made(alive)
+    try:
+        removed = docker_backend.reap()
+        for what, container in left.items():
+            assert f"container {container[:12]}" in removed, what
+            assert not exists(engine, container), what
+        assert exists(engine, other) and mine.exec("true", timeout_s=20).exit_code == 0
+    finally:
+        engine.remove_container(other)
+        mine.close()
+
+
+def test_a_missing_image_is_one_clear_line(docker_backend: Backend) -> None:
+    with pytest.raises(SandboxUnavailable, match="ensure_image") as caught:
+        docker_backend.open(SandboxSpec("daythree/nothing:here"), timeout_s=20)
+    assert "\n" not in str(caught.value)
+    assert not docker_backend.has_image("daythree/nothing:here")
+
+
+def test_an_image_without_python_is_unavailable_and_leaves_nothing(
+    docker_backend: Backend, docker_image: str, engine
+) -> None:
+    before = {row["Id"] for row in engine.containers(all=True)}
+    spec = SandboxSpec(docker_image, workdir="/usr/bin")  # hides every program behind an empty disk
+    with pytest.raises(SandboxUnavailable):
+        docker_backend.open(spec, timeout_s=20)
+    new = [row for row in engine.containers(all=True) if row["Id"] not in before]
+    owners = [Owner.parse(row["Labels"][OWNER_LABEL]).pid for row in new if OWNER_LABEL in row["Labels"]]
+    assert os.getpid() not in owners
+
+
+def test_closing_the_backend_closes_its_sandboxes(docker_image: str, engine) -> None:
+    backend = DockerBackend()
+    sandbox = backend.open(SandboxSpec(docker_image), timeout_s=60)
+    backend.close()
+    assert eventually(lambda: not exists(engine, sandbox.name.split()[1]))
+    backend.close()
+
+
+def test_without_an_engine_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    with pytest.raises(SandboxUnavailable, match=r"ensure-docker\.sh") as caught:
+        connect("docker")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_engine_that_does_not_answer_is_given_up_on(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(tmp_path / "deaf.sock"))
+        deaf.listen()
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/deaf.sock")
+        started = time.monotonic()
+        with pytest.raises(SandboxUnavailable):
+            connect("docker", timeout_s=1)
+        assert time.monotonic() - started < 10

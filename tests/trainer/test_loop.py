@@ -1,0 +1,205 @@
+"""The loop with the real learner and a task small enough to be learned in seconds."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from safetensors.torch import load_file  # noqa: E402
+
+from agents.types import Trajectory  # noqa: E402
+from envs.types import StopReason  # noqa: E402
+from trainer.bandit import BanditActors  # noqa: E402
+from trainer.config import Config, to_toml  # noqa: E402
+from trainer.interruption import Interruption  # noqa: E402
+from trainer.learner import Learner  # noqa: E402
+from trainer.loop import TrainError, TrainSummary, learn  # noqa: E402
+from trainer.runs import RunFolder, read_metrics  # noqa: E402
+
+pytestmark = pytest.mark.train
+
+BANDIT = {"steps": 60, "tasks_per_step": 4, "samples_per_task": 16, "learning_rate": 0.01}
+
+
+def play(path: Path, config: Config, model: Path, **options) -> tuple[TrainSummary, list[dict]]:
+    learner = Learner(config, model)
+    with RunFolder.create(path, config) as run:
+        summary = learn(run, learner, BanditActors(learner, **options), interruption=Interruption())
+        return summary, run.metrics()
+
+
+@pytest.mark.parametrize("minibatches", [1, 2])
+@pytest.mark.parametrize("advantage", ["mean", "mean_std", "leave_one_out"])
+def test_the_right_answers_are_learned(
+    toy_config, toy_model, tmp_path, advantage: str, minibatches: int
+) -> None:
+    config = toy_config(rl={**BANDIT, "advantage": advantage, "minibatches": minibatches})
+    summary, rows = play(tmp_path / "run", config, toy_model)
+    assert summary.heldout_first < 0.2
+    assert summary.heldout_last > 0.9
+    assert summary.reward_last > summary.reward_first
+    assert max(row.get("mismatch_abs_max", 0) for row in rows) < 1e-4
+
+
+def test_rewards_by_chance_teach_nothing(toy_config, toy_model, tmp_path) -> None:
+    summary, rows = play(tmp_path / "run", toy_config(rl=BANDIT), toy_model, chance_reward=0.5)
+    assert summary.heldout_last < 0.3
+    assert any(row.get("live_groups") for row in rows), "there was something to learn from, and it was noise"
+
+
+def test_a_frozen_policy_stays_as_it_is(toy_config, toy_model, tmp_path) -> None:
+    config = toy_config(rl={**BANDIT, "steps": 5, "learning_rate": 1e-30})
+    summary, _ = play(tmp_path / "run", config, toy_model)
+    assert summary.heldout_last == summary.heldout_first
+
+
+def test_every_step_says_what_happened(toy_config, toy_model, tmp_path) -> None:
+    config = toy_config(rl={**BANDIT, "steps": 3}, eval={"every": 2}, checkpoint={"every": 2, "keep": 2})
+    summary, rows = play(tmp_path / "run", config, toy_model)
+    steps = [row for row in rows if "reward_mean" in row]
+    assert [row["step"] for row in steps] == [1, 2, 3]
+    wanted = {
+        "pass_rate",
+        "live_groups",
+        "unscored",
+        "stop_submitted",
+        "format_errors",
+        "sample_s",
+        "update_s",
+    }
+    assert all(wanted <= set(row) for row in steps)
+    learned = {"entropy", "mismatch_abs", "clip_fraction", "grad_norm", "tokens_per_s", "staleness"}
+    assert all(learned <= set(row) or row["live_groups"] == 0 for row in steps)
+    assert any(row["live_groups"] for row in steps)
+    assert [row["step"] for row in rows if "heldout_pass_rate" in row] == [0, 2, 3]
+    assert (summary.steps, summary.episodes, summary.interrupted) == (3, 192, False)
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == [
+        "step-000002",
+        "step-000003",
+    ]
+
+
+def test_groups_that_teach_nothing_are_refilled_up_to_the_limit(toy_config, toy_model, tmp_path) -> None:
+    settings = {**BANDIT, "steps": 1, "refill": 6}
+    _, rows = play(tmp_path / "run", toy_config(rl=settings), toy_model, chance_reward=0.0)
+    (row,) = [row for row in rows if "reward_mean" in row]
+    assert (row["groups"], row["live_groups"], row["groups_without_spread"]) == (10, 0, 10)
+    assert row["version"] == 0, "without a signal there is no update"
+
+
+class Failing(BanditActors):
+    """Loses a part of its episodes to the sandbox."""
+
+    lost = 0.6
+
+    def collect(self, groups, progress=None) -> list[Trajectory]:
+        played = super().collect(groups)
+        for number in range(int(self.lost * len(played))):
+            played[number] = dataclasses.replace(
+                played[number], reward=None, verdict=None, stop=StopReason.INFRA, error="SandboxLost: gone"
+            )
+        return played
+
+
+def test_an_outage_stops_training_in_one_line_and_keeps_what_was_learned(
+    toy_config, toy_model, tmp_path
+) -> None:
+    config = toy_config(rl={**BANDIT, "steps": 2})
+    learner = Learner(config, toy_model)
+    with (
+        RunFolder.create(tmp_path / "run", config) as run,
+        pytest.raises(TrainError, match=r"38 of 64 .*SandboxLost: gone") as caught,
+    ):
+        learn(run, learner, Failing(learner), interruption=Interruption())
+    assert "\n" not in str(caught.value)
+    assert [step for step, _ in run.checkpoints()] == [0]
+
+
+def test_somebody_who_asks_for_an_end_gets_a_checkpoint(toy_config, toy_model, tmp_path) -> None:
+    config = toy_config(rl={**BANDIT, "steps": 50})
+    learner, interruption = Learner(config, toy_model), Interruption()
+
+    def ask(group: str) -> None:
+        if group.startswith("step-3/0/"):
+            signal.raise_signal(signal.SIGTERM)
+
+    with RunFolder.create(tmp_path / "run", config) as run, interruption:
+        summary = learn(run, learner, BanditActors(learner, on_collect=ask), interruption=interruption)
+        assert (summary.interrupted, summary.steps) == (True, 3)
+        assert run.checkpoints()[-1][0] == 3
+
+
+RESUMED = """
+import os, signal, sys
+from pathlib import Path
+from trainer.bandit import BanditActors
+from trainer.config import load
+from trainer.interruption import Interruption
+from trainer.learner import Learner
+from trainer.loop import learn
+from trainer.runs import RunFolder
+
+out, config, model, when = Path(sys.argv[1]), load(Path(sys.argv[2])), sys.argv[3], sys.argv[4]
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+class Mortal(Learner):
+    def save(self, folder):
+        super().save(folder)
+        if when == "saving" and "000004" in str(folder):
+            die()
+
+learner = Mortal(config, model)
+def on_collect(name):
+    if when == "playing" and name.startswith("step-4/1/"):
+        die()
+with RunFolder.resume(out) if out.exists() else RunFolder.create(out, config) as run:
+    learn(run, learner, BanditActors(learner, on_collect=on_collect), interruption=Interruption())
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_same_bits(toy_config, toy_model, tmp_path) -> None:
+    rl = {
+        **BANDIT,
+        "steps": 6,
+        "warmup_steps": 2,
+        "final_learning_rate": 0.1,
+        "minibatches": 2,
+        "tasks_per_step": 3,
+    }
+    config = toy_config(rl=rl, checkpoint={"every": 1, "keep": 2}, eval={"every": 3})
+    (tmp_path / "config.toml").write_text(to_toml(config))
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+
+    def run(dies: str) -> int:
+        command = [sys.executable, "-c", RESUMED, broken, tmp_path / "config.toml", toy_model, dies]
+        return subprocess.run(command, timeout=120, check=False, cwd=Path(__file__).parents[2]).returncode
+
+    play(straight, config, toy_model)
+    assert run("playing") == -signal.SIGKILL
+    assert [path.name for path in sorted(broken.glob("checkpoints/step-*"))][-1] == "step-000003"
+    assert run("saving") == -signal.SIGKILL
+    assert not (broken / "checkpoints" / "step-000004").exists(), "half a checkpoint is none"
+    assert run("never") == 0
+    one, other = (
+        load_file(out / "checkpoints/step-000006/model/model.safetensors") for out in (straight, broken)
+    )
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert [timeless(row) for row in read_metrics(straight)] == [
+        timeless(row) for row in read_metrics(broken)
+    ]
+    assert not list((broken / "checkpoints").glob(".*")), "what the killed processes left is gone"
+
+
+def timeless(row: dict) -> dict:
+    return {name: value for name, value in row.items() if not name.endswith("_s")}
