@@ -168,12 +168,16 @@ def _task_row(task: Task) -> list[str]:
 def evaluate(
     *,
     tasks: Annotated[list[Path], typer.Option(help="Folder of a task set; may be given more than once.")],
-    policy: Annotated[str, typer.Option(help="oracle, scripted:…, vllm:MODEL_PATH or endpoint:URL#MODEL.")],
+    policy: Annotated[str, typer.Option(help="oracle, scripted:…, vllm:MODEL or endpoint:URL#MODEL.")],
     out: Annotated[Path, typer.Option(help="Run folder to write.")],
     samples: Annotated[int, typer.Option(help="Episodes of each task.", min=1)] = 1,
     split: Annotated[str, typer.Option(help="train, heldout or all.")] = "all",
     concurrency: Annotated[int, typer.Option(help="Episodes at once.", min=1)] = 4,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run folder.")] = False,
+    temperature: Annotated[
+        float | None, typer.Option(help="Of a vllm policy; default: its run's, or 1.")
+    ] = None,
+    dialect: Annotated[str | None, typer.Option(help="Of a vllm policy: hermes or qwen3-coder.")] = None,
     seed: Seed = 0,
     sandbox: Sandboxes = "auto",
     as_json: Json = False,
@@ -187,7 +191,8 @@ def evaluate(
     from trainer.runs import write_json
     from trainer.terminal import print_result, progress
 
-    with _policy(policy) as acting, _backend(sandbox) as backend, progress() as bars:
+    settings = {"temperature": temperature, "dialect": dialect}
+    with _policy(policy, **settings) as acting, _backend(sandbox) as backend, progress() as bars:
         summary = run(
             acting,
             tasksets,
@@ -362,14 +367,20 @@ def _backend(name: str) -> Iterator[Backend]:
 
 
 @contextmanager
-def _policy(spec: str) -> Iterator[Policy]:
-    from agents.policies import build_policy
-    from agents.types import PolicyError
+def _policy(spec: str, **settings: Any) -> Iterator[Policy]:
+    if spec.startswith("vllm:"):
+        from trainer.engine import VLLMPolicy
+        from trainer.saved import acting_policy
 
-    try:
-        policy = build_policy(spec)
-    except PolicyError as error:
-        raise typer.BadParameter(str(error)) from None
+        policy: Policy = VLLMPolicy.open(acting_policy(spec.removeprefix("vllm:"), **settings))
+    else:
+        from agents.policies import build_policy
+        from agents.types import PolicyError
+
+        try:
+            policy = build_policy(spec)
+        except PolicyError as error:
+            raise typer.BadParameter(str(error)) from None
     try:
         yield policy
     finally:
