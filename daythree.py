@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from envs.types import Task
     from sandboxes import Backend
 
+HOME = Path(__file__).resolve().parent
 PACKAGES = ("sandboxes", "envs", "agents", "trainer")
 BAD_INPUT = {"ConfigError", "RunError", "TaskSetError", "RegisterError", "EvaluationError", "StoreError"}
 """Errors of ours that blame what was asked for; the others (a sandbox, a policy) blame what happened."""
@@ -62,6 +64,9 @@ app.add_typer(register_app, name="register")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Sandboxes = Annotated[str, typer.Option("--sandbox", help="auto, docker or bubblewrap.")]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting; repeatable.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 
 
@@ -214,9 +219,7 @@ def evaluate(
 @app.command(epilog="Example: daythree train configs/tiny.toml --set rl.steps=20 --out runs/first")
 def train(
     config: Annotated[Path, typer.Argument(help="A TOML file, see configs/.")],
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting; repeatable.")
-    ] = None,
+    changes: Changes = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder to write; default runs/NAME-OF-CONFIG.")
     ] = None,
@@ -299,18 +302,35 @@ def bench(
         print_table(["", ""], measuring.rows(table))
 
 
-@app.command(epilog="Example: daythree demo --out runs/demo")
+@app.command(epilog="Example: daythree demo --out runs/demo --set rl.steps=10")
 def demo(
-    out: Annotated[Path, typer.Option(help="Run folder to write.")] = Path("runs/demo"),
+    *,
+    out: Annotated[Path | None, typer.Option(help="Run folder to write; default: runs/demo.")] = None,
+    config: Annotated[Path, typer.Option(help="Settings.", show_default="configs/tiny.toml")] = HOME
+    / "configs/tiny.toml",
+    tasks: Annotated[Path, typer.Option(help="Folder of the task sets; made ones are used again.")] = Path(
+        "tasks"
+    ),
+    changes: Changes = None,
+    sandbox: Sandboxes = "auto",
     as_json: Json = False,
 ) -> None:
-    """Do the main job end to end on a real library."""
+    """Do the main job end to end on real libraries."""
     _refuse(name_clashes())
+    if not config.is_file():
+        raise typer.BadParameter(f"there is no {config}; name the settings with --config")
+    free = (Path("runs") / (f"demo-{n}" if n > 1 else "demo") for n in count(1))
+    folder = out or next(path for path in free if not path.exists())
+    if folder.exists():
+        raise typer.BadParameter(f"{folder} exists already; choose another --out")
     from trainer.demo import run_demo
     from trainer.terminal import print_result, progress
 
-    with progress() as bars:
-        summary = run_demo(out, progress=bars)
+    with _backend(sandbox) as backend, progress() as bars:
+        if sandbox == "auto" and backend.name != "docker":
+            print(f"No Docker engine answers: using {backend.name}.", file=sys.stderr)
+        overrides = tuple(changes or ())
+        summary = run_demo(folder, config, tasks=tasks, backend=backend, overrides=overrides, progress=bars)
     print_result(summary, as_json)
 
 
@@ -319,7 +339,7 @@ def demo(
 
 def name_clashes() -> list[str]:
     """Return a sentence for each of our import names that another distribution or folder provides."""
-    owners, home = importlib.metadata.packages_distributions(), Path(__file__).resolve().parent
+    owners = importlib.metadata.packages_distributions()
     clashes = []
     for name in PACKAGES:
         strangers = sorted(set(owners.get(name, ())) - {"daythree"})
@@ -327,8 +347,8 @@ def name_clashes() -> list[str]:
         places = [Path(place).resolve() for place in (spec.submodule_search_locations or [])] if spec else []
         if strangers:
             clashes.append(f"{name} is also provided by the distribution {', '.join(strangers)}")
-        elif home / name not in places:
-            clashes.append(f"{name} resolves to {places[0] if places else 'nothing'}, not to {home / name}")
+        elif HOME / name not in places:
+            clashes.append(f"{name} resolves to {places[0] if places else 'nothing'}, not to {HOME / name}")
     return clashes
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from .config import ConfigError, Policy, load
 
 
 def acting_policy(model: str, **changes: Any) -> Policy:
-    """Return the settings to act with `model`: a run folder, a folder inside one, a model folder, or a hub's name.
+    """Return settings to act with `model`: a run folder, a folder in one, a model folder, or a hub's name.
 
     Inside a run the run's own settings hold; of a run folder the newest checkpoint is taken. `changes` that
     are not None win. Raises `ConfigError`.
@@ -20,7 +22,11 @@ def acting_policy(model: str, **changes: Any) -> Policy:
     if run == path:
         model = str(newest_model(path))
     wanted = {name: value for name, value in changes.items() if value is not None}
-    return Policy.model_validate({**settings.model_dump(), **wanted, "model": model})
+    try:
+        return Policy.model_validate({**settings.model_dump(), **wanted, "model": model})
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        raise ConfigError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
 
 
 def newest_model(run: Path) -> Path:
