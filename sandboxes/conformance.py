@@ -84,6 +84,7 @@ def a_part_of_a_file_can_be_read(sandbox: Sandbox) -> None:
 def wrong_paths_are_named_errors(sandbox: Sandbox) -> None:
     sandbox.write("wrong/file", b"x", timeout_s=SOON_S)
     refuses(FileNotFoundError, lambda: sandbox.read("wrong/none", timeout_s=SOON_S))
+    refuses(FileNotFoundError, lambda: sandbox.read("wrong/\0", timeout_s=SOON_S))
     refuses(IsADirectoryError, lambda: sandbox.read("wrong", timeout_s=SOON_S))
     refuses(IsADirectoryError, lambda: sandbox.write("wrong", b"", timeout_s=SOON_S))
     refuses(NotADirectoryError, lambda: sandbox.write("wrong/file/below", b"", timeout_s=SOON_S))
@@ -187,6 +188,7 @@ def what_cannot_be_started_is_a_result(sandbox: Sandbox) -> None:
     assert sandbox.exec(["./start/plain"], timeout_s=SOON_S).exit_code == 126
     assert sandbox.exec("true", cwd="start/none", timeout_s=SOON_S).exit_code == 127
     assert sandbox.exec(["true", "a\0b"], timeout_s=SOON_S).exit_code == 126
+    assert sandbox.exec("true", cwd="\0", timeout_s=SOON_S).exit_code == 126
     assert sandbox.exec("#" + "x" * 300_000, timeout_s=SOON_S).exit_code == 126, (
         "longer than an argument may be"
     )

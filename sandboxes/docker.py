@@ -102,6 +102,7 @@ class DockerBackend:
         self._api.timeout = CALL_S
 
     def open(self, spec: SandboxSpec, *, timeout_s: float) -> DockerSandbox:
+        """See `Backend.open`. An engine that hangs is given up on after `CALL_S`, which may be later."""
         deadline = time.monotonic() + timeout_s
         owner = Owner.current(spec.lifetime_s)
         container = self._create(spec, owner)
