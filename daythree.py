@@ -230,11 +230,13 @@ def train(
     _refuse(name_clashes())
     from trainer.config import load
     from trainer.loop import train as run
+    from trainer.runs import write_json
     from trainer.terminal import print_result, progress
 
     settings, folder = load(config, changes or []), out or Path("runs") / config.stem
     with progress() as bars:
         summary = run(settings, folder, resume=resume, progress=bars)
+    write_json(folder / "summary.json", asdict(summary))
     print_result({**asdict(summary), "report": str(_write_report(folder))}, as_json)
     if summary.interrupted:
         _say_error(f"interrupted; continue with: daythree train {config} --out {folder} --resume")
