@@ -142,9 +142,12 @@ class DockerBackend:
         """The container's standard streams as one socket of ours."""
         params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
         attached = self._api.attach_socket(container, params=params)
+        # What docker-py returns may be a file object, whose socket only closes when it is collected.
+        connection = getattr(attached, "_sock", attached)
         try:
-            return DockerStream(socket.socket(fileno=os.dup(attached.fileno())))
+            return DockerStream(socket.socket(fileno=os.dup(connection.fileno())))
         finally:
+            connection.close()
             attached.close()
 
     def _ended(self, sandbox: DockerSandbox, container: str) -> None:
