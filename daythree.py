@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from agents.types import Policy
     from envs.tasksets import TaskSet
     from envs.types import Task
-    from sandboxes import Backend
+    from sandboxes import Backend, Progress
 
 HOME = Path(__file__).resolve().parent
 PACKAGES = ("sandboxes", "envs", "agents", "trainer")
@@ -197,7 +197,7 @@ def evaluate(
     from trainer.terminal import print_result, progress
 
     settings = {"temperature": temperature, "dialect": dialect}
-    with _policy(policy, **settings) as acting, _backend(sandbox) as backend, progress() as bars:
+    with _backend(sandbox) as backend, progress() as bars, _policy(policy, bars, **settings) as acting:
         summary = run(
             acting,
             tasksets,
@@ -230,11 +230,13 @@ def train(
     _refuse(name_clashes())
     from trainer.config import load
     from trainer.loop import train as run
+    from trainer.runs import write_json
     from trainer.terminal import print_result, progress
 
     settings, folder = load(config, changes or []), out or Path("runs") / config.stem
     with progress() as bars:
         summary = run(settings, folder, resume=resume, progress=bars)
+    write_json(folder / "summary.json", asdict(summary))
     print_result({**asdict(summary), "report": str(_write_report(folder))}, as_json)
     if summary.interrupted:
         _say_error(f"interrupted; continue with: daythree train {config} --out {folder} --resume")
@@ -387,12 +389,15 @@ def _backend(name: str) -> Iterator[Backend]:
 
 
 @contextmanager
-def _policy(spec: str, **settings: Any) -> Iterator[Policy]:
+def _policy(spec: str, progress: Progress, **settings: Any) -> Iterator[Policy]:
     if spec.startswith("vllm:"):
         from trainer.engine import VLLMPolicy
         from trainer.saved import acting_policy
 
-        policy: Policy = VLLMPolicy.open(acting_policy(spec.removeprefix("vllm:"), **settings))
+        wanted = acting_policy(spec.removeprefix("vllm:"), **settings)
+        progress("starting vLLM", 0, 1)
+        policy: Policy = VLLMPolicy.open(wanted)
+        progress("starting vLLM", 1, 1)
     else:
         from agents.policies import build_policy
         from agents.types import PolicyError

@@ -112,7 +112,7 @@ def sparkline(points: Sequence[Point], *, width: int = 160, height: int = 36) ->
 def _grid(frame: Frame, y_max: float) -> list[str]:
     lines = []
     left, right = frame.left, frame.width - frame.right
-    for value in ticks(0, y_max, 4):
+    for value in ticks(0, y_max, 5):
         y = frame.y(value)
         lines.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         lines.append(_text("tick", left - 8, y + 4, f"{value * 100:g}%", anchor="end"))

@@ -26,10 +26,14 @@ HEADLINES = (
     ("pass_rate_warm", "after warm start", "rate"),
     ("pass_rate_after", "after RL", "rate"),
     ("pass_rate", "pass rate", "rate"),
+    ("heldout_first", "held out, at first", "rate"),
+    ("heldout_last", "held out, at last", "rate"),
     ("oracle_pass_rate", "oracle", "rate"),
     ("tasks", "tasks", "count"),
     ("heldout", "held out", "count"),
     ("train_steps", "training steps", "count"),
+    ("steps", "training steps", "count"),
+    ("seconds", "training time", "seconds"),
     ("wall_s", "wall time", "seconds"),
 )
 REWARD_KEYS = ("reward", "reward_mean", "mean_reward", "train_reward", "pass_rate")
@@ -111,7 +115,8 @@ def _facts(data: RunData) -> list[str]:
     summary, manifest = data.summary, data.manifest
     known = {**manifest, **summary}
     facts = [str(known[key]) for key in ("policy", "sandbox", "engine") if known.get(key)]
-    facts += [str(manifest[key]) for key in ("started", "created", "date") if manifest.get(key)]
+    if isinstance(manifest.get("started"), str):
+        facts.append(manifest["started"][:16].replace("T", " "))
     if isinstance(manifest.get("commit"), str):
         facts.append(f"commit {manifest['commit'][:10]}")
     return facts
