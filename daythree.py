@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from envs.types import Task
     from sandboxes import Backend
 
+HOME = Path(__file__).resolve().parent
 PACKAGES = ("sandboxes", "envs", "agents", "trainer")
 BAD_INPUT = {"ConfigError", "RunError", "TaskSetError", "RegisterError", "EvaluationError", "StoreError"}
 """Errors of ours that blame what was asked for; the others (a sandbox, a policy) blame what happened."""
@@ -55,13 +57,16 @@ app = typer.Typer(
 )
 register_app = typer.Typer(
     help="Turn a repository into validated tasks.",
-    epilog="Example: daythree register inject pypi:iniconfig==2.1.0 --out tasks/ini",
+    epilog="Example: daythree register inject pypi:wcwidth==0.2.13 --out tasks/wcwidth",
     no_args_is_help=True,
 )
 app.add_typer(register_app, name="register")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Sandboxes = Annotated[str, typer.Option("--sandbox", help="auto, docker or bubblewrap.")]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting; repeatable.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 
 
@@ -91,7 +96,7 @@ def doctor(
 
 
 @register_app.command(
-    "inject", epilog="Example: daythree register inject pypi:iniconfig==2.1.0 --out tasks/ini"
+    "inject", epilog="Example: daythree register inject pypi:wcwidth==0.2.13 --out tasks/wcwidth"
 )
 def register_inject(
     *,
@@ -115,7 +120,7 @@ def register_inject(
     print_result(asdict(report), as_json)
 
 
-@register_app.command("check", epilog="Example: daythree register check tasks/ini --runs 3")
+@register_app.command("check", epilog="Example: daythree register check tasks/wcwidth --runs 3")
 def register_check(
     folder: Annotated[Path, typer.Argument(help="Folder of a task set.")],
     runs: Annotated[int, typer.Option(help="Times the reference patch must pass.", min=1)] = 3,
@@ -134,7 +139,7 @@ def register_check(
     raise typer.Exit(0 if report.ok else 1)
 
 
-@app.command(epilog="Example: daythree tasks tasks/ini show iniconfig-0003")
+@app.command(epilog="Example: daythree tasks tasks/wcwidth show wcwidth-0003")
 def tasks(
     folder: Annotated[Path, typer.Argument(help="Folder of a task set.")],
     show: Annotated[list[str] | None, typer.Argument(metavar="[show ID]", help="Show one task.")] = None,
@@ -164,16 +169,20 @@ def _task_row(task: Task) -> list[str]:
     return [task.id, task.split, kind, str(len(task.fail_to_pass)), str(len(task.pass_to_pass))]
 
 
-@app.command("eval", epilog="Example: daythree eval --tasks tasks/ini --policy oracle --out runs/oracle")
+@app.command("eval", epilog="Example: daythree eval --tasks tasks/wcwidth --policy oracle --out runs/oracle")
 def evaluate(
     *,
     tasks: Annotated[list[Path], typer.Option(help="Folder of a task set; may be given more than once.")],
-    policy: Annotated[str, typer.Option(help="oracle, scripted:…, vllm:MODEL_PATH or endpoint:URL#MODEL.")],
+    policy: Annotated[str, typer.Option(help="oracle, scripted:…, vllm:MODEL or endpoint:URL#MODEL.")],
     out: Annotated[Path, typer.Option(help="Run folder to write.")],
     samples: Annotated[int, typer.Option(help="Episodes of each task.", min=1)] = 1,
     split: Annotated[str, typer.Option(help="train, heldout or all.")] = "all",
     concurrency: Annotated[int, typer.Option(help="Episodes at once.", min=1)] = 4,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run folder.")] = False,
+    temperature: Annotated[
+        float | None, typer.Option(help="Of a vllm policy; default: its run's, or 1.")
+    ] = None,
+    dialect: Annotated[str | None, typer.Option(help="Of a vllm policy: hermes or qwen3-coder.")] = None,
     seed: Seed = 0,
     sandbox: Sandboxes = "auto",
     as_json: Json = False,
@@ -187,7 +196,8 @@ def evaluate(
     from trainer.runs import write_json
     from trainer.terminal import print_result, progress
 
-    with _policy(policy) as acting, _backend(sandbox) as backend, progress() as bars:
+    settings = {"temperature": temperature, "dialect": dialect}
+    with _policy(policy, **settings) as acting, _backend(sandbox) as backend, progress() as bars:
         summary = run(
             acting,
             tasksets,
@@ -209,9 +219,7 @@ def evaluate(
 @app.command(epilog="Example: daythree train configs/tiny.toml --set rl.steps=20 --out runs/first")
 def train(
     config: Annotated[Path, typer.Argument(help="A TOML file, see configs/.")],
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting; repeatable.")
-    ] = None,
+    changes: Changes = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder to write; default runs/NAME-OF-CONFIG.")
     ] = None,
@@ -255,7 +263,7 @@ def view(
         server.serve_forever()
 
 
-@app.command(epilog="Example: daythree bench grading --tasks tasks/ini --json")
+@app.command(epilog="Example: daythree bench grading --tasks tasks/wcwidth --json")
 def bench(
     *,
     what: Annotated[str, typer.Argument(metavar="WHAT", help="sandbox, grading, rollout or learner.")],
@@ -294,18 +302,35 @@ def bench(
         print_table(["", ""], measuring.rows(table))
 
 
-@app.command(epilog="Example: daythree demo --out runs/demo")
+@app.command(epilog="Example: daythree demo --out runs/demo --set rl.steps=10")
 def demo(
-    out: Annotated[Path, typer.Option(help="Run folder to write.")] = Path("runs/demo"),
+    *,
+    out: Annotated[Path | None, typer.Option(help="Run folder to write; default: runs/demo.")] = None,
+    config: Annotated[Path, typer.Option(help="Settings.", show_default="configs/tiny.toml")] = HOME
+    / "configs/tiny.toml",
+    tasks: Annotated[Path, typer.Option(help="Folder of the task sets; made ones are used again.")] = Path(
+        "tasks"
+    ),
+    changes: Changes = None,
+    sandbox: Sandboxes = "auto",
     as_json: Json = False,
 ) -> None:
-    """Do the main job end to end on a real library."""
+    """Do the main job end to end on real libraries."""
     _refuse(name_clashes())
+    if not config.is_file():
+        raise typer.BadParameter(f"there is no {config}; name the settings with --config")
+    free = (Path("runs") / (f"demo-{n}" if n > 1 else "demo") for n in count(1))
+    folder = out or next(path for path in free if not path.exists())
+    if folder.exists():
+        raise typer.BadParameter(f"{folder} exists already; choose another --out")
     from trainer.demo import run_demo
     from trainer.terminal import print_result, progress
 
-    with progress() as bars:
-        summary = run_demo(out, progress=bars)
+    with _backend(sandbox) as backend, progress() as bars:
+        if sandbox == "auto" and backend.name != "docker":
+            print(f"No Docker engine answers: using {backend.name}.", file=sys.stderr)
+        overrides = tuple(changes or ())
+        summary = run_demo(folder, config, tasks=tasks, backend=backend, overrides=overrides, progress=bars)
     print_result(summary, as_json)
 
 
@@ -314,7 +339,7 @@ def demo(
 
 def name_clashes() -> list[str]:
     """Return a sentence for each of our import names that another distribution or folder provides."""
-    owners, home = importlib.metadata.packages_distributions(), Path(__file__).resolve().parent
+    owners = importlib.metadata.packages_distributions()
     clashes = []
     for name in PACKAGES:
         strangers = sorted(set(owners.get(name, ())) - {"daythree"})
@@ -322,8 +347,8 @@ def name_clashes() -> list[str]:
         places = [Path(place).resolve() for place in (spec.submodule_search_locations or [])] if spec else []
         if strangers:
             clashes.append(f"{name} is also provided by the distribution {', '.join(strangers)}")
-        elif home / name not in places:
-            clashes.append(f"{name} resolves to {places[0] if places else 'nothing'}, not to {home / name}")
+        elif HOME / name not in places:
+            clashes.append(f"{name} resolves to {places[0] if places else 'nothing'}, not to {HOME / name}")
     return clashes
 
 
@@ -362,14 +387,20 @@ def _backend(name: str) -> Iterator[Backend]:
 
 
 @contextmanager
-def _policy(spec: str) -> Iterator[Policy]:
-    from agents.policies import build_policy
-    from agents.types import PolicyError
+def _policy(spec: str, **settings: Any) -> Iterator[Policy]:
+    if spec.startswith("vllm:"):
+        from trainer.engine import VLLMPolicy
+        from trainer.saved import acting_policy
 
-    try:
-        policy = build_policy(spec)
-    except PolicyError as error:
-        raise typer.BadParameter(str(error)) from None
+        policy: Policy = VLLMPolicy.open(acting_policy(spec.removeprefix("vllm:"), **settings))
+    else:
+        from agents.policies import build_policy
+        from agents.types import PolicyError
+
+        try:
+            policy = build_policy(spec)
+        except PolicyError as error:
+            raise typer.BadParameter(str(error)) from None
     try:
         yield policy
     finally:

@@ -8,6 +8,7 @@ wrongly raises `ToolError`, whose sentence becomes an observation; only a broken
 from __future__ import annotations
 
 import inspect
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Protocol
@@ -80,7 +81,7 @@ class View:
             text = _read(at.sandbox, self.path)
         except IsADirectoryError:
             return "\n".join(at.sandbox.listdir(self.path, timeout_s=FILE_S)) or "(empty folder)"
-        lines = text.splitlines()
+        lines = [line.removesuffix("\n") for line in _lines(text)]
         last = min(self.end or self.start + VIEW_LINES - 1, len(lines))
         if self.start > max(last, 1):
             raise ToolError(f"{self.path} has {len(lines)} lines; nothing from {self.start} to {last}")
@@ -123,7 +124,7 @@ class Edit:
         raise ToolError(f"{self.path} exists; replace text in it with old and new")
 
     def _insert(self, sandbox: Sandbox, text: str) -> str:
-        lines = text.splitlines(keepends=True)
+        lines = _lines(text)
         at = self.insert_line or 0
         if at > len(lines):
             raise ToolError(f"{self.path} has only {len(lines)} lines")
@@ -328,6 +329,11 @@ def _write(sandbox: Sandbox, path: str, text: str) -> None:
 
 def _match(match: Match) -> str:
     return f"{match.path}:{match.line}: {match.text.strip()[:MAX_LINE]}"
+
+
+def _lines(text: str) -> list[str]:
+    """Split at newlines only, ends kept: form feeds and lone carriage returns belong to their line."""
+    return [*io.StringIO(text, newline="\n")]
 
 
 def _occurrences(text: str, part: str) -> list[int]:

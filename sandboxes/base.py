@@ -103,7 +103,8 @@ class TreeChanges:
     """Those of `written` that carry the owner's execute bit."""
     removed: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
-    """Entries that do not travel, each with its reason: `symlink`, `special`, `too large`, `too many`."""
+    """Entries that do not travel, each with its reason: `symlink`, `special` (also a name that is not
+    UTF-8), `unreadable`, `too large`, `too many`. Folders end in a slash; `...` is what was not looked at."""
 
 
 @runtime_checkable
@@ -133,8 +134,10 @@ class Sandbox(Protocol):
         A string runs in `sh -c`, a sequence runs as it is. At `timeout_s` the command's process group
         and everything that detached from it is killed inside, and what it printed until then is kept.
         stdout and stderr keep their first and last `output_limit / 2` bytes each. With `report`, the
-        command finds an open descriptor's number in `DAYTHREE_REPORT_FD`; what it writes there (at most
-        16 MiB) comes back apart from its output. A command that cannot be found gives exit code 127.
+        command finds an open descriptor's number in `DAYTHREE_REPORT_FD` (a shell reaches it as
+        `/dev/fd/N`); what it writes there, at most 16 MiB, comes back apart from its output. A command that
+        cannot be found gives exit code 127, one that cannot be started 126, one killed by a signal 128 more
+        than the signal's number. Processes left in the background live on until the sandbox is closed.
         """
         ...
 

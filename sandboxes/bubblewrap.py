@@ -7,8 +7,8 @@ and as an ordinary user where the kernel lets one make user namespaces.
 What bounds memory, processes and CPU time depends on the machine:
 
 - where control groups can be made (as root, version 1 or 2): the group as a whole, as in Docker;
-- elsewhere: resource limits. Address space is bounded per process, not for all together; the number of
-  processes per user namespace (Linux 5.14 and later); CPU time is not shared out.
+- elsewhere: resource limits. Address space is bounded for each process of a command, not for all together;
+  the number of processes per user namespace (Linux 5.14 and later); CPU time is not shared out.
 
 There is no system call filter, so the host's kernel is more exposed than under Docker's default profile.
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import shutil
 import socket
 import stat
@@ -37,6 +38,8 @@ from .images import ENVIRONMENT_FOLDER, cache_folder, ensure_base, ensure_enviro
 from .progress import Progress, silent
 from .recipe import ImageRecipe
 from .remote import SERVER_PIDS, RemoteSandbox, base_environment, memory_bytes
+
+logger = logging.getLogger(__name__)
 
 END_S = 5.0
 NUMBERS = itertools.count(1)
@@ -67,8 +70,12 @@ class BubblewrapBackend:
 
     name = "bubblewrap"
 
-    def __init__(self, *, timeout_s: float = 20.0) -> None:
-        """Try bubblewrap once. Raises `SandboxUnavailable` where it is missing or may do nothing."""
+    def __init__(self, *, timeout_s: float = 20.0, control_groups: bool = True) -> None:
+        """Try bubblewrap once. Raises `SandboxUnavailable` where it is missing or may do nothing.
+
+        Without `control_groups`, resource limits are used even where groups could be made.
+        """
+        self._control_groups = control_groups
         self._lock = threading.Lock()
         self._open: set[BubblewrapSandbox] = set()
         # A sandbox dies with the *thread* that started it (the kernel's parent-death signal), so that
@@ -99,7 +106,7 @@ class BubblewrapBackend:
             self._open.add(sandbox)
         settings = {"workdir": spec.workdir, "lifetime_s": spec.lifetime_s}
         if group is None:
-            settings["rlimits"] = resource_limits(spec)
+            settings.update(processes=spec.pids + SERVER_PIDS, memory=spec.memory_mb << 20)
         try:
             channel.start(settings, timeout_s=deadline - time.monotonic())
         except BaseException as error:
@@ -110,6 +117,8 @@ class BubblewrapBackend:
         return sandbox
 
     def _group(self, spec: SandboxSpec) -> Cgroup | None:
+        if not self._control_groups:
+            return None
         name = f"{Owner.current(spec.lifetime_s)}.{next(NUMBERS)}"
         pids = spec.pids + SERVER_PIDS
         return Cgroup.create(name, memory_bytes=memory_bytes(spec), pids=pids, cpus=spec.cpus)
@@ -128,7 +137,10 @@ class BubblewrapBackend:
         with self._lock:
             self._open.discard(sandbox)
         process.kill()  # what is inside dies with it
-        process.wait(END_S)
+        try:
+            process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            logger.warning("%s did not end; reap() will try again", sandbox.name)
         if group is not None:
             group.remove()
 
@@ -144,6 +156,7 @@ class BubblewrapBackend:
         record.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=record.parent, delete=False) as file:
             json.dump({"root": str(root), "environment": str(environment)}, file)
+        Path(file.name).chmod(0o644)
         Path(file.name).rename(record)
         return recipe.ref
 
@@ -226,11 +239,6 @@ def proc_mounts() -> list[str]:
         elif stat.S_ISDIR(mode) or mode & 0o222:
             mounts += ["--ro-bind", str(entry), str(entry)]
     return mounts
-
-
-def resource_limits(spec: SandboxSpec) -> list[tuple[str, int]]:
-    """Bounds where no control group can be made."""
-    return [("RLIMIT_AS", memory_bytes(spec)), ("RLIMIT_NPROC", spec.pids + SERVER_PIDS), ("RLIMIT_CORE", 0)]
 
 
 def try_bubblewrap(timeout_s: float) -> None:

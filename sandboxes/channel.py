@@ -135,7 +135,7 @@ class Channel:
 
     def start(self, settings: dict[str, Any], *, timeout_s: float) -> None:
         """Send the program and its settings, and wait until it runs."""
-        settings = {"bootstrap": BOOTSTRAP, "rlimits": [], **settings}
+        settings = {"bootstrap": BOOTSTRAP, "processes": 0, "memory": 0, **settings}
         self.request("start", settings, timeout_s=timeout_s, before=server_program())
 
     def request(
@@ -171,8 +171,9 @@ class Channel:
         except TimeoutError:
             self._end("stopped taking requests")  # half a frame is out: nothing can follow it
             raise
-        except OSError as error:
-            self._end(f"is gone ({error.strerror or 'channel closed'})")
+        except (OSError, ValueError) as error:  # ValueError: closed by another thread meanwhile
+            reason = error.strerror if isinstance(error, OSError) else None
+            self._end(f"is gone ({reason or 'channel closed'})")
             raise SandboxLost(self._ended) from None
 
     def _read(self) -> None:

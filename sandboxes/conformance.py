@@ -84,6 +84,7 @@ def a_part_of_a_file_can_be_read(sandbox: Sandbox) -> None:
 def wrong_paths_are_named_errors(sandbox: Sandbox) -> None:
     sandbox.write("wrong/file", b"x", timeout_s=SOON_S)
     refuses(FileNotFoundError, lambda: sandbox.read("wrong/none", timeout_s=SOON_S))
+    refuses(FileNotFoundError, lambda: sandbox.read("wrong/\0", timeout_s=SOON_S))
     refuses(IsADirectoryError, lambda: sandbox.read("wrong", timeout_s=SOON_S))
     refuses(IsADirectoryError, lambda: sandbox.write("wrong", b"", timeout_s=SOON_S))
     refuses(NotADirectoryError, lambda: sandbox.write("wrong/file/below", b"", timeout_s=SOON_S))
@@ -112,10 +113,16 @@ def archives_are_laid_over_directories(sandbox: Sandbox) -> None:
 
 
 def changes_are_found(sandbox: Sandbox) -> None:
-    for name in ("same", "other", "new/file", ".git/index", "a/__pycache__/x.pyc", "large"):
+    for name in ("same", "other", "new/file", ".git/index", "a/__pycache__/x.pyc", "large", "large same"):
         sandbox.write(f"changed/{name}", name.encode() * (2 if name == "large" else 1), timeout_s=SOON_S)
     sandbox.write("changed/script", b"#!", executable=True, timeout_s=SOON_S)
-    known = {"same": sha(b"same"), "other": sha(b"before"), "gone": sha(b""), "script": sha(b"")}
+    known = {
+        "same": sha(b"same"),
+        "large same": sha(b"large same"),
+        "other": sha(b"before"),
+        "gone": sha(b""),
+        "script": sha(b""),
+    }
     changes = sandbox.changes("changed", known, file_limit=9, timeout_s=SOON_S)
     assert changes.written == {"other": b"other", "new/file": b"new/file", "script": b"#!"}, changes
     assert changes.executable == {"script"} and changes.removed == ("gone",), changes
@@ -187,6 +194,7 @@ def what_cannot_be_started_is_a_result(sandbox: Sandbox) -> None:
     assert sandbox.exec(["./start/plain"], timeout_s=SOON_S).exit_code == 126
     assert sandbox.exec("true", cwd="start/none", timeout_s=SOON_S).exit_code == 127
     assert sandbox.exec(["true", "a\0b"], timeout_s=SOON_S).exit_code == 126
+    assert sandbox.exec("true", cwd="\0", timeout_s=SOON_S).exit_code == 126
     assert sandbox.exec("#" + "x" * 300_000, timeout_s=SOON_S).exit_code == 126, (
         "longer than an argument may be"
     )

@@ -102,6 +102,7 @@ class DockerBackend:
         self._api.timeout = CALL_S
 
     def open(self, spec: SandboxSpec, *, timeout_s: float) -> DockerSandbox:
+        """See `Backend.open`. An engine that hangs is given up on after `CALL_S`, which may be later."""
         deadline = time.monotonic() + timeout_s
         owner = Owner.current(spec.lifetime_s)
         container = self._create(spec, owner)
@@ -141,9 +142,12 @@ class DockerBackend:
         """The container's standard streams as one socket of ours."""
         params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
         attached = self._api.attach_socket(container, params=params)
+        # What docker-py returns may be a file object, whose socket only closes when it is collected.
+        connection = getattr(attached, "_sock", attached)
         try:
-            return DockerStream(socket.socket(fileno=os.dup(attached.fileno())))
+            return DockerStream(socket.socket(fileno=os.dup(connection.fileno())))
         finally:
+            connection.close()
             attached.close()
 
     def _ended(self, sandbox: DockerSandbox, container: str) -> None:

@@ -139,10 +139,10 @@ class FakeSandbox:
             for name, full in self._below(self._resolve(path)):
                 seen.add(name)
                 data = self.files[full]
+                if hashlib.sha256(data).hexdigest() == known.get(name):
+                    continue
                 if len(data) > file_limit:
                     skipped[name] = "too large"
-                elif hashlib.sha256(data).hexdigest() == known.get(name):
-                    continue
                 elif len(written) >= CHANGED_FILES_LIMIT:
                     skipped[name] = "too many"
                 else:

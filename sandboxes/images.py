@@ -147,6 +147,8 @@ def bootstrap_debian(recipe: ImageRecipe, folder: Path, deadline: float) -> None
         file.write(USER_LINE)
     with (folder / "etc/group").open("a") as file:
         file.write("dev:x:1000:\n")
+    (folder / "etc/hostname").write_text("sandbox\n")  # debootstrap copies these two from this machine
+    (folder / "etc/resolv.conf").write_text("")
     for empty in ("workspace", ENVIRONMENT_FOLDER.lstrip("/")):
         (folder / empty).mkdir(parents=True, exist_ok=True)
     python = (folder / "usr/bin/python3").readlink().name.removeprefix("python")

@@ -25,11 +25,11 @@ if ! command -v dockerd >/dev/null 2>&1 || ! command -v docker >/dev/null 2>&1; 
     # Installing must not start anything through an init system that may not be there.
     if ! { apt-get update && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
         apt-get install -y --no-install-recommends docker.io iptables ca-certificates; } >"$log" 2>&1; then
-        # Some versions split the client off; the engine alone is worth nothing to this script.
         say "installing docker.io failed: $(grep -E '^E:' "$log" | tail -1); see $log"
         exit 1
     fi
     rm -f "$log"
+    # Newer Debian releases have the client, which asks the engine whether it answers, in its own package.
     if ! command -v docker >/dev/null 2>&1; then
         DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends docker-cli >/dev/null 2>&1 || true
     fi

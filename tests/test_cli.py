@@ -11,6 +11,11 @@ from pathlib import Path
 import pytest
 
 import daythree
+from envs.tasksets import Manifest, write_taskset
+from envs.testing import RunnerSetup
+from envs.trees import TreeFile, digest
+from envs.types import Task
+from sandboxes import ImageRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = (
@@ -38,6 +43,26 @@ def command(*words: str, cwd: Path = ROOT, timeout_s: float = 120.0) -> subproce
         env={**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"},
         check=False,
     )
+
+
+def make_taskset(folder: Path) -> None:
+    """Write a task set with one task, which is only listed and shown."""
+    source = {"a.py": TreeFile(b"x = 1\n")}
+    recipe = ImageRecipe("made-for-a-test")
+    task = Task(
+        id="one",
+        set="made",
+        split="heldout",
+        image=recipe.ref,
+        workdir="/workspace",
+        instruction="Mend it.",
+        base_patch="",
+        reference_patch="--- a/a.py\n+++ b/a.py\n@@ -1 +1 @@\n-x = 1\n+x = 2\n",
+        base_digest=digest(source),
+        fail_to_pass=("tests/test_a.py::test_a",),
+        pass_to_pass=(),
+    )
+    write_taskset(folder, Manifest("made", "inject", "by hand", recipe, RunnerSetup()), [task], source)
 
 
 def one_line(done: subprocess.CompletedProcess[str], code: int) -> str:
@@ -101,6 +126,40 @@ def test_a_folder_that_is_no_task_set_gets_one_line(tmp_path: Path) -> None:
 def test_an_unknown_split_gets_one_line(tmp_path: Path) -> None:
     words = ["--tasks", str(tmp_path), "--policy", "oracle", "--out", str(tmp_path / "o"), "--split", "some"]
     assert "use train, heldout or all" in one_line(command("eval", *words), 2)
+
+
+def test_an_unknown_setting_gets_one_line_that_says_what_was_meant(tmp_path: Path) -> None:
+    words = ["train", "configs/tiny.toml", "--set", "rl.stepz=3", "--out", str(tmp_path / "run")]
+    line = one_line(command(*words), 2)
+    assert 'rl.stepz: no such setting; did you mean "rl.steps"?' in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("words", [["train", "configs/tiny.toml"], ["demo"]], ids=lambda words: words[0])
+def test_a_run_folder_that_exists_is_left_alone(tmp_path: Path, words: list[str]) -> None:
+    line = one_line(command(*words, "--out", str(tmp_path)), 2)
+    assert f"{tmp_path} exists already" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_policy_gets_one_line_that_lists_the_known(tmp_path: Path) -> None:
+    make_taskset(tmp_path / "set")
+    out = tmp_path / "run"
+    words = ["eval", "--tasks", str(tmp_path / "set"), "--policy", "morse", "--out", str(out)]
+    line = one_line(command(*words), 2)
+    assert "unknown policy 'morse'" in line
+    assert "oracle" in line
+    assert not out.exists()
+
+
+def test_tasks_are_listed_and_one_is_shown(tmp_path: Path) -> None:
+    make_taskset(tmp_path / "set")
+    listed = json.loads(command("tasks", str(tmp_path / "set"), "--json").stdout)
+    assert [task["id"] for task in listed] == ["one"]
+    shown = command("tasks", str(tmp_path / "set"), "show", "one").stdout
+    assert "Mend it." in shown
+    assert "tests/test_a.py::test_a" in shown
+    assert "has no task two" in one_line(command("tasks", str(tmp_path / "set"), "show", "two"), 2)
 
 
 def test_viewing_what_is_no_run_gets_one_line(tmp_path: Path) -> None:

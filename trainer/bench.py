@@ -36,9 +36,12 @@ def measure_sandbox(backend: Backend, *, progress: Progress = silent) -> Table:
 
 
 def measure_grading(taskset: TaskSet, backend: Backend, *, progress: Progress = silent) -> Table:
-    """Time reset, every tool, and grading beside the bare test run, on a task set."""
-    steps = bench.measure_steps(taskset, backend, progress=progress)
-    return {**steps, **bench.measure_grading(taskset, backend, progress=progress)}
+    """Time reset, every tool, and grading beside the bare test run, on a task set, in milliseconds."""
+    from envs import bench
+
+    table = bench.measure_steps(taskset, backend, progress=progress)
+    table |= bench.measure_grading(taskset, backend, progress=progress)
+    return {f"{name}, ms": row for name, row in table.items()}
 
 
 def measure_episodes(taskset: TaskSet, backend: Backend, *, progress: Progress = silent) -> Table:

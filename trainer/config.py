@@ -201,6 +201,8 @@ class Eval(Section):
     """Steps between evaluations; 0 evaluates only before and after."""
     samples: int = Field(default=1, ge=1)
     """Episodes per task."""
+    untrained: bool = False
+    """Evaluate before the warm start, too."""
     max_tasks: int = Field(default=0, ge=0)
     """At most this many tasks, the same ones each time; 0 takes all."""
 

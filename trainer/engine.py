@@ -38,6 +38,8 @@ class EngineClient:
     def __init__(self, actor: Any, pid: int) -> None:
         self._actor = actor
         self.pid = pid
+        """Of the actor's process."""
+        self._closed = False
 
     def generate(self, ids: Sequence[int], sampling: Sampling, *, seed: int, deadline: float) -> Completion:
         """Sample until a stop id, `max_tokens` or the deadline. See `agents.engine.TokenEngine`."""
@@ -105,12 +107,14 @@ class EngineClient:
         """End the engine. Safe to call twice; never raises."""
         import ray
 
+        if self._closed or not ray.is_initialized():
+            return
+        self._closed = True
         try:
             self._answer(self._actor.stop.remote(), _ANSWER_S)
         except PolicyError:
             pass  # it is gone, which was the point
-        if ray.is_initialized():
-            ray.kill(self._actor)
+        ray.kill(self._actor)
 
     def _check(self, canary: Canary | None, version: int, timeout_s: float) -> None:
         if canary is None:
@@ -186,6 +190,8 @@ class VLLMPolicy(TokenPolicy):
 def _tokenizer(model: str) -> Any:
     from transformers import AutoTokenizer
 
+    if not Path(model).is_dir() and model.count("/") != 1:
+        raise PolicyError(f"{model} is neither a model folder nor a name on the hub (owner/model)")
     try:
         return AutoTokenizer.from_pretrained(model)
     except (OSError, ValueError) as error:

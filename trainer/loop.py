@@ -88,15 +88,22 @@ def train(config: Config, out: Path, *, resume: bool = False, progress: Progress
 
     Raises, each in one line: `RunError`, `TrainError`, and what its parts raise when they cannot start.
     """
+    return train_in(RunFolder.resume(out) if resume else RunFolder.create(out, config), progress=progress)
+
+
+def train_in(run: RunFolder, *, progress: Progress = silent) -> TrainSummary:
+    """`train` in a run folder that is open already; closes it."""
     from .workplace import open_workplace
 
-    run = RunFolder.resume(out) if resume else RunFolder.create(out, config)
     with run, Interruption() as interruption, open_workplace(run, interruption, progress) as place:
         if not run.checkpoints():
             try:
+                if run.config.eval.untrained:
+                    passed = place.evaluate_untrained(progress)
+                    run.log({"step": 0, "phase": "untrained", "heldout_pass_rate": passed})
                 place.warm_start(progress)
             except Interrupted:
-                raise TrainError("interrupted in the warm start; --resume begins it anew") from None
+                raise TrainError("interrupted before the first step; --resume begins anew") from None
         return learn(run, place.learner, place, interruption=interruption, progress=progress)
 
 

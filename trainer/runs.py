@@ -84,6 +84,10 @@ class RunFolder:
         """Where `agents.store` keeps what was sampled."""
         return self.path / "trajectories"
 
+    def manifest(self) -> dict[str, Any]:
+        """Read what the run ran with."""
+        return json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
+
     def log(self, row: Mapping[str, Any]) -> None:
         """Append one line of metrics; it is on its way to the disk when this returns."""
         if self._metrics is None:

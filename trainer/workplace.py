@@ -122,8 +122,16 @@ class Workplace:
         self._token_policy()
         return self.learner.publish(timeout_s=self._config.engine.start_s)
 
+    def evaluate_untrained(self, progress: Progress = silent) -> float | None:
+        """Pass rate of the model as it came, before any learning."""
+        self.publish()
+        return self._evaluate("untrained", progress)
+
     def evaluate(self, step: int, progress: Progress = silent) -> float | None:
         """Pass rate on the held-out tasks; None where there are none, or none could be scored."""
+        return self._evaluate(f"step-{step:06d}", progress)
+
+    def _evaluate(self, name: str, progress: Progress) -> float | None:
         settings = self._config.eval
         chance = random.Random(f"{self._config.seed} evaluation")
         tasks = sorted(self._heldout, key=lambda task: task.id)
@@ -142,7 +150,7 @@ class Workplace:
             self._make_env,
             split=self._config.tasks.heldout,
             samples=settings.samples,
-            out=self._run.path / "evals" / f"step-{step:06d}",
+            out=self._run.path / "evals" / name,
             resume=True,
             concurrency=self._config.sandbox.concurrency,
             seed=self._seed("evaluation"),

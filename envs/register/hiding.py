@@ -10,6 +10,7 @@ import ast
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from envs.trees import Tree, TreeFile
 
@@ -55,20 +56,23 @@ def hide_half(tree: Tree, failing: Sequence[str], *, seed: str) -> Hidden:
             continue
         result[path] = TreeFile(edited, tree[path].executable)
         removed[path] = gone
-    tests = tuple(sorted(test for test in failing if function_of(test) in set(chosen)))
+    away = frozenset(chosen)
+    tests = tuple(sorted(test for test in failing if function_of(test) in away))
     return Hidden(result, tests, removed)
 
 
 def _span(tree: Tree, name: str) -> tuple[int, int] | None:
     """First and last line (from 1) of a test function, decorators included; None where it must stay."""
     path, *names = name.split("::")
-    module = parse(tree[path].data) if path in tree else None
-    if module is None or not names:
+    if path not in tree or not names:
+        return None
+    module, referred = _read(tree[path].data)
+    if module is None or not referred.isdisjoint(names):
         return None
     holder: ast.Module | ast.ClassDef = module
     for class_name in names[:-1]:
         found = [each for each in holder.body if isinstance(each, ast.ClassDef) and each.name == class_name]
-        if len(found) != 1 or _is_referred_to(module, class_name):
+        if len(found) != 1:
             return None
         holder = found[0]
     functions = [
@@ -76,7 +80,7 @@ def _span(tree: Tree, name: str) -> tuple[int, int] | None:
         for each in holder.body
         if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)) and each.name == names[-1]
     ]
-    if len(functions) != 1 or len(holder.body) < 2 or _is_referred_to(module, names[-1]):
+    if len(functions) != 1 or len(holder.body) < 2:
         return None
     function = functions[0]
     first = min([function.lineno, *[each.lineno for each in function.decorator_list]])
@@ -84,12 +88,13 @@ def _span(tree: Tree, name: str) -> tuple[int, int] | None:
     return first, function.end_lineno
 
 
-def _is_referred_to(module: ast.Module, name: str) -> bool:
-    return any(
-        (isinstance(node, ast.Name) and node.id == name)
-        or (isinstance(node, ast.Attribute) and node.attr == name)
-        for node in ast.walk(module)
-    )
+@lru_cache(maxsize=64)
+def _read(data: bytes) -> tuple[ast.Module | None, frozenset[str]]:
+    """A test file's syntax tree, and every name that its code refers to."""
+    module = parse(data)
+    nodes = list(ast.walk(module)) if module else []
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    return module, frozenset(names | {node.attr for node in nodes if isinstance(node, ast.Attribute)})
 
 
 def _without(data: bytes, spans: Iterable[tuple[int, int]]) -> tuple[bytes, tuple[int, ...]]:

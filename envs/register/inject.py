@@ -11,7 +11,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,13 +143,15 @@ def _tried(
     """Try bugs until enough are kept."""
     what, kept = f"putting bugs into {project.source.name}", 0
     progress(what, 0, limit)
-    for probe in probe_all(bench, candidates(project, suite, seed=seed), project, suite):
-        yield probe
-        if probe.result == KEPT:
-            kept += 1
-            progress(what, kept, limit)
-        if kept == limit:
-            return
+    order = candidates(project, suite, seed=seed)
+    with closing(probe_all(bench, order, project, suite)) as probes:
+        for probe in probes:
+            yield probe
+            if probe.result == KEPT:
+                kept += 1
+                progress(what, kept, limit)
+            if kept == limit:
+                return
 
 
 def _origin(project: Project) -> str:

@@ -43,6 +43,7 @@ def _describe(failure: Failure, hidden: Hidden) -> list[str]:
 
 
 def _short(message: str) -> str:
-    """One line, without what differs between runs (addresses)."""
-    text = re.sub(r"0?x[0-9a-f]{8,}", "0x...", " ".join(message.split()))
+    """One line, without what differs between runs (addresses) or speaks of pytest's options."""
+    words = " ".join(message.replace("Use -v to get more diff", "").split())
+    text = re.sub(r"0?x[0-9a-f]{8,}", "0x...", words)
     return text if len(text) <= MESSAGE_CHARS else text[: MESSAGE_CHARS - 3] + "..."

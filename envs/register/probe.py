@@ -6,7 +6,7 @@ Several sandboxes work at once; each is brought back to the unmodified tree afte
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -106,7 +106,9 @@ class Bench:
             sandbox.unpack(pack(lost), ".", timeout_s=SETUP_S)
 
 
-def probe_all(bench: Bench, mutations: Iterable[Mutation], project: Project, suite: Suite) -> Iterator[Probe]:
+def probe_all(
+    bench: Bench, mutations: Iterable[Mutation], project: Project, suite: Suite
+) -> Generator[Probe, None, None]:
     """Try bugs in several sandboxes at once; results come in the bugs' order, however long each takes.
 
     Raises SandboxUnavailable when sandboxes can no longer be started.

@@ -11,7 +11,7 @@ import configparser
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.parser import HeaderParser
 from pathlib import PurePosixPath
 from typing import Any
@@ -68,6 +68,7 @@ def read_project(source: Source) -> Project:
     tree = dict(source.tree)
     root = "src" if any(_is_under(path, "src") and path.endswith(".py") for path in tree) else "."
     settings = _settings(tree)
+    source = replace(source, name=_distribution(source, settings))
     notes = _add_version_file(tree, settings) + _add_metadata(tree, source, root)
     modules = _modules(tree, root)
     if not modules:
@@ -101,6 +102,13 @@ def needs_compiling(tree: Mapping[str, TreeFile]) -> bool:
 def canonical(name: str) -> str:
     """A distribution's name as the index compares it."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _distribution(source: Source, settings: Mapping[str, Any]) -> str:
+    """The library's name as it may stand in image names and task ids."""
+    named = _at(settings, "project", "name")
+    name = named if isinstance(named, str) and not source.origin.startswith("pypi:") else source.name
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "library"
 
 
 def _modules(tree: Tree, root: str) -> tuple[str, ...]:
@@ -177,9 +185,7 @@ def _requirements(tree: Tree, source: Source, settings: Mapping[str, Any]) -> tu
     """Runtime and test requirements, from wherever this project keeps them."""
     found = [*_from_metadata(tree), *_from_egg_info(tree), *_from_pyproject(settings), *_from_setup_cfg(tree)]
     found += sorted(_imported(tree) & _KNOWN_IMPORTS)
-    own = canonical(source.name)
-    project = _at(settings, "project", "name")
-    names = {own, canonical(project) if isinstance(project, str) else own, ""}
+    names = {canonical(source.name), ""}
     kept = {each.strip() for each in found if _name(each) not in names and not _NOT_NEEDED.match(_name(each))}
     return tuple(sorted(kept))
 

@@ -9,10 +9,11 @@ import subprocess
 import threading
 import time
 
-from .files import resolve
+from .files import WORKDIR
 from .processes import MARK, REAPER, kill_command, put_behind_the_server
 
 REPORT_VARIABLE = "DAYTHREE_REPORT_FD"
+PREFIX = []  # what every command is started with, where no cgroup bounds its memory
 REPORT_LIMIT = 16 << 20
 SPOOL_LIMIT = 16 << 20
 DRAIN_S = 0.2  # how long output may trail behind the end of a command
@@ -128,6 +129,7 @@ class Command:
                 os.close(descriptor)
 
     def spawn(self, arguments, cwd, env, report):
+        arguments = [*PREFIX, *arguments]
         environment = dict(os.environ)
         environment.update(env)
         environment[MARK] = self.mark
@@ -276,19 +278,20 @@ def exit_code(status):
 
 def do_exec(request, payload):
     command = request["command"]
+    cwd = os.path.join(WORKDIR[0], request["cwd"] or ".")
     arguments = ["sh", "-c", command] if isinstance(command, str) else command
     try:
         done, code, duration_s = run_command(
             arguments,
             timeout_s=request["timeout_s"],
-            cwd=resolve(request["cwd"] or "."),
+            cwd=cwd,
             env=request["env"],
             stdin=payload,
             limit=request["output_limit"],
             report=request["report"],
         )
     except (OSError, ValueError, IndexError) as error:
-        return not_started(error, resolve(request["cwd"] or "."))
+        return not_started(error, cwd)
     parts = [done.stdout.text(), done.stderr.text(), bytes(done.report.data)]
     header = {
         "exit_code": code,

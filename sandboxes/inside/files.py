@@ -15,6 +15,8 @@ WORKDIR = ["/"]  # set when the server starts
 
 def resolve(path):
     """The absolute path of one that may be relative to the working directory."""
+    if "\0" in path:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", repr(path))
     return os.path.normpath(os.path.join(WORKDIR[0], path))
 
 

@@ -23,7 +23,7 @@ import signal
 import struct
 import threading
 
-from .commands import do_exec
+from .commands import PREFIX, do_exec
 from .files import WORKDIR, do_listdir, do_read, do_unpack, do_write, shown
 from .processes import REAPER, kill_everything
 from .search import PROGRAM, do_search, search_child
@@ -155,12 +155,15 @@ def end():
     os._exit(0)
 
 
-def limit_resources(limits):
-    """Where no cgroup bounds the sandbox: [name, value] pairs for this process and all it starts."""
-    import resource
+def limit_resources(processes, memory):
+    """Where no cgroup bounds the sandbox: so many processes in all, and so many bytes for each command."""
+    if processes:
+        import resource
 
-    for name, value in limits:
-        resource.setrlimit(getattr(resource, name), (value, value))
+        resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if memory:
+        PREFIX.extend(["sh", "-c", 'ulimit -v "$0" && exec "$@"', str(memory >> 10)])
 
 
 def prepare(request):
@@ -169,7 +172,7 @@ def prepare(request):
     libc.prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
     libc.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
     signal.signal(signal.SIGINT, lambda *_: None)  # nothing else reaches a first process without a handler
-    limit_resources(request["rlimits"])
+    limit_resources(request["processes"], request["memory"])
     os.makedirs(os.environ.get("HOME") or "/tmp", exist_ok=True)
     os.chdir("/")
     WORKDIR[0] = request["workdir"]

@@ -14,6 +14,7 @@ LEFT_OUT = (".git", "__pycache__")
 ENTRIES_LIMIT = 200_000  # of one tree, whatever is asked about it
 CHANGED_FILES_LIMIT = 1_000
 CHANGED_BYTES_LIMIT = 64 << 20
+KNOWN_FILE_LIMIT = 256 << 20  # a known file is compared up to here, however little of it may travel
 
 
 def walk(root, until, refused=None):
@@ -102,8 +103,8 @@ class Changes:
             self.compare(name, entry, known.get(name))
 
     def compare(self, name, entry, digest):
-        size = entry.stat(follow_symlinks=False).st_size
-        if size > self.file_limit:
+        limit = self.file_limit if digest is None else max(self.file_limit, KNOWN_FILE_LIMIT)
+        if entry.stat(follow_symlinks=False).st_size > limit:
             self.skip(name, "too large")
             return
         try:
@@ -112,15 +113,16 @@ class Changes:
             self.skip(name, "unreadable")
             return
         try:
-            data = read_bytes(descriptor, self.file_limit + 1)
+            data = read_bytes(descriptor, limit + 1)
         finally:
             os.close(descriptor)
         if hashlib.sha256(data).hexdigest() == digest:
             return
-        self.bytes += len(data)
         if len(data) > self.file_limit:
             self.skip(name, "too large")
-        elif len(self.written) >= CHANGED_FILES_LIMIT or self.bytes > CHANGED_BYTES_LIMIT:
+            return
+        self.bytes += len(data)
+        if len(self.written) >= CHANGED_FILES_LIMIT or self.bytes > CHANGED_BYTES_LIMIT:
             self.skip(name, "too many")
         else:
             self.written.append([name, len(data)])

@@ -96,6 +96,15 @@ def test_edit_inserts_and_creates(env: CodingEnv) -> None:
     assert do(env, "edit", path="docs/new.txt", new="again", create=True).is_error
 
 
+def test_lines_are_counted_alike_whatever_other_line_ends_a_file_holds(env: CodingEnv) -> None:
+    do(env, "edit", path="odd.txt", new="a\x0cb\u2028c\rd\ntwo\n", create=True)
+    assert do(env, "search", query="two").text == "odd.txt:2: two"
+    assert do(env, "view", path="odd.txt", start=2).text == "2\ttwo"
+    assert do(env, "edit", path="odd.txt", old="two", new="2", line=2).text == "changed line 2 of odd.txt"
+    do(env, "edit", path="odd.txt", insert_line=1, new="between")
+    assert do(env, "view", path="odd.txt", start=2).text == "2\tbetween\n3\t2"
+
+
 def test_search_finds_text_and_patterns(env: CodingEnv) -> None:
     assert do(env, "search", query="def sub").text == f"{CODE}:8: def subtract(a, b):"
     assert do(env, "search", query=r"^def \w+\(a", regex=True).text.count("\n") == 1

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from trainer.bench_learner import measure
+from trainer.bench_learner import measure  # noqa: E402
 
 pytestmark = pytest.mark.train
 

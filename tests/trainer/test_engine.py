@@ -282,6 +282,17 @@ def test_a_client_works_from_another_process(engines: dict[str, Running]) -> Non
     engines["tied"].check(ids, completion)
 
 
+def test_a_model_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    from trainer.config import Policy
+    from trainer.engine import VLLMPolicy
+
+    with pytest.raises(PolicyError, match="neither a model folder nor a name on the hub"):
+        VLLMPolicy.open(Policy(model=str(tmp_path / "nothing")))
+    with pytest.raises(PolicyError, match="no tokenizer can be loaded") as caught:
+        VLLMPolicy.open(Policy(model=str(tmp_path)))
+    assert "\n" not in str(caught.value)
+
+
 def test_an_engine_that_contradicts_the_canary_gives_up(engines: dict[str, Running]) -> None:
     from trainer.weights import Canary, FileSender
 

@@ -150,3 +150,16 @@ def test_a_place_that_is_taken_or_closed_is_refused_before_any_work(library: Pat
 def test_checking_what_is_no_task_set_is_one_clear_line(tmp_path: Path):
     with pytest.raises(RegisterError, match="is not a task set"):
         check(tmp_path, backend=FakeBackend())
+
+
+def test_an_interrupted_run_leaves_nothing_behind(library: Path, tmp_path: Path):
+    def interrupt(what: str, done: int, total: int) -> None:
+        if what.startswith("running the tests"):
+            raise KeyboardInterrupt
+
+    backend = FakeBackend()
+    with pytest.raises(KeyboardInterrupt):
+        inject(str(library), tmp_path / "out", limit=2, backend=backend, progress=interrupt)
+    assert leftovers(tmp_path) == []
+    assert backend.opened
+    assert all(sandbox.closed for sandbox in backend.opened)

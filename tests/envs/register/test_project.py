@@ -107,6 +107,19 @@ def test_a_project_without_code_or_tests_is_one_clear_line(files: dict[str, str]
         read_project(source_of(files))
 
 
+@pytest.mark.parametrize(
+    ("folder", "settings", "name"),
+    [
+        ("My Lib_x", "", "my-lib-x"),
+        ("x", "[project]\nname='Real.Name'\n", "real-name"),
+        ("...", "", "library"),
+    ],
+)
+def test_a_folder_gets_a_name_that_images_and_tasks_may_carry(folder: str, settings: str, name: str):
+    files = {"pyproject.toml": TreeFile(settings.encode()), "a.py": TreeFile(b""), "test_a.py": TreeFile(b"")}
+    assert read_project(Source(folder, "0", folder, files)).source.name == name
+
+
 def test_sources_that_need_a_compiler_are_noticed():
     assert needs_compiling({"thing/fast.pyx": TreeFile(b"")})
     assert not needs_compiling({"thing/slow.py": TreeFile(b"")})

@@ -72,7 +72,8 @@ def test_ids_say_nothing_and_traits_say_it_all(project: Project):
 
 
 def test_an_instruction_tells_what_was_seen_and_not_what_to_change():
-    failure = Failure("ValueError", "bad <a at 0x7f1234567890>\n" + "x" * 500, (Frame("a.py", 20, "f"),) * 5)
+    message = "bad <a at 0x7f1234567890>\nUse -v to get more diff" + "x" * 500
+    failure = Failure("ValueError", message, (Frame("a.py", 20, "f"),) * 5)
     hidden = Hidden({}, (), {"a.py": (3, 4)})
     text = write_instruction(["t.py::a", "t.py::b", "t.py::c", "t.py::d"], {"t.py::b": failure}, hidden)
     lines = text.splitlines()
