@@ -34,7 +34,8 @@ def measure(
     """Time forward and backward of one micro-batch, repeated for about `seconds` after a first one.
 
     `first_s` is the first pass, compilation included; `tokens_per_s` is of the fastest half of the others, so
-    that a busy machine blurs it less.
+    that a busy machine blurs it less; `tokens_per_cpu_s` counts the process's own CPU time (waiting threads
+    included) and hardly depends on what else the machine does.
     """
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -69,9 +70,11 @@ def measure(
 
     try:
         first = once()
+        cpu = time.process_time()
         times, end = [once()], time.perf_counter() + seconds
         while time.perf_counter() < end:
             times.append(once())
+        cpu = time.process_time() - cpu
     finally:
         torch.set_num_threads(before)
     best = sorted(times)[: max(1, len(times) // 2)]
@@ -83,5 +86,6 @@ def measure(
         "dtype": "bfloat16 autocast" if bfloat16 else "float32",
         "first_s": round(first, 2),
         "tokens_per_s": round(ids_BT.numel() * len(best) / sum(best)),
+        "tokens_per_cpu_s": round(ids_BT.numel() * len(times) / cpu),
         "passes": len(times),
     }

@@ -301,6 +301,19 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
+class _LearnerActor:
+    """The inside of the Ray actor. The learner is made by a call, since Ray buries errors of `__init__`."""
+
+    def __init__(self) -> None:
+        self._learner: Learner | None = None
+
+    def load(self, config: Config, folder: str) -> None:
+        self._learner = Learner(config, folder)
+
+    def call(self, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        return getattr(self._learner, name)(*args, **kwargs)
+
+
 class RemoteLearner:
     """A `Learner` in a Ray actor. Calls block, and raise `LearnerError` at their deadline."""
 
@@ -312,9 +325,16 @@ class RemoteLearner:
         # The engine books its GPUs; the learner books one where one is left, and shares theirs otherwise.
         free = ray.cluster_resources().get("GPU", 0) - config.engine.tensor_parallel
         gpus = 1 if config.learner.device != "cpu" and free >= 1 else 0
-        actor = ray.remote(Learner).options(num_cpus=0, num_gpus=gpus)
-        self._actor: Any = actor.remote(config, str(folder))
-        self._wait(self._actor.__ray_ready__.remote(), start_s, "start")
+        # Threads that spin while they wait ruin each other where cores are shared: with the engine and the
+        # sandboxes on the same two cores an update took six times as long.
+        variables = {"OMP_WAIT_POLICY": "PASSIVE"}
+        options = {"num_cpus": 0, "num_gpus": gpus, "runtime_env": {"env_vars": variables}}
+        self._actor: Any = ray.remote(_LearnerActor).options(**options).remote()
+        try:
+            self._wait(self._actor.load.remote(config, str(folder)), start_s, "start")
+        except LearnerError:
+            self.close()
+            raise
 
     def begin(self, phase: Phase) -> None:
         """See `Learner.begin`."""
@@ -359,7 +379,7 @@ class RemoteLearner:
     def _call(self, name: str, *args: Any, **kwargs: Any) -> Any:
         if self._actor is None:
             raise LearnerError("the learner was closed")
-        return self._wait(getattr(self._actor, name).remote(*args, **kwargs), self._call_s, name)
+        return self._wait(self._actor.call.remote(name, args, kwargs), self._call_s, name)
 
     def _wait(self, reference: Any, seconds: float, what: str) -> Any:
         """The seam to Ray: its errors are translated here and nowhere else."""

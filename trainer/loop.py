@@ -97,10 +97,13 @@ def train_in(run: RunFolder, *, progress: Progress = silent) -> TrainSummary:
 
     with run, Interruption() as interruption, open_workplace(run, interruption, progress) as place:
         if not run.checkpoints():
-            if run.config.eval.untrained:
-                passed = place.evaluate_untrained(progress)
-                run.log({"step": 0, "phase": "untrained", "heldout_pass_rate": passed})
-            place.warm_start(progress)
+            try:
+                if run.config.eval.untrained:
+                    passed = place.evaluate_untrained(progress)
+                    run.log({"step": 0, "phase": "untrained", "heldout_pass_rate": passed})
+                place.warm_start(progress)
+            except Interrupted:
+                raise TrainError("interrupted before the first step; --resume begins anew") from None
         return learn(run, place.learner, place, interruption=interruption, progress=progress)
 
 
@@ -120,42 +123,35 @@ def learn(
         state = replace(state, version=actors.publish())
         save_checkpoint(run, learner, state)
         if state.step == 0:
-            _log(run, rows, {"step": 0, "version": state.version}, actors.evaluate(0, progress))
+            _evaluate(run, actors, state, rows, progress)
         while state.step < rl.steps and not _late(rl, before, started):
             interruption.check()
             step, clock = state.step + 1, Clock()
             with clock.phase("sample"):
                 trajectories, advantages = _sample(actors, sampler, rl, step, progress)
             _refuse_outage(trajectories, rl)
-            done = max(
-                step / rl.steps, (before + time.monotonic() - started) / 60 / rl.minutes if rl.minutes else 0
-            )
             with clock.phase("update"):
-                learned = _update(learner, trajectories, advantages, rl, done)
+                spent = before + time.monotonic() - started
+                learned = _update(learner, trajectories, advantages, rl, _done(rl, step, spent))
             with clock.phase("publish"):
                 version = actors.publish() if learned else state.version
-            state = LoopState(step, version, sampler.state(), before + time.monotonic() - started)
-            with clock.phase("checkpoint"):
-                if step % config.checkpoint.every == 0 or step == rl.steps:
-                    save_checkpoint(run, learner, state)
-            with clock.phase("evaluate"):
-                due = config.eval.every and step % config.eval.every == 0 and step < rl.steps
-                heldout = actors.evaluate(step, progress) if due else None
+            # The line comes before the checkpoint: a resumed run drops lines that are too new, and can
+            # make up for none that is missing.
             row = {
                 "step": step,
                 "version": version,
                 **episode_metrics(trajectories),
                 **group_metrics(advantages),
             }
-            _log(run, rows, {**row, **learned, **clock.row()}, heldout)
+            _log(run, rows, {**row, **learned, **clock.row()})
+            state = LoopState(step, version, sampler.state(), before + time.monotonic() - started)
+            if step % config.checkpoint.every == 0:
+                save_checkpoint(run, learner, state)
             progress("training", step, rl.steps)
+            if config.eval.every and step % config.eval.every == 0 and step < rl.steps:
+                _evaluate(run, actors, state, rows, progress)
         if state.step > 0:
-            _log(
-                run,
-                rows,
-                {"step": state.step, "version": state.version},
-                actors.evaluate(state.step, progress),
-            )
+            _evaluate(run, actors, state, rows, progress)
     except Interrupted:
         interrupted = True
     save_checkpoint(run, learner, state)
@@ -226,9 +222,21 @@ def _late(rl: Rl, before: float, started: float) -> bool:
     return rl.minutes > 0 and before + time.monotonic() - started > rl.minutes * 60
 
 
-def _log(run: RunFolder, rows: list[Row], row: Row, heldout: float | None) -> None:
-    if heldout is not None:
-        row = {**row, "heldout_pass_rate": heldout}
+def _done(rl: Rl, step: int, seconds: float) -> float:
+    """Place on the learning-rate schedule: the part of the steps, or of the time, whichever is more."""
+    return max(step / rl.steps, seconds / 60 / rl.minutes if rl.minutes else 0.0)
+
+
+def _evaluate(run: RunFolder, actors: Acts, state: LoopState, rows: list[Row], progress: Progress) -> None:
+    clock = Clock()
+    with clock.phase("evaluate"):
+        rate = actors.evaluate(state.step, progress)
+    if rate is not None:
+        row: Row = {"step": state.step, "version": state.version, "heldout_pass_rate": rate}
+        _log(run, rows, row | clock.row())
+
+
+def _log(run: RunFolder, rows: list[Row], row: Row) -> None:
     run.log(row)
     rows.append(row)
 

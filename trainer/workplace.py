@@ -91,8 +91,7 @@ class Workplace:
             )
         drill = None
         if settings.copy_drills > 0:
-            files = {name: text for one in self._tasksets for name, text in python_sources(one)}
-            drill = copy_drills(files, self._codec, tools, limit=limit)
+            drill = copy_drills(self._files_at_work(), self._codec, tools, limit=limit)
         self.learner.begin("warm_start")
         summary = warm_start(
             self.learner,
@@ -172,6 +171,12 @@ class Workplace:
                 engine, self._codec, sampling, max_context=config.policy.context_tokens, name="policy"
             )
         return self._policy
+
+    def _files_at_work(self) -> dict[str, str]:
+        """Sources of the kind that tasks change, without their tests and set-up files."""
+        patches = "\n".join(task.reference_patch for task in self._train.values())
+        found = {name: text for one in self._tasksets for name, text in python_sources(one)}
+        return {name: text for name, text in found.items() if f"+++ b/{name}" in patches} or found
 
     def _demonstrated(self, episodes: int, progress: Progress) -> list[Trajectory]:
         tasks: list[Task] = list(self._train.values())
