@@ -40,7 +40,7 @@ class Library:
 
 LIBRARIES = (
     Library("inflection", "pypi:inflection==0.5.1", 64),
-    Library("iniconfig", "pypi:iniconfig==2.1.0", 48),
+    Library("flatten-dict", "pypi:flatten-dict==0.5.0", 64),
 )
 SEED = 0
 
