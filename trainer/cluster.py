@@ -11,7 +11,9 @@ import itertools
 import logging
 import os
 import shutil
+import signal
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,7 +102,8 @@ def start(*, cpus: int | None = None, address: str | None = None) -> Cluster:
     name = reaping.owner(next(_numbers))
     cluster = Cluster(name, local=address is None)
     try:
-        with _environment({**_QUIET, reaping.LABEL: name, "PYTHONPATH": _python_path()}):
+        environment = {**_QUIET, reaping.LABEL: name, "PYTHONPATH": _python_path()}
+        with _environment(environment), _signal_handlers_kept():
             if address is None:
                 _start_local(name, cpus)
             else:
@@ -121,6 +124,18 @@ def start(*, cpus: int | None = None, address: str | None = None) -> Cluster:
         cluster.close()
         raise
     return cluster
+
+
+@contextmanager
+def _signal_handlers_kept() -> Iterator[None]:
+    """Put the handlers back that were there before: Ray sets its own, which end the process at once."""
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)} if main else {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _start_local(name: str, cpus: int | None) -> None:

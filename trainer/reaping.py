@@ -24,17 +24,18 @@ LABEL = "DAYTHREE_OWNER"
 SHARED_MEMORY = Path("/dev/shm")
 _NAME = re.compile(r"\d+-\d+-\d+")
 _FOLDER = re.compile(rf"daythree-({_NAME.pattern})")
+_TITLES = ("ray::", "VLLM::")
 
 
 def owner(number: int) -> str:
     """Name this process, and the `number`-th thing it owns, so that no later process is taken for it."""
-    return f"{os.getpid()}-{_started(os.getpid())}-{number}"
+    return f"{os.getpid()}-{start_of(os.getpid())}-{number}"
 
 
 def is_alive(name: str) -> bool:
     """Say whether the process that an owner's name stands for still runs."""
     pid, started, _ = name.split("-")
-    return _started(int(pid)) == int(started)
+    return start_of(int(pid)) == int(started)
 
 
 def folder_name(name: str) -> str:
@@ -53,15 +54,28 @@ def labelled(name: str | None = None) -> dict[int, str]:
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
-        try:
-            variables = (entry / "environ").read_bytes().split(b"\0")
-        except OSError:  # gone meanwhile, or not ours to read
-            continue
-        prefix = f"{LABEL}=".encode()
-        value = next((v[len(prefix) :].decode() for v in variables if v.startswith(prefix)), None)
+        value = _label_of(entry)
         if value is not None and name in (None, value):
             found[int(entry.name)] = value
     return found
+
+
+def _label_of(process: Path) -> str | None:
+    """Read a process's owner from its environment, or from the folder it has files open in.
+
+    Ray's and vLLM's processes give themselves a title, which overwrites the environment one can see.
+    """
+    try:
+        variables = (process / "environ").read_bytes().split(b"\0")
+        prefix = f"{LABEL}=".encode()
+        value = next((v[len(prefix) :].decode() for v in variables if v.startswith(prefix)), None)
+        if value is not None or not (process / "comm").read_text().startswith(_TITLES):
+            return value
+        opened = [str(file.readlink()) for file in (process / "fd").iterdir()]
+    except (OSError, UnicodeDecodeError):  # gone meanwhile, or not ours to read
+        return None
+    folders = (part for path in opened for part in path.split("/"))
+    return next((match[1] for part in folders if (match := _FOLDER.fullmatch(part))), None)
 
 
 def end(name: str, *, timeout_s: float = 10.0) -> list[str]:
@@ -114,7 +128,7 @@ def remember_shared_memory() -> set[Path]:
     name = os.environ.get(LABEL)
     if name is None:
         return set()
-    family = [os.getpid(), *_descendants(os.getpid())]
+    family = [os.getpid(), *descendants(os.getpid())]
     segments = {segment for pid in family for segment in shared_memory_of(pid)}
     folder = SHARED_MEMORY / folder_name(name)
     folder.mkdir(exist_ok=True, mode=0o700)
@@ -127,7 +141,8 @@ def _remembered(name: str) -> set[Path]:
     return {Path(line) for file in files for line in file.read_text(encoding="utf-8").splitlines() if line}
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
+    """List the children of a process, and theirs."""
     found: list[int] = []
     for file in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
@@ -135,7 +150,7 @@ def _descendants(pid: int) -> list[int]:
         except OSError:
             continue
         for child in children:
-            found += [child, *_descendants(child)]
+            found += [child, *descendants(child)]
     return found
 
 
@@ -169,7 +184,7 @@ def _wait_for_end(name: str) -> None:
     os.close(descriptor)
 
 
-def _started(pid: int) -> int | None:
+def start_of(pid: int) -> int | None:
     """Clock ticks from boot to the start of a process; None when it is gone or a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")

@@ -21,6 +21,7 @@ import sys, time
 from pathlib import Path
 from trainer import cluster
 
+{before}
 ray_cluster = cluster.start(cpus=1)
 (ray_cluster.scratch() / "weights").write_bytes(bytes(1000))
 {work}
@@ -52,13 +53,19 @@ class Driver:
     """A process that starts a cluster, says its name, and then ends in one way or another."""
 
     process: subprocess.Popen[str]
+    family: dict[int, int | None]
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def start(self, *, end: str, work: str = "") -> str:
+    def start(self, *, end: str, work: str = "", before: str = "") -> str:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER.format(work=work, end=end), str(self._folder / "model")],
+            [
+                sys.executable,
+                "-c",
+                DRIVER.format(before=before, work=work, end=end),
+                str(self._folder / "model"),
+            ],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -68,13 +75,20 @@ class Driver:
         name = self.process.stdout.readline().strip()
         assert name, "the driver ended before its cluster was up"
         assert len(reaping.labelled(name)) >= 4
+        family = reaping.descendants(self.process.pid)
+        self.family = {pid: reaping.start_of(pid) for pid in family if reaping.start_of(pid) is not None}
         return name
 
     def left(self, name: str) -> list[str]:
         """What of a driver is still here."""
-        processes = [f"process {pid}" for pid in reaping.labelled(name)]
+        labelled = {*reaping.labelled(name), *self._alive()}
+        processes = [f"process {pid}" for pid in labelled]
         folders = [str(p) for parent in reaping.folder_parents() for p in parent.glob(f"daythree-{name}")]
         return processes + folders
+
+    def _alive(self) -> list[int]:
+        """Whoever it started, whatever those call themselves now; the watchdog ends by itself."""
+        return [pid for pid, when in self.family.items() if reaping.start_of(pid) == when]
 
     def wait_until_clean(self, name: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -99,6 +113,14 @@ def test_sigterm_leaves_nothing(driver: Driver) -> None:
     name = driver.start(end="time.sleep(60)")
     driver.process.send_signal(signal.SIGTERM)
     driver.process.wait(timeout=30)
+    driver.wait_until_clean(name, 15)
+
+
+def test_the_handlers_of_signals_stay_ours(driver: Driver) -> None:
+    mine = "import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))"
+    name = driver.start(before=mine, end="time.sleep(60)")
+    driver.process.send_signal(signal.SIGTERM)
+    assert driver.process.wait(timeout=30) == 7
     driver.wait_until_clean(name, 15)
 
 
