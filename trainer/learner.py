@@ -34,7 +34,8 @@ from .loss import (
 from .model import Scores, load_model, load_weights, save_model, score
 from .optimizer import Optimizers, make_optimizer, rise_and_fall
 from .samples import Sample
-from .weights import Canary, Sender, sender
+from .senders import Sender, sender
+from .weights import Canary
 
 if TYPE_CHECKING:
     from .engine import EngineClient

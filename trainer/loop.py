@@ -22,15 +22,12 @@ from sandboxes.progress import Progress, silent
 from .advantages import Advantages, group_advantages
 from .checkpoint import LoopState, latest_checkpoint, save_checkpoint
 from .config import Config, Rl
+from .errors import TrainError
 from .interruption import Interrupted, Interruption
 from .metrics import Clock, Row, episode_metrics, group_metrics
 from .runs import RunFolder
 from .sampler import TaskSampler
 from .samples import Sample, from_trajectory
-
-
-class TrainError(Exception):
-    """Training cannot go on. One sentence."""
 
 
 class Learns(Protocol):

@@ -31,9 +31,9 @@ from sandboxes.progress import Progress, silent
 from . import cluster
 from .config import Config
 from .engine import EngineSpec, start_engine
+from .errors import TrainError
 from .interruption import Interruption
 from .learner import RemoteLearner
-from .loop import TrainError
 from .runs import RunFolder, write_json
 from .tiny import make_tiny
 from .warmstart import WarmStartSummary, copy_drills, warm_samples, warm_start

@@ -18,9 +18,10 @@ from agents.types import Trajectory  # noqa: E402
 from envs.types import StopReason  # noqa: E402
 from trainer.bandit import BanditActors  # noqa: E402
 from trainer.config import Config, to_toml  # noqa: E402
+from trainer.errors import TrainError  # noqa: E402
 from trainer.interruption import Interruption  # noqa: E402
 from trainer.learner import Learner  # noqa: E402
-from trainer.loop import TrainError, TrainSummary, learn  # noqa: E402
+from trainer.loop import TrainSummary, learn  # noqa: E402
 from trainer.runs import RunFolder, read_metrics  # noqa: E402
 
 pytestmark = pytest.mark.train
