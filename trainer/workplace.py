@@ -47,6 +47,7 @@ class Workplace:
     ) -> None:
         config = run.config
         self._run, self._config, self._stack, self._interruption = run, config, stack, interruption
+        self._progress = progress
         self._tasksets = [load_taskset(folder) for folder in config.tasks.sets]
         self._tasks = {task.id: task for one in self._tasksets for task in one.tasks}
         train, heldout = config.tasks.train, config.tasks.heldout
@@ -61,10 +62,11 @@ class Workplace:
         self._model = model_folder(config, run.path, self._tasksets)
         self._codec = ChatCodec.load(str(self._model), config.policy.dialect)
         self._cluster = stack.enter_context(cluster.start())
-        progress("learner", 0, 1)
+        progress("starting the learner", 0, 1)
         self.learner = RemoteLearner(
             config, self._model, start_s=config.engine.start_s, call_s=config.learner.step_s
         )
+        progress("starting the learner", 1, 1)
         stack.callback(self.learner.close)
         self._policy: TokenPolicy | None = None
 
@@ -162,7 +164,9 @@ class Workplace:
         if self._policy is None:
             config = self._config
             spec = EngineSpec(str(self._model), config.engine, config.policy.context_tokens)
+            self._progress("starting vLLM", 0, 1)
             engine = start_engine(spec)
+            self._progress("starting vLLM", 1, 1)
             self._stack.callback(engine.close)
             scratch = self._cluster.scratch(self._weight_bytes(), folder=config.engine.weight_folder)
             self.learner.connect(engine, scratch)
