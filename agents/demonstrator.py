@@ -17,6 +17,8 @@ from envs.types import Observation, Task, ToolCall
 from .oracle import patch_calls
 from .scripted import ScriptedSession, playing
 
+CONTEXT_LINES = 8
+"""Shown around a change, unevenly split before and after."""
 _TOKEN = re.compile(r"\w+|\s+|[^\w\s]+")
 
 
@@ -25,30 +27,28 @@ class DemonstratorPolicy:
 
     name = "demonstrator"
 
-    def __init__(self, *, context_lines: int = 8) -> None:
-        """`context_lines` are shown around a change, unevenly split before and after."""
-        self._context_lines = context_lines
-
     def start(
         self, task: Task, tools: Sequence[ToolSpec], first: Observation, *, seed: int
     ) -> ScriptedSession:
         """Plan the whole episode. Raises PolicyError where tools cannot express the reference patch."""
         del tools
         chance = random.Random(f"{seed} {task.id}")
-        calls = [call for edit in patch_calls(task.reference_patch) for call in self._shown(edit, chance)]
+        calls = [call for edit in patch_calls(task.reference_patch) for call in show_edit(edit, chance)]
         return ScriptedSession(playing((*calls, ToolCall("", "test", {}))), task, first)
 
     def close(self) -> None:
         """A teacher holds nothing."""
 
-    def _shown(self, edit: ToolCall, chance: random.Random) -> Iterator[ToolCall]:
-        line = edit.arguments.get("line", edit.arguments.get("insert_line"))
-        if line is not None:
-            before = chance.randint(1, self._context_lines - 1)
-            start = max(1, int(line) - before)
-            window = {"path": edit.arguments["path"], "start": start, "end": start + self._context_lines}
-            yield ToolCall("", "view", window)
-        yield ToolCall("", edit.name, smallest(edit.arguments))
+
+def show_edit(edit: ToolCall, chance: random.Random) -> Iterator[ToolCall]:
+    """Look at the place of an edit, then make it as small as it can be."""
+    line = edit.arguments.get("line", edit.arguments.get("insert_line"))
+    if line is not None:
+        before = chance.randint(1, CONTEXT_LINES - 1)
+        start = max(1, int(line) - before)
+        window = {"path": edit.arguments["path"], "start": start, "end": start + CONTEXT_LINES}
+        yield ToolCall("", "view", window)
+    yield ToolCall("", edit.name, smallest(edit.arguments))
 
 
 def smallest(arguments: dict[str, str | int]) -> dict[str, str | int]:

@@ -154,7 +154,9 @@ class WarmStart(Section):
     batch_tokens: int = Field(default=8192, ge=16)
     """Tokens per update, prompt and observations included."""
     copy_drills: float = Field(default=0.0, ge=0, le=1)
-    """Part of the samples that only practise copying text exactly; what limits a tiny model first."""
+    """Part of the samples in the first half that only practise copying; what limits a tiny model first."""
+    repair_drills: float = Field(default=0.0, ge=0, le=1)
+    """Part of the samples that repair bugs which were never tried; see `trainer/drills.py`."""
 
 
 class Rl(Section):
@@ -259,6 +261,10 @@ class Config(Section):
         _require(
             self.warm_start.episodes == 0 or not self.warm_start.trajectories,
             "warm_start.episodes and warm_start.trajectories exclude each other: collect some or name some",
+        )
+        _require(
+            self.warm_start.copy_drills + self.warm_start.repair_drills < 1,
+            "warm_start.copy_drills and warm_start.repair_drills together must leave room for real episodes",
         )
         _require(
             e.weight_transfer not in ("ipc", "nccl") or self.learner.device != "cpu",

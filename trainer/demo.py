@@ -39,8 +39,8 @@ class Library:
 
 
 LIBRARIES = (
-    Library("inflection", "pypi:inflection==0.5.1", 64),
-    Library("flatten-dict", "pypi:flatten-dict==0.5.0", 64),
+    Library("inflection", "pypi:inflection==0.5.1", 48),
+    Library("flatten-dict", "pypi:flatten-dict==0.5.0", 48),
 )
 SEED = 0
 

@@ -1,8 +1,8 @@
 """Supervised warm start: learn to act like stored episodes before learning from reward.
 
 Only actions are learned, never observations. Episodes played without tokens (by scripts) are written down as
-tokens first. Copy drills can be mixed in: episodes made of nothing but looking and copying, which is what
-a small model learns last and needs first.
+tokens first. Exercises can be mixed in (`trainer.drills`), for policies that are too young to learn from a
+few hundred episodes alone.
 """
 
 from __future__ import annotations
@@ -14,19 +14,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agents.chat import ChatCodec
-from agents.types import Action, Trajectory, Turn
+from agents.types import Trajectory
 from envs.tools import ToolSpec
-from envs.types import Observation, Task, ToolCall
+from envs.types import Task
 from sandboxes.progress import Progress, silent
 
 from .config import WarmStart
+from .drills import Drill
 from .samples import Sample, from_trajectory, from_transcript, shortened
 
-Drill = Callable[[random.Random], Sample]
-"""Makes a fresh exercise."""
-
-DRILL_SHARE = 0.5
-"""Drills are mixed in over the first half; afterwards only real episodes are learned from."""
+COPYING_ENDS = 0.5
+"""Copying is drilled over the first part; by then it is there, or the time is better spent otherwise."""
 
 
 class Supervised(Protocol):
@@ -97,7 +95,8 @@ def warm_start(
     settings: WarmStart,
     *,
     seed: int = 0,
-    drill: Drill | None = None,
+    copying: Drill | None = None,
+    repairing: Drill | None = None,
     stopped: Callable[[], bool] = lambda: False,
     progress: Progress = silent,
 ) -> WarmStartSummary:
@@ -111,8 +110,8 @@ def warm_start(
     first = last = float("nan")
     done = 0.0
     while done < 1.0 and not stopped():
-        drills = drill if done < DRILL_SHARE else None
-        batch, real = _next_batch(pool, drills, settings, chance)
+        drills = _drills(settings, copying if done < COPYING_ENDS else None, repairing)
+        batch, real = _next_batch(pool, drills, settings.batch_tokens, chance)
         metrics = learner.supervise(batch, done=done)
         seen, steps = seen + real, steps + 1
         tokens += sum(len(sample.ids) for sample in batch)
@@ -137,73 +136,24 @@ def _endless(samples: Sequence[Sample], chance: random.Random) -> Iterator[Sampl
         yield from chance.sample(samples, len(samples))
 
 
+def _drills(settings: WarmStart, copying: Drill | None, repairing: Drill | None) -> list[tuple[float, Drill]]:
+    """The exercises that are due, each with its part of the samples."""
+    wanted = ((settings.copy_drills, copying), (settings.repair_drills, repairing))
+    return [(share, drill) for share, drill in wanted if drill is not None and share > 0]
+
+
 def _next_batch(
-    pool: Iterator[Sample], drill: Drill | None, settings: WarmStart, chance: random.Random
+    pool: Iterator[Sample], drills: Sequence[tuple[float, Drill]], tokens: int, chance: random.Random
 ) -> tuple[list[Sample], int]:
     """Fill a batch up to its tokens; returns it and how many of it are real episodes."""
     batch: list[Sample] = []
     real = size = 0
-    while size < settings.batch_tokens:
-        exercise = drill is not None and chance.random() < settings.copy_drills
-        sample = drill(chance) if exercise and drill is not None else next(pool)
-        real += not exercise
+    makers = [None, *(drill for _, drill in drills)]
+    shares = [1 - sum(share for share, _ in drills), *(share for share, _ in drills)]
+    while size < tokens:
+        drill = chance.choices(makers, shares)[0]
+        sample = next(pool) if drill is None else drill(chance)
+        real += drill is None
         size += len(sample.ids)
         batch.append(sample)
     return batch, real
-
-
-def copy_drills(
-    files: Mapping[str, str], codec: ChatCodec, tools: Sequence[ToolSpec], *, limit: int, lines: int = 3
-) -> Drill:
-    """Give exercises in copying: view part of a file, then replace each of the lines as the task says.
-
-    What is asked is in the task, what is there is in the view, and every value of every call is a copy of one
-    of them. Nothing is run: the observations are what the tools would have said.
-    """
-    usable = {
-        path: numbered
-        for path, text in sorted(files.items())
-        if len(numbered := [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]) > lines
-    }
-    assert usable, "copy drills need at least one file with a few lines of text"
-
-    def make(chance: random.Random) -> Sample:
-        for _ in range(100):
-            path = chance.choice(list(usable))
-            numbered = usable[path]
-            first = chance.randrange(len(numbered) - lines)
-            task, turns = _exercise(path, files[path].splitlines(), numbered[first : first + lines], chance)
-            try:
-                ids, sampled = codec.transcribe(task, tools, turns)
-            except ValueError:  # a line that the dialect cannot hold
-                continue
-            if len(ids) <= limit:
-                return from_transcript(ids, sampled, "drill")
-        raise AssertionError(f"no copy drill fits into {limit} tokens; raise policy.context_tokens")
-
-    return make
-
-
-def _exercise(
-    path: str, text: Sequence[str], chosen: Sequence[tuple[int, str]], chance: random.Random
-) -> tuple[str, list[Turn]]:
-    wanted: list[str] = []
-    start = max(1, chosen[0][0] - chance.randrange(4))
-    end = min(len(text), chosen[-1][0] + chance.randrange(4))
-    shown = "\n".join(f"{n}\t{text[n - 1]}" for n in range(start, end + 1))
-    turns = [_turn("view", {"path": path, "start": start, "end": end}, shown)]
-    for number, line in chosen:
-        words = line.split()
-        old, new = chance.choice(words), chance.choice(words)
-        if line.count(old) != 1 or old == new:
-            old, new = line.strip(), chance.choice(words)
-        wanted.append(f"{path}:{number}: {old} -> {new}")
-        arguments = {"path": path, "old": old, "new": new, "line": number}
-        turns.append(_turn("edit", arguments, f"changed line {number} of {path}"))
-    turns.append(_turn("submit", {}, "submitted"))
-    return "\n".join(wanted), turns
-
-
-def _turn(name: str, arguments: dict[str, str | int], shown: str) -> Turn:
-    call = ToolCall("call", name, dict(arguments))
-    return Turn(Action((call,)), (Observation(shown, call_id="call"),), 0.0, 0.0)

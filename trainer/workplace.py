@@ -30,13 +30,14 @@ from sandboxes.progress import Progress, silent
 
 from . import cluster
 from .config import Config
+from .drills import Drill, copy_drills, repair_drills
 from .engine import EngineSpec, start_engine
 from .errors import TrainError
 from .interruption import Interruption
 from .learner import RemoteLearner
 from .runs import RunFolder, write_json
 from .tiny import make_tiny
-from .warmstart import WarmStartSummary, copy_drills, warm_samples, warm_start
+from .warmstart import WarmStartSummary, warm_samples, warm_start
 
 
 class Workplace:
@@ -91,16 +92,20 @@ class Workplace:
                 f"none of {len(shown)} warm-start episodes passed and fits into {limit} tokens; "
                 "raise policy.context_tokens or give other episodes"
             )
-        drill = None
+        copying: Drill | None = None
+        repairing: Drill | None = None
         if settings.copy_drills > 0:
-            drill = copy_drills(self._files_at_work(), self._codec, tools, limit=limit)
+            copying = copy_drills(self._files_at_work(), self._codec, tools, limit=limit)
+        if settings.repair_drills > 0:
+            repairing = repair_drills(self._tasksets, self._codec, tools, limit=limit)
         self.learner.begin("warm_start")
         summary = warm_start(
             self.learner,
             samples,
             settings,
             seed=self._config.seed,
-            drill=drill,
+            copying=copying,
+            repairing=repairing,
             stopped=self._interruption.requested,
             progress=progress,
         )

@@ -15,10 +15,11 @@ from agents.types import Action, Completion, Trajectory, Turn, VersionSpan
 from envs.tools import tool_specs
 from envs.types import Observation, StopReason, Task, ToolCall, Verdict
 from trainer.config import Tiny, WarmStart
+from trainer.drills import copy_drills
 from trainer.learner import Learner
 from trainer.samples import Sample, from_transcript
 from trainer.tiny import make_tiny
-from trainer.warmstart import copy_drills, warm_samples, warm_start
+from trainer.warmstart import warm_samples, warm_start
 
 pytestmark = pytest.mark.train
 
@@ -125,11 +126,11 @@ def test_time_ends_it_too() -> None:
     assert summary.seconds < 2
 
 
-def test_drills_come_in_the_first_half_only() -> None:
+def test_copy_drills_come_in_the_first_half_only() -> None:
     learner = Counting()
     exercise = from_transcript([1, 2], [False, True], "drill")
     settings = WarmStart(epochs=20, batch_tokens=16, minutes=5, copy_drills=0.8)
-    warm_start(learner, rows(10), settings, drill=lambda chance: exercise)
+    warm_start(learner, rows(10), settings, copying=lambda chance: exercise)
     shares = [sum(sample is exercise for sample in batch) / len(batch) for batch in learner.batches]
     late = [share for share, done in zip(shares, learner.done, strict=True) if done >= 0.5]
     early = [share for share, done in zip(shares, learner.done, strict=True) if done < 0.5]
