@@ -37,6 +37,9 @@ HEADLINES = (
     ("wall_s", "wall time", "seconds"),
 )
 REWARD_KEYS = ("reward", "reward_mean", "mean_reward", "train_reward", "pass_rate")
+SHOWN_IDS = {"tampered": 60, "failed": 60, "missing": 60, "passed": 12}
+"""Test ids of a verdict that the page lists, by what became of them."""
+LOG_CHARS = 4_000
 HELDOUT_KEYS = ("heldout_pass_rate", "heldout", "eval_pass_rate", "heldout_reward")
 
 
@@ -267,4 +270,14 @@ def _body(trajectory: Trajectory) -> dict[str, Any]:
         completion = turn["action"]["completion"]
         completion["logprobs"] = [round(value, 3) for value in completion["logprobs"]]
         turn["action"]["prompt_tokens"] = len(turn["action"].pop("prompt_ids"))
+    if body["verdict"]:
+        _shorten(body["verdict"])
     return body
+
+
+def _shorten(verdict: dict[str, Any]) -> None:
+    """Keep of a verdict what a person reads: hundreds of passed ids, hundreds of times, make a heavy page."""
+    for how, shown in SHOWN_IDS.items():
+        verdict[f"{how}_more"] = max(0, len(verdict[how]) - shown)
+        verdict[how] = verdict[how][:shown]
+    verdict["log"] = verdict["log"][-LOG_CHARS:]

@@ -4,6 +4,7 @@ import subprocess
 import threading
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -239,6 +240,16 @@ def test_the_learning_curve_shows_reward_and_held_out_marks(tmp_path: Path) -> N
     ):
         assert page.count(text) == 2, text  # the wide chart and the narrow one
     assert page.count('class="dot"') == 20
+
+
+def test_hundreds_of_passed_tests_do_not_make_the_page_heavy(tmp_path: Path) -> None:
+    passed = tuple(f"tests/test_x.py::test_{number:04}" for number in range(500))
+    verdict = Verdict(False, passed=passed, failed=("tests/test_x.py::test_wrong",), log="x" * 90_000)
+    played = [replace(trajectory(number, reward=0.0), verdict=verdict) for number in range(20)]
+    page = write_report(make_run(tmp_path, played)).read_text()
+    assert "test_wrong" in page
+    assert '"passed_more": 488' in page or '"passed_more":488' in page
+    assert len(page) < 300_000
 
 
 def test_figures_read_as_people_say_them() -> None:
