@@ -26,6 +26,10 @@ class EvaluationError(Exception):
     """The evaluation cannot be run as asked. Takes one sentence."""
 
 
+class EvaluationOutage(EvaluationError):
+    """What was asked for is fine; sandboxes or the policy failed again and again."""
+
+
 def evaluate(
     policy: Policy,
     tasksets: Sequence[TaskSet],
@@ -150,7 +154,7 @@ def _run(
             found.append(trajectory)
             failed_in_a_row = failed_in_a_row + 1 if trajectory.reward is None else 0
             if failed_in_a_row == patience:
-                raise EvaluationError(
+                raise EvaluationOutage(
                     f"the last {patience} episodes all failed ({trajectory.error}); "
                     "what was scored is stored, continue with --resume"
                 )

@@ -239,11 +239,15 @@ def test_a_name_that_another_distribution_provides_is_refused_and_named(tmp_path
 
 
 def test_errors_of_ours_become_a_line_and_defects_stay_tracebacks() -> None:
+    from agents.evaluate import EvaluationOutage
     from agents.types import PolicyError
+    from envs.register.errors import RegisterOutage
     from sandboxes.base import SandboxLost
 
     assert daythree.explain(SandboxLost("gone")) == ("gone", 1)
     assert daythree.explain(PolicyError("no answer")) == ("no answer", 1)
+    assert daythree.explain(EvaluationOutage("engine gone")) == ("engine gone", 1)
+    assert daythree.explain(RegisterOutage("engine gone")) == ("engine gone", 1)
     assert daythree.explain(FileExistsError("runs/x exists; name another")) == (
         "runs/x exists; name another",
         2,

@@ -24,7 +24,7 @@ from sandboxes.progress import Progress, silent
 
 from .candidates import candidates
 from .discover import Suite, discover
-from .errors import RegisterError
+from .errors import RegisterError, RegisterOutage
 from .probe import KEPT, Bench, Probe, probe_all
 from .project import Project, canonical, read_project
 from .requirements import resolve
@@ -120,7 +120,7 @@ def one_line() -> Iterator[None]:
     try:
         yield
     except SandboxError as error:
-        raise RegisterError(f"the sandboxes failed ({error}); nothing was written, run it again") from error
+        raise RegisterOutage(f"the sandboxes failed ({error}); nothing was written, run it again") from error
     except (TaskSetError, PatchError) as error:
         raise RegisterError(str(error)) from error
     except OSError as error:

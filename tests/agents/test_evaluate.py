@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from agents.evaluate import EvaluationError, evaluate_tasks
+from agents.evaluate import EvaluationError, EvaluationOutage, evaluate_tasks
 from agents.scripted import SUBMIT, OraclePolicy, ScriptedPolicy
 from agents.store import TrajectoryStore
 from envs.types import ToolCall
@@ -103,7 +103,7 @@ def test_unscored_episodes_are_counted_and_tried_again_on_resume(run):
 
 
 def test_an_evaluation_in_which_nothing_works_any_more_gives_up(run, tmp_path):
-    with pytest.raises(EvaluationError, match=r"last 8 episodes all failed \(SandboxLost: .* --resume"):
+    with pytest.raises(EvaluationOutage, match=r"last 8 episodes all failed \(SandboxLost: .* --resume"):
         run(OraclePolicy(), samples=50, env_options={"fail_on": ("reset",)})
     assert len(stored(tmp_path)) == 8
 
