@@ -14,6 +14,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Self, Union, get_args, get_origin
 
+import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 
@@ -303,24 +304,7 @@ def parse(data: Mapping[str, Any]) -> Config:
 
 def to_toml(config: Config) -> str:
     """Write every setting out, defaults included; `load` reads it back to an equal tree."""
-    tables: list[str] = []
-    top: list[str] = []
-    for key, value in config.model_dump(mode="json").items():
-        if isinstance(value, dict):
-            rows = [f"{k} = {_toml_value(v)}" for k, v in value.items()]
-            tables.append("\n".join([f"[{key}]", *rows]))
-        else:
-            top.append(f"{key} = {_toml_value(value)}")
-    return "\n\n".join(["\n".join(top), *tables]) + "\n"
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, list):
-        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    if isinstance(value, float):
-        return repr(value)
-    # JSON's text, numbers and booleans are TOML's, but for DEL, which TOML wants escaped.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return tomli_w.dumps(config.model_dump(mode="json"))
 
 
 def _override(data: dict[str, Any], override: str) -> None:

@@ -47,19 +47,36 @@ def copy_drills(
     }
     assert usable, "copy drills need at least one file with a few lines of text"
 
+    def draw(chance: random.Random) -> tuple[str, list[Turn]]:
+        path = chance.choice(list(usable))
+        numbered = usable[path]
+        first = chance.randrange(len(numbered) - lines)
+        return _exercise(path, files[path].splitlines(), numbered[first : first + lines], chance)
+
+    return _fitting(draw, codec, tools, limit=limit)
+
+
+def _fitting(
+    draw: Callable[[random.Random], tuple[str, list[Turn]] | None],
+    codec: ChatCodec,
+    tools: Sequence[ToolSpec],
+    *,
+    limit: int,
+) -> Drill:
+    """Draw tasks with their turns until one can be written down in at most `limit` tokens."""
+
     def make(chance: random.Random) -> Sample:
         for _ in range(TRIES):
-            path = chance.choice(list(usable))
-            numbered = usable[path]
-            first = chance.randrange(len(numbered) - lines)
-            task, turns = _exercise(path, files[path].splitlines(), numbered[first : first + lines], chance)
+            drawn = draw(chance)
+            if drawn is None:
+                continue
             try:
-                ids, sampled = codec.transcribe(task, tools, turns)
+                ids, sampled = codec.transcribe(drawn[0], tools, drawn[1])
             except ValueError:  # a line that the dialect cannot hold
                 continue
             if len(ids) <= limit:
                 return from_transcript(ids, sampled, "drill")
-        raise AssertionError(f"no copy drill fits into {limit} tokens; raise policy.context_tokens")
+        raise AssertionError(f"no drill fits into {limit} tokens; raise policy.context_tokens")
 
     return make
 
@@ -110,21 +127,11 @@ def repair_drills(
     benches = [bench for taskset in tasksets for bench in _benches(taskset)]
     assert benches, "repair drills need functions that training tasks are about"
 
-    def make(chance: random.Random) -> Sample:
-        for _ in range(TRIES):
-            bench = chance.choice(benches)
-            if not is_sound(bench.mutation, bench.source):
-                continue
-            instruction, turns = _repair(bench, chance)
-            try:
-                ids, sampled = codec.transcribe(instruction, tools, turns)
-            except ValueError:  # a line that the dialect cannot hold
-                continue
-            if len(ids) <= limit:
-                return from_transcript(ids, sampled, "drill")
-        raise AssertionError(f"no repair drill fits into {limit} tokens; raise policy.context_tokens")
+    def draw(chance: random.Random) -> tuple[str, list[Turn]] | None:
+        bench = chance.choice(benches)
+        return _repair(bench, chance) if is_sound(bench.mutation, bench.source) else None
 
-    return make
+    return _fitting(draw, codec, tools, limit=limit)
 
 
 def _benches(taskset: TaskSet) -> list[_Bench]:
