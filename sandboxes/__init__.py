@@ -18,8 +18,18 @@ from .recipe import ImageRecipe as ImageRecipe
 def connect(name: str = "auto", *, timeout_s: float = 20.0) -> Backend:
     """The backend of that name; `auto` is Docker where an engine answers, else bubblewrap.
 
-    Raises `SandboxUnavailable`, in one line that says what to do.
+    What dead runs left in it is removed first. Raises `SandboxUnavailable`, in one line that says what to do.
     """
+    backend = _find(name, timeout_s)
+    try:
+        backend.reap()
+    except SandboxUnavailable:
+        backend.close()
+        raise
+    return backend
+
+
+def _find(name: str, timeout_s: float) -> Backend:
     from .bubblewrap import BubblewrapBackend
     from .docker import DockerBackend
 

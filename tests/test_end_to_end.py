@@ -166,12 +166,14 @@ def test_a_library_becomes_tasks_and_a_killed_training_goes_on(tmp_path: Path, b
     while leftovers(family) and time.monotonic() < deadline:
         time.sleep(0.5)
     assert leftovers(family) == []
-    time.sleep(2.0)
-    assert engine.reap() == [], "containers ended by themselves"
+    if backend == "docker":
+        time.sleep(2.0)
+        assert engine.reap() == [], "containers end by themselves"
 
     output = finished(daythree("train", "small.toml", *chosen, "--resume", cwd=tmp_path), seconds=300)
     assert steps(run) == [1, 2, 3], output
     assert json.loads((run / "summary.json").read_text())["steps"] == 3
     assert (run / "report.html").stat().st_size > 1_000
     assert leftovers({}) == []
+    assert engine.reap() == [], "what could not end by itself was removed at the next start"
     engine.close()
