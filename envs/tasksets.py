@@ -31,7 +31,7 @@ from sandboxes import ImageRecipe
 
 from . import protection
 from .testing import RunnerSetup
-from .trees import PatchError, Tree, apply_patch, pack, unpack
+from .trees import Tree, apply_patch, pack, unpack
 from .types import Task
 
 T = TypeVar("T")
@@ -161,6 +161,8 @@ def write_taskset(
     """
     if folder.exists():
         raise TaskSetError(f"{folder} exists already; choose another --out or remove it")
+    # As they will be read: 5 and 5.0 must not make two digests of one task.
+    tasks = [_validated(Task, asdict(task), f"task {task.id}") for task in tasks]
     contents = {
         "taskset.toml": tomli_w.dumps(_plain(manifest)).encode(),
         "tasks.jsonl": _lines(tasks),
@@ -232,15 +234,3 @@ def _lines(rows: Sequence[Any]) -> bytes:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-__all__ = [
-    "Manifest",
-    "PatchError",
-    "PullRequest",
-    "TaskSet",
-    "TaskSetError",
-    "load_taskset",
-    "verify_lock",
-    "write_taskset",
-]
