@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from .base import Sandbox, SandboxSpec
+from .base import Content, Sandbox, SandboxSpec
 from .progress import Progress, silent
 from .recipe import ImageRecipe
 
@@ -24,8 +24,12 @@ class Backend(Protocol):
     name: str
     """`docker`, `bubblewrap` or `fake`."""
 
-    def open(self, spec: SandboxSpec, *, timeout_s: float) -> Sandbox:
-        """Start a sandbox. Raises `SandboxUnavailable`, also when it is not up in time."""
+    def open(self, spec: SandboxSpec, *, timeout_s: float, content: Content | None = None) -> Sandbox:
+        """Start one with `content` in it. Raises `SandboxUnavailable`, also when it is not up in time."""
+        ...
+
+    def expect(self, spec: SandboxSpec, count: int = 1) -> None:
+        """Hear that so many of this spec will be wanted soon; does nothing where none are kept ready."""
         ...
 
     def ensure_image(self, recipe: ImageRecipe, *, timeout_s: float, progress: Progress = silent) -> str:

@@ -15,7 +15,7 @@ not, and must never become a reward.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -57,6 +57,8 @@ class SandboxSpec:
     env: tuple[tuple[str, str], ...] = ()
     lifetime_s: float = 3600.0
     """The sandbox ends itself after this long, whatever its owner does."""
+    role: Literal["work", "grading"] = "work"
+    """Whose processes it is for. One that has held a policy's commands is never one for grading."""
 
     def __post_init__(self) -> None:
         assert self.workdir.startswith("/"), f"workdir must be absolute, got {self.workdir!r}"
@@ -67,6 +69,21 @@ class SandboxSpec:
             and self.disk_mb > 0
             and self.open_files >= 256
         ), f"limits must be positive: {self}"
+
+
+@dataclass(frozen=True)
+class Content:
+    """What lies in a sandbox before its first command. Equal keys promise equal content.
+
+    What was read from `archive` may be kept for other sandboxes as long as any `Content` of this key lives.
+    """
+
+    key: str
+    """A digest, or a name that is used once."""
+    archive: Callable[[], bytes] = field(compare=False, repr=False)
+    """Makes an uncompressed tar archive of the working directory; asked where it is not there already."""
+    scratch: Callable[[], bytes] | None = field(default=None, compare=False, repr=False)
+    """The same for `/tmp`; None when that is empty."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +202,10 @@ class Sandbox(Protocol):
 
     def unpack(self, archive: bytes, path: str, *, timeout_s: float) -> None:
         """Lay an uncompressed tar archive over a directory, making it where it is missing."""
+        ...
+
+    def lay(self, content: Content, *, timeout_s: float) -> None:
+        """Put content into a sandbox that has been given none, before its first command."""
         ...
 
     def changes(

@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from .backend import OWNER_VARIABLE, Owner, reap_processes
-from .base import SandboxError, SandboxSpec, SandboxUnavailable
+from .base import Content, SandboxError, SandboxSpec, SandboxUnavailable
 from .cgroups import Cgroup, reap_groups
 from .channel import COMPLAINT_LIMIT, SERVER_COMMAND, Channel, Stream
 from .images import ENVIRONMENT_FOLDER, cache_folder, ensure_base, ensure_environment
@@ -118,7 +118,23 @@ class BubblewrapBackend:
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="bubblewrap")
         try_bubblewrap(timeout_s)
 
-    def open(self, spec: SandboxSpec, *, timeout_s: float) -> BubblewrapSandbox:
+    def open(
+        self, spec: SandboxSpec, *, timeout_s: float, content: Content | None = None
+    ) -> BubblewrapSandbox:
+        deadline = time.monotonic() + timeout_s
+        sandbox = self._start_one(spec, timeout_s=timeout_s)
+        if content is not None:
+            try:
+                sandbox.lay(content, timeout_s=deadline - time.monotonic())
+            except BaseException:
+                sandbox.close()
+                raise
+        return sandbox
+
+    def expect(self, spec: SandboxSpec, count: int = 1) -> None:
+        """Nothing is kept ready here; `sandboxes.pool` does."""
+
+    def _start_one(self, spec: SandboxSpec, *, timeout_s: float) -> BubblewrapSandbox:
         deadline = time.monotonic() + timeout_s
         root, environment = self._image(spec.image)
         users = user_map(spec) if self._separate_users else None

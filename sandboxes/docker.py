@@ -25,7 +25,7 @@ import docker.utils
 import requests
 
 from .backend import Owner, this_host
-from .base import SandboxError, SandboxSpec, SandboxUnavailable
+from .base import Content, SandboxError, SandboxSpec, SandboxUnavailable
 from .channel import COMPLAINT_LIMIT, SERVER_COMMAND, Channel, Stream
 from .docker_images import build_image
 from .leases import LEASE_S, Renewals
@@ -151,7 +151,21 @@ class DockerBackend:
             self._api.ping()
         self._api.timeout = CALL_S
 
-    def open(self, spec: SandboxSpec, *, timeout_s: float) -> DockerSandbox:
+    def open(self, spec: SandboxSpec, *, timeout_s: float, content: Content | None = None) -> DockerSandbox:
+        deadline = time.monotonic() + timeout_s
+        sandbox = self._start_one(spec, timeout_s=timeout_s)
+        if content is not None:
+            try:
+                sandbox.lay(content, timeout_s=deadline - time.monotonic())
+            except BaseException:
+                sandbox.close()
+                raise
+        return sandbox
+
+    def expect(self, spec: SandboxSpec, count: int = 1) -> None:
+        """Nothing is kept ready here; `sandboxes.pool` does."""
+
+    def _start_one(self, spec: SandboxSpec, *, timeout_s: float) -> DockerSandbox:
         deadline = time.monotonic() + timeout_s
         owner = Owner.current(spec.lifetime_s)
         with self._api.until(deadline):

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 
-from .base import ExecResult, Match, SandboxLost, SandboxSpec, TreeChanges
+from .base import Content, ExecResult, Match, SandboxLost, SandboxSpec, TreeChanges
 from .progress import Progress, silent
 from .recipe import ImageRecipe
 
@@ -110,9 +110,14 @@ class FakeSandbox:
             self._make_folder(root)
             with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
                 for member in tar:
-                    self._lay(root, member, tar)
+                    self._lay_member(root, member, tar)
 
-    def _lay(self, root: str, member: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
+    def lay(self, content: Content, *, timeout_s: float) -> None:
+        self.unpack(content.archive(), ".", timeout_s=timeout_s)
+        if content.scratch is not None:
+            self.unpack(content.scratch(), "/tmp", timeout_s=timeout_s)
+
+    def _lay_member(self, root: str, member: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
         place = posixpath.normpath(posixpath.join(root, member.name))
         if place != root and not place.startswith(root.rstrip("/") + "/"):
             raise ValueError(f"archive member {member.name!r} lies outside of its folder")
@@ -251,10 +256,15 @@ class FakeBackend:
         self._run = run
         self._fail_at = fail_at
 
-    def open(self, spec: SandboxSpec, *, timeout_s: float) -> FakeSandbox:
+    def open(self, spec: SandboxSpec, *, timeout_s: float, content: Content | None = None) -> FakeSandbox:
         sandbox = FakeSandbox(spec, self._files, run=self._run, fail_at=self._fail_at)
         self.opened.append(sandbox)
+        if content is not None:
+            sandbox.lay(content, timeout_s=timeout_s)
         return sandbox
+
+    def expect(self, spec: SandboxSpec, count: int = 1) -> None:
+        pass
 
     def ensure_image(self, recipe: ImageRecipe, *, timeout_s: float, progress: Progress = silent) -> str:
         progress(f"building {recipe.ref}", 1, 1)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .base import BackgroundProcess, ExecResult, Match, SandboxSpec, SandboxUnresponsive, TreeChanges
+from .base import BackgroundProcess, Content, ExecResult, Match, SandboxSpec, SandboxUnresponsive, TreeChanges
 from .channel import Channel, Reply, reply_error
 from .images import ENVIRONMENT_FOLDER
 
@@ -77,6 +78,12 @@ class RemoteSandbox:
 
     def unpack(self, archive: bytes, path: str, *, timeout_s: float) -> None:
         self._ask("unpack", {"path": path}, archive, timeout_s=timeout_s)
+
+    def lay(self, content: Content, *, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        self.unpack(content.archive(), ".", timeout_s=timeout_s)
+        if content.scratch is not None:
+            self.unpack(content.scratch(), "/tmp", timeout_s=deadline - time.monotonic())
 
     def changes(
         self, path: str, known: Mapping[str, str], *, timeout_s: float, file_limit: int = 1_048_576

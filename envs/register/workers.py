@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from sandboxes.backend import Backend
-from sandboxes.base import Sandbox, SandboxSpec
+from sandboxes.base import Content, Sandbox, SandboxSpec
 from sandboxes.progress import Progress, silent
 from sandboxes.recipe import ImageRecipe
 
@@ -50,16 +50,19 @@ class StoppableBackend:
         self._lock = threading.Lock()
         self._stopped = False
 
-    def open(self, spec: SandboxSpec, *, timeout_s: float) -> Sandbox:
+    def open(self, spec: SandboxSpec, *, timeout_s: float, content: Content | None = None) -> Sandbox:
         """See `Backend`. Raises Stopped."""
         self._refuse_when_stopped()
-        sandbox = self._backend.open(spec, timeout_s=timeout_s)
+        sandbox = self._backend.open(spec, timeout_s=timeout_s, content=content)
         with self._lock:
             self._open.add(sandbox)
         if self._stopped:
             sandbox.close()
         self._refuse_when_stopped()
         return sandbox
+
+    def expect(self, spec: SandboxSpec, count: int = 1) -> None:
+        self._backend.expect(spec, count)
 
     def ensure_image(self, recipe: ImageRecipe, *, timeout_s: float, progress: Progress = silent) -> str:
         return self._backend.ensure_image(recipe, timeout_s=timeout_s, progress=progress)

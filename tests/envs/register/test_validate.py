@@ -16,7 +16,7 @@ from envs.tasksets import Environment
 from envs.testing import RunnerSetup
 from envs.trees import Tree, TreeFile, diff_trees
 from sandboxes import Backend, ImageRecipe, connect
-from sandboxes.base import ExecResult, SandboxLost, SandboxSpec, SandboxUnavailable
+from sandboxes.base import Content, ExecResult, SandboxLost, SandboxSpec, SandboxUnavailable
 from sandboxes.fake import FakeBackend, FakeSandbox
 
 ENVIRONMENTS = {"e": Environment(ImageRecipe("calculator"), RunnerSetup())}
@@ -51,10 +51,12 @@ class ScriptedBackend(FakeBackend):
         super().__init__()
         self.tests = tests
 
-    def open(self, spec: SandboxSpec, *, timeout_s: float) -> FakeSandbox:
+    def open(self, spec: SandboxSpec, *, timeout_s: float, content: Content | None = None) -> FakeSandbox:
         sandbox = ScriptedSandbox(spec)
         sandbox.tests = self.tests
         self.opened.append(sandbox)
+        if content is not None:
+            sandbox.lay(content, timeout_s=timeout_s)
         return sandbox
 
 
@@ -178,7 +180,7 @@ def test_what_breaks_the_sandbox_twice_is_no_task_and_the_others_go_on() -> None
 
 def test_when_no_sandbox_starts_any_more_it_is_an_outage_and_no_verdict() -> None:
     class Gone(FakeBackend):
-        def open(self, spec: SandboxSpec, *, timeout_s: float) -> FakeSandbox:
+        def open(self, spec: SandboxSpec, *, timeout_s: float, content: Content | None = None) -> FakeSandbox:
             raise SandboxUnavailable("the engine is gone")
 
     with pytest.raises(RegisterOutage, match="the engine is gone"):

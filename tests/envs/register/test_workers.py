@@ -9,7 +9,7 @@ import pytest
 
 from envs.register.workers import MOST, StoppableBackend, Stopped, fitting_workers, in_order
 from sandboxes import Backend
-from sandboxes.base import ExecResult, SandboxLost, SandboxSpec
+from sandboxes.base import Content, ExecResult, SandboxLost, SandboxSpec
 from sandboxes.fake import FakeBackend, FakeSandbox
 
 SPEC = SandboxSpec(image="any")
@@ -26,7 +26,7 @@ class EndlessSandbox(FakeSandbox):
 
 
 class EndlessBackend(FakeBackend):
-    def open(self, spec: SandboxSpec, *, timeout_s: float) -> FakeSandbox:
+    def open(self, spec: SandboxSpec, *, timeout_s: float, content: Content | None = None) -> FakeSandbox:
         sandbox = EndlessSandbox(spec)
         self.opened.append(sandbox)
         return sandbox
