@@ -1,8 +1,8 @@
 """Other systems' Docker environments, measured in turn with ours: mini-swe-agent's and SWE-ReX's.
 
-They live in a Python environment of their own (`pip install mini-swe-agent swe-rex`), since their dependencies
-need not get along with ours. This file is also the program that runs there: it reads one word a line (`start`,
-`step`, `stop`) and answers each with the milliseconds it took.
+They live in a Python environment of their own (`pip install mini-swe-agent swe-rex`), since their
+dependencies need not get along with ours. This file is also the program that runs there: it reads one word
+a line (`start`, `step`, `stop`) and answers each with the milliseconds it took.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ def installed(python: Path) -> list[str]:
 def pins(python: Path, name: str) -> tuple[str, ...]:
     """`name==version` of a package and all it asks for, as far as the interpreter has them."""
     command = [str(python), __file__, "pins", name]
-    return tuple(subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split())
+    return tuple(
+        subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+    )
 
 
 # What follows runs in the peers' interpreter.
