@@ -161,6 +161,10 @@ class Sandbox(Protocol):
 
     spec: SandboxSpec
 
+    def ping(self, *, timeout_s: float) -> None:
+        """Ask for a sign of life."""
+        ...
+
     def exec(
         self,
         command: str | Sequence[str],
@@ -232,6 +236,13 @@ class Sandbox(Protocol):
 
         `.git` and `__pycache__` are left out. Raises ValueError for a regular expression that does not
         parse, FileNotFoundError for a missing path, TimeoutError when the search itself takes too long.
+        """
+        ...
+
+    def recycled(self, *, timeout_s: float) -> Sandbox | None:
+        """End this handle as `close` does, and return the same sandbox, blank, as a new one.
+
+        None when not every trace is proven gone; then it has been closed.
         """
         ...
 

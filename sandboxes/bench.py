@@ -12,6 +12,7 @@ from typing import Any
 
 from .backend import Backend
 from .base import Sandbox, SandboxSpec
+from .pool import Pool
 from .progress import Progress, silent
 
 STEP_S = 30.0
@@ -30,14 +31,17 @@ def measure(
     """Milliseconds by kind of step: `{"read": {"p50": …, "p99": …, "samples": …}, …}`.
 
     Steps: `exec` (`true`), `read`, `write`, `list`, `search`, `search_regex`; `open` and `close` of a cold
-    sandbox; with Docker also `docker_exec` and `docker_run` of `true` through the engine's own API. The slow
-    kinds (`open`, `close`, `docker_run`) are taken `opens` times. Ends early, with fewer samples, at
-    `timeout_s`. Raises `SandboxError`.
+    sandbox, and with a pool `open_warm` and `close_warm` of one that waits there; with Docker also
+    `docker_exec` and `docker_run` of `true` through the engine's own API. The slow kinds (`open`, `close`,
+    `docker_run`) are taken `opens` times. Ends early, with fewer samples, at `timeout_s`.
+
+    Raises `SandboxError`.
     """
     deadline = time.monotonic() + timeout_s
     samples: dict[str, list[float]] = {}
     with contextlib.ExitStack() as stack:
-        sandbox = backend.open(SandboxSpec(image), timeout_s=STEP_S)
+        bare = backend.inner if isinstance(backend, Pool) else backend
+        sandbox = bare.open(SandboxSpec(image), timeout_s=STEP_S)
         stack.callback(sandbox.close)
         steps = tool_steps(sandbox)
         rare: dict[str, Callable[[], object]] = {}
@@ -56,7 +60,11 @@ def measure(
             take(samples, steps)
             if number * opens // rounds != (number - 1) * opens // rounds:
                 take(samples, rare)
-                open_and_close(samples, backend, image)
+                open_and_close(samples, bare, image)
+                if isinstance(backend, Pool):
+                    backend.expect(SandboxSpec(image))
+                    backend.settle(timeout_s=STEP_S)
+                    open_and_close(samples, backend, image, "_warm")
         progress("measuring sandboxes", rounds, rounds)
     return {name: summary(values) for name, values in samples.items()}
 
@@ -84,17 +92,17 @@ def take(samples: dict[str, list[float]], steps: dict[str, Callable[[], object]]
         samples.setdefault(name, []).append((time.perf_counter() - started) * 1e3)
 
 
-def open_and_close(samples: dict[str, list[float]], backend: Backend, image: str) -> None:
-    """Time a cold sandbox until its first command is done, and its end."""
+def open_and_close(samples: dict[str, list[float]], backend: Backend, image: str, kind: str = "") -> None:
+    """Time a sandbox until its first command is done, and its end."""
     started = time.perf_counter()
     sandbox = backend.open(SandboxSpec(image), timeout_s=STEP_S)
     try:
         sandbox.exec("true", timeout_s=STEP_S)
-        samples.setdefault("open", []).append((time.perf_counter() - started) * 1e3)
+        samples.setdefault(f"open{kind}", []).append((time.perf_counter() - started) * 1e3)
         started = time.perf_counter()
     finally:
         sandbox.close()
-    samples.setdefault("close", []).append((time.perf_counter() - started) * 1e3)
+    samples.setdefault(f"close{kind}", []).append((time.perf_counter() - started) * 1e3)
 
 
 def docker_exec(engine: Any, sandbox: Sandbox) -> Callable[[], object]:

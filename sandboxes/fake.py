@@ -15,6 +15,7 @@ import tarfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatch
+from typing import Self
 
 from .base import Content, ExecResult, Match, SandboxLost, SandboxSpec, TreeChanges
 from .progress import Progress, silent
@@ -52,12 +53,19 @@ class FakeSandbox:
         self.folders: set[str] = {"/"}
         self.calls: list[str] = []
         self.closed = False
+        self.became: FakeSandbox | None = None
+        """What it was recycled to."""
+        self._initial = dict(files or {})
         self._run = run
         self._fail_at = fail_at
         self._lock = threading.RLock()
         self._make_folder(spec.workdir)
         for path, data in (files or {}).items():
             self._put(self._resolve(path), data)
+
+    def ping(self, *, timeout_s: float) -> None:
+        with self._lock:
+            self._called("ping")
 
     def exec(
         self,
@@ -182,6 +190,15 @@ class FakeSandbox:
                     matches += [Match(name, *row) for row in matching_lines(self.files[full], found)]
             return matches[:limit]
 
+    def recycled(self, *, timeout_s: float) -> Self | None:
+        """One with the files of the start, and the same failure ahead. A closed one gives none."""
+        with self._lock:
+            if self.closed:
+                return None
+            self.closed = True
+            self.became = fresh = type(self)(self.spec, self._initial, run=self._run, fail_at=self._fail_at)
+            return fresh
+
     def close(self) -> None:
         self.closed = True
 
@@ -279,4 +296,7 @@ class FakeBackend:
 
     def close(self) -> None:
         for sandbox in self.opened:
-            sandbox.close()
+            latest: FakeSandbox | None = sandbox
+            while latest is not None:
+                latest.close()
+                latest = latest.became
