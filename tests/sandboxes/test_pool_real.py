@@ -113,7 +113,8 @@ def kill(case: Case) -> None:
     """End all from outside, as an engine's restart does."""
     if case.pool.name == "bubblewrap":
         for number in case.alive():
-            os.kill(int(number), 9)
+            for inside in Path(f"/proc/{number}/task/{number}/children").read_text().split():
+                os.kill(int(inside), 9)
         return
     engine = docker.APIClient(timeout=30)
     for container in case.alive():
