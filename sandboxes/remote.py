@@ -10,6 +10,7 @@ from typing import Any
 
 from .base import BackgroundProcess, Content, ExecResult, Match, SandboxSpec, SandboxUnresponsive, TreeChanges
 from .channel import Channel, Reply, reply_error
+from .disks import Disks
 from .images import ENVIRONMENT_FOLDER
 
 SERVER_PIDS = 40
@@ -25,9 +26,17 @@ KILL_GRACE_S = 10.0
 class RemoteSandbox:
     """A sandbox at the far end of a channel; `end` takes away what the backend made for it."""
 
-    def __init__(self, spec: SandboxSpec, name: str, channel: Channel, end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        spec: SandboxSpec,
+        name: str,
+        channel: Channel,
+        end: Callable[[], None],
+        disks: Disks | None = None,
+    ) -> None:
         self.spec = spec
         self.name = name
+        self.disks = disks
         self._channel = channel
         self._end = end
         self._closing = threading.Lock()
@@ -129,6 +138,13 @@ class RemoteSandbox:
         """Ask for a sign of life."""
         self._ask("ping", {}, timeout_s=timeout_s)
 
+    def own(self, disks: Disks | None) -> None:
+        """Take over the disks that were found when the sandbox was up."""
+        with self._closing:
+            self.disks = disks
+            if self._closed and disks is not None:
+                disks.close()
+
     def close(self) -> None:
         with self._closing:
             if self._closed:
@@ -136,6 +152,8 @@ class RemoteSandbox:
             self._closed = True
             self._channel.close()
             self._end()
+            if self.disks is not None:
+                self.disks.close()
 
     def _ask(
         self, operation: str, fields: dict[str, Any], payload: bytes = b"", *, timeout_s: float
