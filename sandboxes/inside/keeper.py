@@ -75,6 +75,7 @@ class Keeper:
         if server == 0:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             try:
+                request["lease_s"] = self.lease_s
                 serve(self.identity, request, keeper=ours, kept=self.kept)
             finally:
                 os._exit(1)
