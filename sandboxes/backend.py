@@ -16,9 +16,6 @@ from .recipe import ImageRecipe
 OWNER_VARIABLE = "DAYTHREE_SANDBOX_OWNER"
 """Names the `Owner` in the environment of processes that are started for a sandbox."""
 
-RECYCLED_S = 24 * 3600.0
-"""How long after its start a sandbox may still be recycled, and begin another lifetime."""
-
 
 @runtime_checkable
 class Backend(Protocol):
@@ -66,7 +63,7 @@ class Owner:
     def current(cls, lifetime_s: float) -> Owner:
         started = process_start(os.getpid())
         assert started is not None, "this process runs"
-        return cls(this_host(), os.getpid(), started, int(time.time() + RECYCLED_S + lifetime_s) + 60)
+        return cls(this_host(), os.getpid(), started, int(time.time() + lifetime_s) + 60)
 
     @classmethod
     def parse(cls, text: str) -> Owner:

@@ -15,7 +15,6 @@ import tarfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatch
-from typing import Self
 
 from .base import Content, ExecResult, Match, SandboxLost, SandboxSpec, TreeChanges
 from .progress import Progress, silent
@@ -53,11 +52,11 @@ class FakeSandbox:
         self.folders: set[str] = {"/"}
         self.calls: list[str] = []
         self.closed = False
-        self.became: FakeSandbox | None = None
-        """What it was recycled to."""
-        self._initial = dict(files or {})
         self._run = run
         self._fail_at = fail_at
+        self.successor: FakeSandbox | None = None
+        """What it was recycled to."""
+        self._blank = dict(files or {})
         self._lock = threading.RLock()
         self._make_folder(spec.workdir)
         for path, data in (files or {}).items():
@@ -190,14 +189,20 @@ class FakeSandbox:
                     matches += [Match(name, *row) for row in matching_lines(self.files[full], found)]
             return matches[:limit]
 
-    def recycled(self, *, timeout_s: float) -> Self | None:
-        """One with the files of the start, and the same failure ahead. A closed one gives none."""
+    def recycled(self, *, timeout_s: float) -> FakeSandbox | None:
         with self._lock:
             if self.closed:
                 return None
-            self.closed = True
-            self.became = fresh = type(self)(self.spec, self._initial, run=self._run, fail_at=self._fail_at)
+            self.close()
+            fresh = type(self)(self.spec, self._blank, run=self._run, fail_at=self._fail_at)
+            self.successor = fresh
             return fresh
+
+    def shut(self) -> None:
+        """End it, whichever handle is valid now; for its backend."""
+        self.close()
+        if self.successor is not None:
+            self.successor.shut()
 
     def close(self) -> None:
         self.closed = True
@@ -296,7 +301,4 @@ class FakeBackend:
 
     def close(self) -> None:
         for sandbox in self.opened:
-            latest: FakeSandbox | None = sandbox
-            while latest is not None:
-                latest.close()
-                latest = latest.became
+            sandbox.shut()

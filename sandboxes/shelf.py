@@ -22,8 +22,6 @@ class Kept:
     """A sandbox that belongs to a pool."""
 
     sandbox: Sandbox
-    born: float
-    """When it started."""
     renewed: float
     """When its lifetime began, with its start or when it was last recycled."""
     since: float = 0.0

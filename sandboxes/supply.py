@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from .backend import RECYCLED_S, Backend
+from .backend import Backend
 from .base import Sandbox, SandboxError, SandboxSpec, SandboxUnavailable
 from .crew import Crew
 from .demand import Demand
@@ -131,9 +131,9 @@ class Supply:
             kept = self._out.pop(id(old), None)
             now = self._clock()
             if kept is None:
-                self._end(Kept(fresh, now, now))
+                self._end(Kept(fresh, now))
                 return
-            self._out[id(fresh)] = Kept(fresh, kept.born, now)
+            self._out[id(fresh)] = Kept(fresh, now)
             self._counts["recycled"] += 1
 
     def tend(self) -> None:
@@ -250,7 +250,7 @@ class Supply:
 
     def _may_recycle(self, kept: Kept) -> bool:
         now = self._clock()
-        if not self._recycles or self._closed or now - kept.born > RECYCLED_S:
+        if not self._recycles or self._closed:
             return False
         wanted = sum(other.spec == kept.spec for other in self._waiting)
         return wanted > self._recycling[kept.spec] or self._shelf.has_room(
@@ -293,7 +293,7 @@ class Supply:
             self._throttle.succeed(begun)
             self._starting -= Counter([spec])
             self._counts["started"] += 1
-            self._arrive(Kept(sandbox, now, now), warm=False)
+            self._arrive(Kept(sandbox, now), warm=False)
             self._plan()
             self._changed.notify_all()
 
@@ -351,7 +351,7 @@ class Supply:
                 self._counts["thrown_away"] += 1
             else:
                 self._counts["recycled"] += 1
-                self._arrive(Kept(fresh, kept.born, self._clock()), warm=True)
+                self._arrive(Kept(fresh, self._clock()), warm=True)
             self._plan()
             self._changed.notify_all()
 

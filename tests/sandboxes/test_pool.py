@@ -72,8 +72,8 @@ class Engine(FakeBackend):
         latest = []
         for opened in list(self.opened):
             sandbox = opened
-            while sandbox.became is not None:
-                sandbox = sandbox.became
+            while sandbox.successor is not None:
+                sandbox = sandbox.successor
             latest.append(sandbox)
         return [sandbox for sandbox in latest if not sandbox.closed]
 
