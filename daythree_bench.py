@@ -47,8 +47,8 @@ def bench(
         if what == "rollout":
             table |= measuring.measure_generation(progress=bars)
         if what == "sandbox":
-            bare = stack.enter_context(open_backend(sandbox, ready=0))
-            table |= measuring.measure_sandbox(bare, peers=peers, crowd=crowd, progress=bars)
+            backend = stack.enter_context(open_backend(sandbox))
+            table |= measuring.measure_sandbox(backend, peers=peers, crowd=crowd, progress=bars)
         if what == "episodes" or (taskset and what in ("grading", "rollout")):
             backend = stack.enter_context(open_backend(sandbox))
             if what == "episodes":

@@ -85,12 +85,12 @@ def read_taskset(folder: Path) -> TaskSet:
 
 
 @contextmanager
-def open_backend(name: str, *, ready: int | None = None) -> Iterator[Backend]:
+def open_backend(name: str) -> Iterator[Backend]:
     if name not in ("auto", "docker", "bubblewrap"):
         raise typer.BadParameter(f"unknown sandbox {name!r}; use auto, docker or bubblewrap")
     from sandboxes import connect
 
-    backend = connect(name, ready=ready)
+    backend = connect(name)
     try:
         yield backend
     finally:

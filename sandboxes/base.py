@@ -161,6 +161,10 @@ class Sandbox(Protocol):
 
     spec: SandboxSpec
 
+    def ping(self, *, timeout_s: float) -> None:
+        """Ask for a sign of life."""
+        ...
+
     def exec(
         self,
         command: str | Sequence[str],
@@ -232,6 +236,15 @@ class Sandbox(Protocol):
 
         `.git` and `__pycache__` are left out. Raises ValueError for a regular expression that does not
         parse, FileNotFoundError for a missing path, TimeoutError when the search itself takes too long.
+        """
+        ...
+
+    def recycled(self, *, timeout_s: float) -> Sandbox | None:
+        """End this handle as `close` does, and return the same sandbox, blank, under a new one.
+
+        Blank is: as it was opened without content, and with its whole lifetime before it. Nothing that was done
+        in it can be found, except how much it was: numbers that the kernel counts on (`docs/isolation.md`).
+        None when that cannot be proven, or a call was under way; then it has been closed. Never raises.
         """
         ...
 

@@ -53,16 +53,16 @@ def measure(
     Steps: `exec` (`true`), `read`, `write`, `list`, `search`, `search_regex`; `open` of a cold and of a warm
     sandbox, until its first command is done, the warm one's reset alone, and `close`. With Docker also
     `docker_exec` and `docker_run` of `true` through the engine's own API; of each peer `start`, `step`. What
-    is slow is taken `opens` times. `backend` must not be a pool itself. Ends early, with fewer samples, at
+    is slow is taken `opens` times; what is warm needs a pool. Ends early, with fewer samples, at
     `timeout_s`. Raises `SandboxError`, and RuntimeError when a peer fails.
     """
     deadline = time.monotonic() + timeout_s
     samples: dict[str, list[float]] = {}
     with contextlib.ExitStack() as stack:
-        sandbox = backend.open(SandboxSpec(image), timeout_s=STEP_S)
+        pool = backend if isinstance(backend, Pool) else None
+        bare = pool.inner if pool else backend
+        sandbox = bare.open(SandboxSpec(image), timeout_s=STEP_S)
         stack.callback(sandbox.close)
-        pool = Pool(backend)
-        stack.callback(pool.end_idle)
         steps, rare = tool_steps(sandbox), dict[str, Callable[[], object]]()
         if backend.name == "docker":
             engine = stack.enter_context(docker_client())
@@ -83,8 +83,9 @@ def measure(
             take(samples, steps)
             if number * opens // rounds != (number - 1) * opens // rounds:
                 take(samples, rare)
-                open_and_close(samples, backend, image)
-                open_warm(samples, pool, image)
+                open_and_close(samples, bare, image)
+                if pool:
+                    open_warm(samples, pool, image)
         progress("measuring sandboxes", rounds, rounds)
     return {name: summary(values) for name, values in samples.items()}
 
@@ -133,10 +134,7 @@ def open_warm(samples: dict[str, list[float]], pool: Pool, image: str) -> None:
     """Time a sandbox that waits in a pool, with a small tree laid into it."""
     spec = SandboxSpec(image)
     pool.expect(spec)
-    until = time.monotonic() + STEP_S
-    while not pool.stats().idle and time.monotonic() < until:
-        time.sleep(0.01)
-    time.sleep(0.05)  # what made it ready has come to rest
+    pool.settle(timeout_s=STEP_S)
     sandbox = timed(samples, "reset, warm", lambda: pool.open(spec, timeout_s=STEP_S, content=SMALL))
     try:
         timed(samples, "first command after it", lambda: sandbox.exec("true", timeout_s=STEP_S))

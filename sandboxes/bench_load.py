@@ -13,14 +13,13 @@ from pathlib import Path
 from .backend import Backend
 from .base import Content, Sandbox, SandboxSpec
 from .bench import STEP_S, summary
+from .pool import Pool
 from .progress import Progress, silent
 
 MB = 1 << 20
 FILE_BYTES = 100_000
 USAGE = ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes")
 OPEN_S = 300.0
-SETTLE_S = 1.5
-"""Enough for a container that is wanted soon to start."""
 
 
 def archive(megabytes: int) -> bytes:
@@ -41,7 +40,7 @@ def measure_forks(
     """Milliseconds of a fork: the snapshot, and a warm sandbox with it, until a changed file was read there.
 
     The episode has changed `changes_mb` of a tree of `tree_mb`, and goes on. Beside it: copying the same tree
-    with `cp -a` inside the sandbox, once. `backend` is a pool, or each fork pays for a cold start.
+    with `cp -a` inside the sandbox, once. With a `backend` that is no pool, each fork pays for a cold start.
     """
     tree = archive(tree_mb)
     spec = SandboxSpec(image, disk_mb=2 * tree_mb + changes_mb, memory_mb=512)
@@ -55,7 +54,8 @@ def measure_forks(
         assert sandbox.exec(write, timeout_s=OPEN_S).exit_code == 0, "the disk has room for it"
         for number in range(forks):
             backend.expect(spec)
-            time.sleep(SETTLE_S)
+            if isinstance(backend, Pool):
+                backend.settle(timeout_s=OPEN_S)
             started = time.perf_counter()
             snapshot = sandbox.snapshot(timeout_s=OPEN_S)
             taken = time.perf_counter()

@@ -37,16 +37,14 @@ def measure_sandbox(
     `peers` is an interpreter that has some of them; `crowd` is how many sandboxes to keep alive at once.
     """
     from sandboxes import bench, bench_load
-    from sandboxes.pool import Pool
 
     image = backend.ensure_image(ImageRecipe("bench"), timeout_s=IMAGE_S, progress=progress)
     with ExitStack() as stack:
         others = _peers(backend, peers, image, stack, progress) if peers else {}
         table = bench.measure(backend, image, peers=others, progress=progress)
     progress("measuring forks", 0, 1)
-    pool = Pool(backend)
     table |= {
-        f"{name}, 50 MB changed of 500": row for name, row in bench_load.measure_forks(pool, image).items()
+        f"{name}, 50 MB changed of 500": row for name, row in bench_load.measure_forks(backend, image).items()
     }
     progress("measuring forks", 1, 1)
     figures: Table = {f"{backend.name}: {name}, ms": row for name, row in table.items()}
