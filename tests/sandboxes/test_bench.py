@@ -1,11 +1,12 @@
 """The figures are of what they say."""
 
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from sandboxes import Backend
+from sandboxes import Backend, connect
 from sandboxes.bench import measure, summary
 from sandboxes.bench_load import measure_crowd, measure_forks
 from sandboxes.bench_peers import Peer, installed
@@ -18,8 +19,9 @@ def test_percentiles_are_those_of_the_sample() -> None:
 
 
 @pytest.mark.docker
-def test_docker_is_measured_beside_its_own_commands(docker_backend: Backend, docker_image: str) -> None:
-    figures = measure(docker_backend, docker_image, rounds=4, opens=2)
+def test_docker_is_measured_beside_its_own_commands(docker_image: str) -> None:
+    with closing(connect("docker")) as pool:
+        figures = measure(pool, docker_image, rounds=4, opens=2)
     own = {"exec", "read", "write", "search", "open, cold", "reset, warm", "close"}
     assert set(figures) >= own | {"docker_exec", "docker_run"}
     assert figures["exec"]["samples"] == 4
