@@ -2,8 +2,8 @@
 
 A sandbox takes long to start and a moment to fill, so blank ones of a spec wait here for any content. Who
 closes one returns it: it is recycled in the background where the backend can prove it blank, and thrown away
-in any doubt. As many are kept of a spec as were lately wanted at once, within a bound for all of them, while
-the machine has memory to spare. Every start goes through one throttle, also those that a caller waits for.
+in any doubt. As many of a spec are there as were lately in use at once and one to spare, within a bound for
+all that wait, while the machine has memory left. Every start goes through one throttle, callers' as well.
 
 The key is the whole spec, so that what held a policy never serves for grading (`SandboxSpec.role`).
 """
