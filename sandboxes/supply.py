@@ -28,8 +28,6 @@ RECYCLE_S = 2.0
 """Longest time for making a sandbox blank; a new one would be there by then."""
 SPARE_MEMORY = 0.2
 """Share of the machine's memory below which nothing is started ahead of need."""
-REFUSALS = 2
-"""After so many refused starts, by an engine that answers, its reason is told."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +39,17 @@ class Wanted:
     spec: SandboxSpec
     arrival: Future[tuple[Sandbox, bool]] = field(default_factory=Future)
     """The sandbox, and whether it was there already."""
-    refusals: int = 0
     error: Exception | None = None
     """Why the last start for it came to nothing."""
+    refused_at: float | None = None
+    """When the engine, which answered, first refused to start one."""
+
+    def is_refused_again(self, begun: float, now: float) -> bool:
+        """Note that a start was refused. The engine may have come back only then: the next one counts."""
+        if self.refused_at is None:
+            self.refused_at = now
+            return False
+        return begun >= self.refused_at
 
 
 class Supply:
@@ -314,20 +320,17 @@ class Supply:
             self._demand.forget(spec)  # nobody waits for what is started ahead: it would fail for ever
             for wanted in self._waiting_for(spec):
                 wanted.error = error
-        there = self._has_image(spec.image)
+        there = self._has_image(spec.image) if self._clock() - begun < self._start_s else None
         with self._changed:
+            self._starting -= Counter([spec])
+            self._counts["failed"] += 1
+            waiting = self._waiting_for(spec)
             if there is None:
                 self._throttle.fail(begun)
             else:
                 self._throttle.refuse(begun)
-            self._starting -= Counter([spec])
-            self._counts["failed"] += 1
-            waiting = self._waiting_for(spec)
             if there and isinstance(error, SandboxError):
-                waiting = waiting[:1]  # the engine may have come back only now: each is refused twice
-                for wanted in waiting:
-                    wanted.refusals += 1
-                waiting = [wanted for wanted in waiting if wanted.refusals >= REFUSALS]
+                waiting = [wanted for wanted in waiting[:1] if wanted.is_refused_again(begun, self._clock())]
             elif there is None:
                 waiting = []
             for wanted in waiting:

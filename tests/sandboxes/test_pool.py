@@ -16,6 +16,7 @@ from sandboxes.base import Content
 from sandboxes.fake import FakeBackend, FakeSandbox
 from sandboxes.lent import LentSandbox
 from sandboxes.pool import Pool
+from sandboxes.throttle import Throttle
 
 WORK = SandboxSpec("any")
 GRADING = replace(WORK, role="grading")
@@ -352,6 +353,23 @@ def test_a_deadline_is_kept_while_waiting_for_a_turn_and_the_start_is_not_wasted
         pool.open(WORK, timeout_s=0.2)
     assert time.monotonic() - started < 0.8
     assert settled(pool).stats().idle >= 1
+
+
+def test_an_engine_that_becomes_slow_gets_fewer_starts_at_once(scene: Scene) -> None:
+    throttle = Throttle(4, 4)
+    pool = scene.pool(ready=0, throttle=throttle)
+
+    def open_eight() -> int:
+        scene.engine.most_at_once = 0
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(lambda _: pool.open(WORK, timeout_s=SOON_S), range(8)))
+        return scene.engine.most_at_once
+
+    scene.engine.start_s = 0.01
+    assert open_eight() == 4
+    scene.engine.start_s = 0.4
+    open_eight()
+    assert throttle.width <= 2 and open_eight() <= 2
 
 
 # Many users at once
