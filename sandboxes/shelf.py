@@ -6,34 +6,13 @@ Times are of the owner's clock, in seconds. What has to go is returned to the ow
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
-from .base import Sandbox, SandboxSpec
+from .base import SandboxSpec
 from .demand import Demand
+from .kept import Kept
 
-USED_SHARE = 0.1
-"""How much of its lifetime a sandbox may have waited away when it is handed out."""
 QUIET_S = 5.0
 """A spec that was not wanted for this long makes room for those that were."""
-
-
-@dataclass(eq=False)
-class Kept:
-    """A sandbox that belongs to a pool."""
-
-    sandbox: Sandbox
-    renewed: float
-    """When its lifetime began, with its start or when it was last recycled."""
-    since: float = 0.0
-    """When it began to wait."""
-
-    @property
-    def spec(self) -> SandboxSpec:
-        return self.sandbox.spec
-
-    @property
-    def good_until(self) -> float:
-        return self.renewed + USED_SHARE * self.spec.lifetime_s
 
 
 class Shelf:

@@ -20,19 +20,14 @@ from .backend import Backend
 from .base import Sandbox, SandboxError, SandboxSpec, SandboxUnavailable
 from .crew import Crew
 from .demand import Demand
-from .shelf import USED_SHARE, Kept, Shelf
+from .kept import USED_SHARE, Kept
+from .shelf import Shelf
 from .throttle import Throttle
 
 RECYCLE_S = 2.0
 """Longest time for making a sandbox blank; a new one would be there by then."""
-UNCHECKED_S = 1.0
-"""After waiting longer than this a sandbox is asked for a sign of life before it is handed out."""
-CHECK_S = 1.0
-"""How long that sign may take."""
 SPARE_MEMORY = 0.2
 """Share of the machine's memory below which nothing is started ahead of need."""
-REFUSALS = 2
-"""After so many refused starts, by an engine that answers, its reason is told."""
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +39,17 @@ class Wanted:
     spec: SandboxSpec
     arrival: Future[tuple[Sandbox, bool]] = field(default_factory=Future)
     """The sandbox, and whether it was there already."""
-    refusals: int = 0
     error: Exception | None = None
     """Why the last start for it came to nothing."""
+    refused_at: float | None = None
+    """When the engine, which answered, first refused to start one."""
+
+    def is_refused_again(self, begun: float, now: float) -> bool:
+        """Note that a start was refused. The engine may have come back only then: the next one counts."""
+        if self.refused_at is None:
+            self.refused_at = now
+            return False
+        return begun >= self.refused_at
 
 
 class Supply:
@@ -90,13 +93,23 @@ class Supply:
 
     def expect(self, spec: SandboxSpec, count: int) -> None:
         with self._changed:
-            self._demand.add(spec, count, self._clock())
+            self._demand.expect(spec, count, self._clock())
             self._plan()
 
     def obtain(self, spec: SandboxSpec, deadline: float) -> tuple[Sandbox, bool]:
         """One for the caller alone, and whether it was there already."""
         with self._changed:
-            self._demand.add(spec, 1, self._clock())
+            # The next one is to find one, unless all that come back fill the shelf without that.
+            spare = not self._recycles or self._demand.in_use() + 1 < self._ready
+            self._demand.begin(spec, int(spare), self._clock())
+        try:
+            return self._obtain(spec, deadline)
+        except BaseException:
+            with self._changed:
+                self._demand.give_up(spec)
+            raise
+
+    def _obtain(self, spec: SandboxSpec, deadline: float) -> tuple[Sandbox, bool]:
         while True:
             with self._changed:
                 if self._closed:
@@ -111,20 +124,24 @@ class Supply:
                 self._plan()
             if kept is None:
                 return self._wait(wanted, deadline)
-            if now - kept.since <= UNCHECKED_S or answers(kept.sandbox, deadline):
+            if kept.is_sound(now, deadline):
                 return kept.sandbox, True
-            self.take_back(kept.sandbox, sound=False)
+            with self._changed:
+                self._dismiss(kept.sandbox, False)
 
     def take_back(self, sandbox: Sandbox, *, sound: bool) -> None:
         with self._changed:
-            kept = self._out.pop(id(sandbox), None)
-            if kept is None:
-                return  # the pool was closed, and this with it
-            if sound and self._may_recycle(kept):
-                self._recycle(kept)
-            else:
-                self._end(kept)
+            self._demand.end(sandbox.spec, self._clock())
+            self._dismiss(sandbox, sound)
             self._plan()
+
+    def _dismiss(self, sandbox: Sandbox, sound: bool) -> None:
+        """Recycle or end one that is out; where the pool was closed it has been ended. The lock is held."""
+        kept = self._out.pop(id(sandbox), None)
+        if kept is not None and sound and self._may_recycle(kept):
+            self._recycle(kept)
+        elif kept is not None:
+            self._end(kept)
 
     def exchange(self, old: Sandbox, fresh: Sandbox) -> None:
         with self._changed:
@@ -183,7 +200,8 @@ class Supply:
             raise wanted.error or SandboxUnavailable(late) from None
         except KeyboardInterrupt:
             if not self._withdraw(wanted) and not wanted.arrival.exception():
-                self.take_back(wanted.arrival.result()[0], sound=True)
+                with self._changed:
+                    self._dismiss(wanted.arrival.result()[0], True)
             raise
 
     def _withdraw(self, wanted: Wanted) -> bool:
@@ -302,20 +320,17 @@ class Supply:
             self._demand.forget(spec)  # nobody waits for what is started ahead: it would fail for ever
             for wanted in self._waiting_for(spec):
                 wanted.error = error
-        there = self._has_image(spec.image)
+        there = self._has_image(spec.image) if self._clock() - begun < self._start_s else None
         with self._changed:
+            self._starting -= Counter([spec])
+            self._counts["failed"] += 1
+            waiting = self._waiting_for(spec)
             if there is None:
                 self._throttle.fail(begun)
             else:
                 self._throttle.refuse(begun)
-            self._starting -= Counter([spec])
-            self._counts["failed"] += 1
-            waiting = self._waiting_for(spec)
             if there and isinstance(error, SandboxError):
-                waiting = waiting[:1]  # the engine may have come back only now: each is refused twice
-                for wanted in waiting:
-                    wanted.refusals += 1
-                waiting = [wanted for wanted in waiting if wanted.refusals >= REFUSALS]
+                waiting = [wanted for wanted in waiting[:1] if wanted.is_refused_again(begun, self._clock())]
             elif there is None:
                 waiting = []
             for wanted in waiting:
@@ -377,12 +392,3 @@ class Supply:
                 self._wakes_at = math.inf
                 self._plan()
             self._keeper = None
-
-
-def answers(sandbox: Sandbox, deadline: float) -> bool:
-    """Whether a sandbox gives a sign of life soon."""
-    try:
-        sandbox.ping(timeout_s=max(0.0, min(CHECK_S, deadline - time.monotonic())))
-    except SandboxError:
-        return False
-    return True

@@ -35,12 +35,18 @@ class Reaper:
                 self.spawned.wait(0.5)  # the bound buries orphans that no command waits for
                 self.spawned.clear()
                 continue
-            with self.lock:
-                command = self.commands.pop(pid, None)
-                if command is not None:
-                    command.ended(status)
-                elif self.starting:
-                    self.early[pid] = status
+            self.ended(pid, status)
+
+    def ended(self, pid, status):
+        """Also told by the starter, whose children commands are as long as it lives."""
+        with self.lock:
+            command = self.commands.pop(pid, None)
+            if command is not None:
+                command.ended(status)
+            elif self.starting:
+                self.early[pid] = status
+        if pid == SPAWNER.starter.pid:  # the number may be another's soon
+            SPAWNER.starter.pid = None
 
     def start(self, command, job, timeout_s):
         """Start a command's process so that its end cannot be missed; return its id. Raises OSError."""
@@ -76,8 +82,7 @@ class Own:
         self.alone = keeper is not None or os.getpid() == 1  # with its commands, in a PID namespace
 
     def all(self):
-        starter = SPAWNER.waiting
-        return {os.getpid()} | self.others | ({starter.pid} if starter else set())
+        return {os.getpid(), SPAWNER.starter.pid} | self.others
 
 
 OWN = Own()

@@ -100,7 +100,6 @@ def answer(request, payload):
         header, parts = {"error": error_kind(error), "text": error_text(error)}, []
     header["id"] = request["id"]
     send(header, parts)
-    SPAWNER.prepare()
 
 
 def error_kind(error):
@@ -151,7 +150,7 @@ def serve(identity, request, *, keeper=None, kept=()):
     os.makedirs(os.environ.get("HOME") or "/tmp", exist_ok=True)
     clock = (time.monotonic() + request["lifetime_s"], request["lease_s"])
     threading.Thread(target=watch, args=clock, daemon=True).start()
-    SPAWNER.begin(identity)
+    SPAWNER.begin(identity, REAPER.ended)
     REAPER.begin()
     workers = Workers()
     send({"id": request["id"], "pid": os.getpid()}, [])

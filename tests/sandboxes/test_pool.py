@@ -16,6 +16,7 @@ from sandboxes.base import Content
 from sandboxes.fake import FakeBackend, FakeSandbox
 from sandboxes.lent import LentSandbox
 from sandboxes.pool import Pool
+from sandboxes.throttle import Throttle
 
 WORK = SandboxSpec("any")
 GRADING = replace(WORK, role="grading")
@@ -182,19 +183,30 @@ def test_without_room_nothing_is_kept_and_without_recycling_nothing_comes_back(s
             scene.clock.now += 1
         assert pool.stats().recycled == 0
     assert none.stats().started == none.stats().thrown_away == 3
-    assert fresh.stats().warm == 2 and fresh.stats().idle == 1
+    assert fresh.stats().warm == 2 and fresh.stats().idle == 2
 
 
-def test_as_many_are_kept_as_were_wanted_at_once_within_the_bound(scene: Scene) -> None:
-    pool = scene.pool(ready=6)
-    for _ in range(3):
-        pool.open(WORK, timeout_s=SOON_S)
-    assert settled(pool).stats().idle == 3
-    scene.clock.now += 1
+def test_there_are_as_many_as_were_in_use_at_once_and_one_more_within_the_bound(scene: Scene) -> None:
+    pool = scene.pool(ready=5)
+    held = [pool.open(WORK, timeout_s=SOON_S) for _ in range(3)]
+    assert settled(pool).stats().idle == 1
+    held.pop().close()
+    assert settled(pool).stats().idle == 2 and pool.stats().started == 4
     pool.expect(GRADING, 2)
-    assert settled(pool).stats().idle == 5
+    assert settled(pool).stats().idle == 4
     pool.expect(GRADING, 50)
-    assert settled(pool).stats().idle == 6, "the bound is for all specs together"
+    assert settled(pool).stats().idle == 5, "the bound is for all specs together"
+
+
+def test_what_comes_back_serves_and_is_not_started_anew(scene: Scene) -> None:
+    pool = scene.pool(ready=2)
+    for _ in range(100):
+        held = [pool.open(WORK, timeout_s=SOON_S) for _ in range(2)]
+        for sandbox in held:
+            sandbox.close()
+        settled(pool)
+    stats = pool.stats()
+    assert stats.started <= 4 and stats.recycled > 190 and stats.warm > 190, stats
 
 
 def test_what_waits_without_demand_is_ended(scene: Scene) -> None:
@@ -341,6 +353,23 @@ def test_a_deadline_is_kept_while_waiting_for_a_turn_and_the_start_is_not_wasted
         pool.open(WORK, timeout_s=0.2)
     assert time.monotonic() - started < 0.8
     assert settled(pool).stats().idle >= 1
+
+
+def test_an_engine_that_becomes_slow_gets_fewer_starts_at_once(scene: Scene) -> None:
+    throttle = Throttle(4, 4)
+    pool = scene.pool(ready=0, throttle=throttle)
+
+    def open_eight() -> int:
+        scene.engine.most_at_once = 0
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(lambda _: pool.open(WORK, timeout_s=SOON_S), range(8)))
+        return scene.engine.most_at_once
+
+    scene.engine.start_s = 0.01
+    assert open_eight() == 4
+    scene.engine.start_s = 0.4
+    open_eight()
+    assert throttle.width <= 2 and open_eight() <= 2
 
 
 # Many users at once
