@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 from .base import BackgroundProcess, Content, ExecResult, Match, SandboxSpec, SandboxUnresponsive, TreeChanges
 from .channel import Channel, Reply, reply_error
@@ -17,6 +19,8 @@ SERVER_PIDS = 40
 """Processes and threads of the program inside, on top of what commands may have."""
 SHM_MB = 64
 """Size of `/dev/shm`."""
+SNAPSHOT_BYTES = 384 << 20
+"""Longest archive that travels out of a sandbox, for a snapshot without copy-on-write."""
 SERVER_USER = 65_532
 """Number of the user that the program inside runs as: in no image, and of no command."""
 KILL_GRACE_S = 10.0
@@ -39,6 +43,7 @@ class RemoteSandbox:
         self.disks = disks
         self._channel = channel
         self._end = end
+        self._calls = Calls()
         self._closing = threading.Lock()
         self._closed = False
 
@@ -89,10 +94,26 @@ class RemoteSandbox:
         self._ask("unpack", {"path": path}, archive, timeout_s=timeout_s)
 
     def lay(self, content: Content, *, timeout_s: float) -> None:
+        if self.disks is not None:
+            self.disks.swap(content, timeout_s=timeout_s)
+            return
         deadline = time.monotonic() + timeout_s
         self.unpack(content.archive(), ".", timeout_s=timeout_s)
         if content.scratch is not None:
             self.unpack(content.scratch(), "/tmp", timeout_s=deadline - time.monotonic())
+
+    def snapshot(self, *, timeout_s: float) -> Content:
+        deadline = time.monotonic() + timeout_s
+        with self._calls.held_back(deadline, self.name):
+            header = self._send("running", {}, timeout_s=timeout_s).header
+            if self.disks is not None and not header["background"]:
+                return self.disks.freeze(timeout_s=deadline - time.monotonic())
+            archives = []
+            for path in (self.spec.workdir, "/tmp"):
+                fields = {"path": path, "limit": SNAPSHOT_BYTES}
+                reply = self._send("pack", fields, timeout_s=deadline - time.monotonic())
+                archives.append(bytes(reply.payload))
+        return Content(f"snapshot-{uuid4().hex}", lambda: archives[0], lambda: archives[1])
 
     def changes(
         self, path: str, known: Mapping[str, str], *, timeout_s: float, file_limit: int = 1_048_576
@@ -158,10 +179,58 @@ class RemoteSandbox:
     def _ask(
         self, operation: str, fields: dict[str, Any], payload: bytes = b"", *, timeout_s: float
     ) -> Reply:
+        deadline = time.monotonic() + timeout_s
+        with self._calls.under_way(deadline, self.name):
+            return self._send(operation, fields, payload, timeout_s=deadline - time.monotonic())
+
+    def _send(
+        self, operation: str, fields: dict[str, Any], payload: bytes = b"", *, timeout_s: float
+    ) -> Reply:
         reply = self._channel.request(operation, fields, payload, timeout_s=timeout_s)
         if "error" in reply.header:
             raise reply_error(reply.header)
         return reply
+
+
+class Calls:
+    """Lets calls into a sandbox side by side, and holds them back while its disks are changed."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._count = 0
+        self._held = False
+
+    @contextmanager
+    def under_way(self, deadline: float, name: str) -> Iterator[None]:
+        """Around a call. Raises `SandboxUnresponsive` at the deadline."""
+        with self._changed:
+            self._wait(lambda: not self._held, deadline, f"{name} was still being snapshotted")
+            self._count += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._count -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def held_back(self, deadline: float, name: str) -> Iterator[None]:
+        """Wait for those under way, and let no other begin. Raises `SandboxUnresponsive` at the deadline."""
+        with self._changed:
+            self._wait(lambda: not self._held, deadline, f"{name} was still being snapshotted")
+            self._held = True
+        try:
+            with self._changed:
+                self._wait(lambda: not self._count, deadline, f"{name} was still at work")
+            yield
+        finally:
+            with self._changed:
+                self._held = False
+                self._changed.notify_all()
+
+    def _wait(self, ready: Callable[[], bool], deadline: float, otherwise: str) -> None:
+        if not ready() and not self._changed.wait_for(ready, max(0.0, deadline - time.monotonic())):
+            raise SandboxUnresponsive(f"{otherwise} at the deadline of the next call")
 
 
 def split(data: bytes | bytearray, sizes: Sequence[int]) -> list[bytes]:

@@ -31,7 +31,7 @@ from .limits import LIMITS, limit_resources
 from .processes import REAPER, kill_everything
 from .search import PROGRAM, do_search, search_child
 from .spawning import SPAWNER
-from .trees import do_changes
+from .trees import do_changes, do_pack, do_running
 
 WORKERS = 32
 
@@ -48,6 +48,8 @@ OPERATIONS = {
     "unpack": do_unpack,
     "changes": do_changes,
     "search": do_search,
+    "running": do_running,
+    "pack": do_pack,
     "ping": do_ping,
 }
 NAMED_ERRORS = (
