@@ -42,6 +42,7 @@ from .cgroups import Cgroup, reap_groups
 from .channel import COMPLAINT_LIMIT, SERVER_COMMAND, Channel, Stream
 from .disks import Disk, Disks, disks_of
 from .images import ENVIRONMENT_FOLDER, cache_folder, ensure_base, ensure_environment
+from .layers import reap_layers
 from .leases import LEASE_S, Renewals
 from .progress import Progress, silent
 from .recipe import ImageRecipe
@@ -287,7 +288,7 @@ class BubblewrapBackend:
 
     def reap(self) -> list[str]:
         """Processes die with their owner, as the kernel sees to it; what is left is mostly control groups."""
-        return reap_processes() + reap_groups()
+        return reap_processes() + reap_groups() + reap_layers(cache_folder())
 
     def close(self) -> None:
         with self._lock:

@@ -7,9 +7,9 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
+from uuid import uuid4
 
 from .base import (
     BackgroundProcess,
@@ -22,6 +22,7 @@ from .base import (
     SandboxUnresponsive,
     TreeChanges,
 )
+from .calls import Calls
 from .channel import Channel, Reply, reply_error
 from .disks import Disks
 from .images import ENVIRONMENT_FOLDER
@@ -30,6 +31,8 @@ SERVER_PIDS = 40
 """Processes and threads of the program inside, on top of what commands may have."""
 SHM_MB = 64
 """Size of `/dev/shm`."""
+SNAPSHOT_BYTES = 384 << 20
+"""Longest archive that travels out of a sandbox, for a snapshot without copy-on-write."""
 SERVER_USER = 65_532
 """Number of the user that the program inside runs as: in no image, and of no command."""
 KILL_GRACE_S = 10.0
@@ -83,9 +86,7 @@ class RemoteSandbox:
 
     def _begin(self) -> None:
         """Make this the handle that may use the room."""
-        self._using = threading.Lock()
-        self._in_flight = 0
-        self._over = False
+        self._calls = Calls(self.name)
 
     @property
     def disks(self) -> Disks | None:
@@ -140,9 +141,26 @@ class RemoteSandbox:
 
     def lay(self, content: Content, *, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
+        if self.disks is not None:
+            with self._calls.held_back(deadline):
+                self.disks.swap(content, timeout_s=deadline - time.monotonic())
+            return
         self.unpack(content.archive(), ".", timeout_s=timeout_s)
         if content.scratch is not None:
             self.unpack(content.scratch(), "/tmp", timeout_s=deadline - time.monotonic())
+
+    def snapshot(self, *, timeout_s: float) -> Content:
+        deadline = time.monotonic() + timeout_s
+        with self._calls.held_back(deadline):
+            header = self._send("running", {}, timeout_s=timeout_s).header
+            if self.disks is not None and not header["background"]:
+                return self.disks.freeze(timeout_s=deadline - time.monotonic())
+            archives = []
+            for path in (self.spec.workdir, "/tmp"):
+                fields = {"path": path, "limit": SNAPSHOT_BYTES}
+                reply = self._send("pack", fields, timeout_s=deadline - time.monotonic())
+                archives.append(bytes(reply.payload))
+        return Content(f"snapshot-{uuid4().hex}", lambda: archives[0], lambda: archives[1])
 
     def changes(
         self, path: str, known: Mapping[str, str], *, timeout_s: float, file_limit: int = 1_048_576
@@ -194,11 +212,9 @@ class RemoteSandbox:
 
     def recycled(self, *, timeout_s: float) -> Self | None:
         deadline = time.monotonic() + timeout_s
-        with self._using:
-            if self._over:
-                return None
-            self._over = True
-            unused = self._in_flight == 0
+        first, unused = self._calls.end()
+        if not first:
+            return None
         fresh = None
         try:
             if unused and self._may_live_on():
@@ -237,9 +253,7 @@ class RemoteSandbox:
             raise reply_error(begun.header)
 
     def close(self) -> None:
-        with self._using:
-            over, self._over = self._over, True
-        if not over:
+        if self._calls.end()[0]:
             self._room.close()
 
     def shut(self) -> None:
@@ -249,24 +263,17 @@ class RemoteSandbox:
     def _ask(
         self, operation: str, fields: dict[str, Any], payload: bytes = b"", *, timeout_s: float
     ) -> Reply:
-        with self._in_use():
-            reply = self._channel.request(operation, fields, payload, timeout_s=timeout_s)
+        deadline = time.monotonic() + timeout_s
+        with self._calls.under_way(deadline):
+            return self._send(operation, fields, payload, timeout_s=deadline - time.monotonic())
+
+    def _send(
+        self, operation: str, fields: dict[str, Any], payload: bytes = b"", *, timeout_s: float
+    ) -> Reply:
+        reply = self._channel.request(operation, fields, payload, timeout_s=timeout_s)
         if "error" in reply.header:
             raise reply_error(reply.header)
         return reply
-
-    @contextmanager
-    def _in_use(self) -> Iterator[None]:
-        """Around whatever reaches the sandbox. Raises `SandboxLost` when this handle is over."""
-        with self._using:
-            if self._over:
-                raise SandboxLost(f"{self.name} was closed")
-            self._in_flight += 1
-        try:
-            yield
-        finally:
-            with self._using:
-                self._in_flight -= 1
 
 
 def split(data: bytes | bytearray, sizes: Sequence[int]) -> list[bytes]:

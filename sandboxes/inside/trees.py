@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
 import os
+import signal
 import stat
 import time
 
 from .files import open_regular, read_bytes, resolve, shown
+from .processes import background, signal_all
 
 LEFT_OUT = (".git", "__pycache__")
 ENTRIES_LIMIT = 200_000  # of one tree, whatever is asked about it
@@ -129,3 +133,59 @@ class Changes:
             self.contents.append(data)
             if entry.stat(follow_symlinks=False).st_mode & stat.S_IXUSR:
                 self.executable.append(name)
+
+
+def do_running(_request, _payload):
+    """What commands left running."""
+    return {"background": sorted(background().items())}, []
+
+
+def do_pack(request, _payload):
+    """A folder as an archive; what runs in the background is stopped meanwhile."""
+    running = set(background())
+    signal_all(running, signal.SIGSTOP)
+    try:
+        return {}, [packed(resolve(request["path"]), request["limit"])]
+    finally:
+        signal_all(running, signal.SIGCONT)
+
+
+def packed(root, limit):
+    """An uncompressed tar archive of a folder: files, folders and symbolic links that can be read.
+
+    Raises OSError when it is longer than `limit` bytes.
+    """
+    import tarfile  # most sandboxes never pack, and starting is timed
+
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for path, folders, files in os.walk(root):
+            for name in sorted(folders + files):
+                full = os.path.join(path, name)
+                pack_one(archive, full, os.path.relpath(full, root), limit)
+                if buffer.tell() > limit:
+                    raise too_much(root, limit)
+    return buffer.getvalue()
+
+
+def pack_one(archive, path, name, limit):
+    """Add one entry, unless it is special, unreadable, or gone meanwhile."""
+    try:
+        info = archive.gettarinfo(path, name)
+        if info is None or not (info.isreg() or info.islnk() or info.isdir() or info.issym()):
+            return
+        if info.isdir() or info.issym():
+            archive.addfile(info)
+            return
+        descriptor = open_regular(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return
+    with os.fdopen(descriptor, "rb") as file:
+        info.type, info.linkname, info.size = b"0", "", os.fstat(descriptor).st_size
+        if info.size > limit:
+            raise too_much(path, limit)
+        archive.addfile(info, file)
+
+
+def too_much(path, limit):
+    return OSError(errno.EFBIG, f"Larger than {limit >> 20} MiB, too much for a snapshot", path)
