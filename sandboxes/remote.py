@@ -10,7 +10,16 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
-from .base import BackgroundProcess, Content, ExecResult, Match, SandboxSpec, SandboxUnresponsive, TreeChanges
+from .base import (
+    BackgroundProcess,
+    Content,
+    ExecResult,
+    Match,
+    SandboxError,
+    SandboxSpec,
+    SandboxUnresponsive,
+    TreeChanges,
+)
 from .channel import Channel, Reply, reply_error
 from .disks import Disks
 from .images import ENVIRONMENT_FOLDER
@@ -105,14 +114,30 @@ class RemoteSandbox:
     def snapshot(self, *, timeout_s: float) -> Content:
         deadline = time.monotonic() + timeout_s
         with self._calls.held_back(deadline, self.name):
-            header = self._send("running", {}, timeout_s=timeout_s).header
-            if self.disks is not None and not header["background"]:
-                return self.disks.freeze(timeout_s=deadline - time.monotonic())
-            archives = []
-            for path in (self.spec.workdir, "/tmp"):
-                fields = {"path": path, "limit": SNAPSHOT_BYTES}
+            stopped = self._running(deadline, stop=True)
+            try:
+                left = deadline - time.monotonic()
+                if self.disks is None:
+                    return self._packed(deadline)
+                return self.disks.copy(timeout_s=left) if stopped else self.disks.freeze(timeout_s=left)
+            finally:
+                if stopped:
+                    self._running(time.monotonic() + KILL_GRACE_S, stop=False)
+
+    def _running(self, deadline: float, *, stop: bool) -> bool:
+        """Whether something runs in the background, which is stopped or goes on now."""
+        reply = self._send("running", {"stop": stop}, timeout_s=deadline - time.monotonic())
+        return bool(reply.header["background"])
+
+    def _packed(self, deadline: float) -> Content:
+        archives: list[bytes] = []
+        for path in (self.spec.workdir, "/tmp"):
+            fields = {"path": path, "limit": SNAPSHOT_BYTES}
+            try:
                 reply = self._send("pack", fields, timeout_s=deadline - time.monotonic())
-                archives.append(bytes(reply.payload))
+            except OSError as error:
+                raise SandboxError(f"{self.name} cannot be snapshotted: {error}") from None
+            archives.append(bytes(reply.payload))
         return Content(f"snapshot-{uuid4().hex}", lambda: archives[0], lambda: archives[1])
 
     def changes(
@@ -204,7 +229,7 @@ class Calls:
     def under_way(self, deadline: float, name: str) -> Iterator[None]:
         """Around a call. Raises `SandboxUnresponsive` at the deadline."""
         with self._changed:
-            self._wait(lambda: not self._held, deadline, f"{name} was still being snapshotted")
+            self._wait(lambda: not self._held, deadline, f"{name} is being snapshotted")
             self._count += 1
         try:
             yield
@@ -217,11 +242,11 @@ class Calls:
     def held_back(self, deadline: float, name: str) -> Iterator[None]:
         """Wait for those under way, and let no other begin. Raises `SandboxUnresponsive` at the deadline."""
         with self._changed:
-            self._wait(lambda: not self._held, deadline, f"{name} was still being snapshotted")
+            self._wait(lambda: not self._held, deadline, f"{name} is being snapshotted")
             self._held = True
         try:
             with self._changed:
-                self._wait(lambda: not self._count, deadline, f"{name} was still at work")
+                self._wait(lambda: not self._count, deadline, f"{name} is at work")
             yield
         finally:
             with self._changed:
@@ -230,7 +255,7 @@ class Calls:
 
     def _wait(self, ready: Callable[[], bool], deadline: float, otherwise: str) -> None:
         if not ready() and not self._changed.wait_for(ready, max(0.0, deadline - time.monotonic())):
-            raise SandboxUnresponsive(f"{otherwise} at the deadline of the next call")
+            raise SandboxUnresponsive(f"{otherwise}, and was until the deadline of another call")
 
 
 def split(data: bytes | bytearray, sizes: Sequence[int]) -> list[bytes]:
