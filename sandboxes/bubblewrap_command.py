@@ -52,7 +52,8 @@ def bubblewrap_command(
     command += ["--ro-bind", str(environment), ENVIRONMENT_FOLDER, "--proc", "/proc", *proc_mounts()]
     command += ["--dev", "/dev"]
     disk = str(spec.disk_mb << 20)
-    command += ["--perms", "1777", "--size", str(SHM_MB << 20), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
+    command += ["--perms", "1777", "--size", str(SHM_MB << 20), "--tmpfs", "/dev/shm"]
+    command += ["--mqueue", "/dev/mqueue", "--remount-ro", "/dev"]
     command += ["--perms", "1777", "--size", disk, "--tmpfs", "/tmp"]
     command += ["--perms", "0755", "--size", disk, "--tmpfs", spec.workdir, "--remount-ro", "/"]
     return [*command, "--chdir", "/", "--", *SERVER_COMMAND]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 from .base import (
@@ -16,10 +18,12 @@ from .base import (
     ExecResult,
     Match,
     SandboxError,
+    SandboxLost,
     SandboxSpec,
     SandboxUnresponsive,
     TreeChanges,
 )
+from .calls import Calls
 from .channel import Channel, Reply, reply_error
 from .disks import Disks
 from .images import ENVIRONMENT_FOLDER
@@ -36,25 +40,62 @@ KILL_GRACE_S = 10.0
 """What an answer may take beyond the deadline that is kept inside: killing there has to be thorough."""
 
 
+LIVES = 8
+"""How many lifetimes of its spec a sandbox may be there for, recycled again and again."""
+
+logger = logging.getLogger(__name__)
+
+
+class Room:
+    """What the handles of one sandbox share, one after the other: everything but being valid."""
+
+    def __init__(self, channel: Channel, end: Callable[[], None]) -> None:
+        self.channel = channel
+        self.disks: Disks | None = None
+        self.opened = time.monotonic()
+        self._end = end
+        self.calls = Calls()
+        self._closing = threading.Lock()
+        self._closed = False
+
+    def own(self, disks: Disks | None) -> None:
+        with self._closing:
+            self.disks = disks
+            if self._closed and disks is not None:
+                disks.close()
+
+    def close(self) -> None:
+        """End it for good. Safe to call twice."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            self.channel.close()
+            self._end()
+            if self.disks is not None:
+                self.disks.close()
+
+
 class RemoteSandbox:
     """A sandbox at the far end of a channel; `end` takes away what the backend made for it."""
 
-    def __init__(
-        self,
-        spec: SandboxSpec,
-        name: str,
-        channel: Channel,
-        end: Callable[[], None],
-        disks: Disks | None = None,
-    ) -> None:
+    def __init__(self, spec: SandboxSpec, name: str, channel: Channel, end: Callable[[], None]) -> None:
         self.spec = spec
         self.name = name
-        self.disks = disks
         self._channel = channel
-        self._end = end
-        self._calls = Calls()
-        self._closing = threading.Lock()
-        self._closed = False
+        self._room = Room(channel, end)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make this the handle that may use the room."""
+        self._using = threading.Lock()
+        self._in_flight = 0
+        self._over = False
+
+    @property
+    def disks(self) -> Disks | None:
+        """What the sandbox can be recycled with; None where its disks cannot be swapped."""
+        return self._room.disks
 
     def exec(
         self,
@@ -103,17 +144,18 @@ class RemoteSandbox:
         self._ask("unpack", {"path": path}, archive, timeout_s=timeout_s)
 
     def lay(self, content: Content, *, timeout_s: float) -> None:
-        if self.disks is not None:
-            self.disks.swap(content, timeout_s=timeout_s)
-            return
         deadline = time.monotonic() + timeout_s
+        if self.disks is not None:
+            with self._in_use(), self._room.calls.held_back(deadline, self.name):
+                self.disks.swap(content, timeout_s=deadline - time.monotonic())
+            return
         self.unpack(content.archive(), ".", timeout_s=timeout_s)
         if content.scratch is not None:
             self.unpack(content.scratch(), "/tmp", timeout_s=deadline - time.monotonic())
 
     def snapshot(self, *, timeout_s: float) -> Content:
         deadline = time.monotonic() + timeout_s
-        with self._calls.held_back(deadline, self.name):
+        with self._in_use(), self._room.calls.held_back(deadline, self.name):
             stopped = self._running(deadline, stop=True)
             try:
                 left = deadline - time.monotonic()
@@ -186,26 +228,67 @@ class RemoteSandbox:
 
     def own(self, disks: Disks | None) -> None:
         """Take over the disks that were found when the sandbox was up."""
-        with self._closing:
-            self.disks = disks
-            if self._closed and disks is not None:
-                disks.close()
+        self._room.own(disks)
+
+    def recycled(self, *, timeout_s: float) -> Self | None:
+        deadline = time.monotonic() + timeout_s
+        with self._using:
+            if self._over:
+                return None
+            self._over = True
+            unused = self._in_flight == 0
+        fresh = None
+        try:
+            if unused and self._may_live_on():
+                self._make_blank(deadline)
+                fresh = copy.copy(self)
+                fresh._begin()
+        except SandboxError as error:
+            logger.info("%s is thrown away: %s", self.name, error)
+        finally:
+            if fresh is None:
+                self._room.close()
+        return fresh
+
+    def _may_live_on(self) -> bool:
+        age_s = time.monotonic() - self._room.opened
+        return (
+            self.disks is not None
+            and self._channel.settled()
+            and not self.spec.network  # what others were told is not taken back
+            and age_s < (LIVES - 1) * self.spec.lifetime_s
+        )
+
+    def _make_blank(self, deadline: float) -> None:
+        """Take every trace of what was done here away. Raises `SandboxError` where that is not proven."""
+        channel, disks = self._channel, self.disks
+        assert disks is not None, "asked before"
+        channel.tell("retire", deadline)
+        left_s = deadline - time.monotonic()
+        scrubbed = channel.request("scrub", {"timeout_s": left_s / 2}, timeout_s=left_s)
+        if scrubbed.header.get("trace") != "":
+            raise SandboxLost(f"a trace would be left ({scrubbed.header.get('trace', 'it did not look')})")
+        disks.swap(None, timeout_s=max(0.0, deadline - time.monotonic()))
+        settings = {"lifetime_s": self.spec.lifetime_s}
+        begun = channel.request("begin", settings, timeout_s=deadline - time.monotonic())
+        if "error" in begun.header:
+            raise reply_error(begun.header)
 
     def close(self) -> None:
-        with self._closing:
-            if self._closed:
-                return
-            self._closed = True
-            self._channel.close()
-            self._end()
-            if self.disks is not None:
-                self.disks.close()
+        with self._using:
+            over, self._over = self._over, True
+        if not over:
+            self._room.close()
+
+    def shut(self) -> None:
+        """End the sandbox, whichever handle is valid now; for its backend."""
+        self._room.close()
 
     def _ask(
         self, operation: str, fields: dict[str, Any], payload: bytes = b"", *, timeout_s: float
     ) -> Reply:
         deadline = time.monotonic() + timeout_s
-        with self._calls.under_way(deadline, self.name):
+        with self._in_use(), self._room.calls.under_way(deadline, self.name):
             return self._send(operation, fields, payload, timeout_s=deadline - time.monotonic())
 
     def _send(
@@ -216,46 +299,18 @@ class RemoteSandbox:
             raise reply_error(reply.header)
         return reply
 
-
-class Calls:
-    """Lets calls into a sandbox side by side, and holds them back while its disks are changed."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._count = 0
-        self._held = False
-
     @contextmanager
-    def under_way(self, deadline: float, name: str) -> Iterator[None]:
-        """Around a call. Raises `SandboxUnresponsive` at the deadline."""
-        with self._changed:
-            self._wait(lambda: not self._held, deadline, f"{name} is being snapshotted")
-            self._count += 1
+    def _in_use(self) -> Iterator[None]:
+        """Around whatever reaches the sandbox. Raises `SandboxLost` when this handle is over."""
+        with self._using:
+            if self._over:
+                raise SandboxLost(f"{self.name} was closed")
+            self._in_flight += 1
         try:
             yield
         finally:
-            with self._changed:
-                self._count -= 1
-                self._changed.notify_all()
-
-    @contextmanager
-    def held_back(self, deadline: float, name: str) -> Iterator[None]:
-        """Wait for those under way, and let no other begin. Raises `SandboxUnresponsive` at the deadline."""
-        with self._changed:
-            self._wait(lambda: not self._held, deadline, f"{name} is being snapshotted")
-            self._held = True
-        try:
-            with self._changed:
-                self._wait(lambda: not self._count, deadline, f"{name} is at work")
-            yield
-        finally:
-            with self._changed:
-                self._held = False
-                self._changed.notify_all()
-
-    def _wait(self, ready: Callable[[], bool], deadline: float, otherwise: str) -> None:
-        if not ready() and not self._changed.wait_for(ready, max(0.0, deadline - time.monotonic())):
-            raise SandboxUnresponsive(f"{otherwise}, and was until the deadline of another call")
+            with self._using:
+                self._in_flight -= 1
 
 
 def split(data: bytes | bytearray, sizes: Sequence[int]) -> list[bytes]:
