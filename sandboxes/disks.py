@@ -14,17 +14,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from .base import Content, SandboxLost
-from .channel import SERVER_COMMAND
 from .layers import Layer, Stack, Stacks, store
 from .mounts import (
-    NO_DEVICES,
-    NO_PROGRAMS,
-    NO_SUID,
     Mounter,
     attach,
     clone,
@@ -33,6 +29,7 @@ from .mounts import (
     new_overlay,
     new_tmpfs,
 )
+from .namespaces import Disk, Place, find_place
 
 SWAP_S = 10.0
 """Longest wait for disks where the caller names none; a swap takes a thousandth of it."""
@@ -43,40 +40,6 @@ LEAST_BYTES = 64 << 10
 """What may still be written over layers that fill the disk: 0 would be no bound at all."""
 FILES, WORK = "u", "w"
 """Folders of an upper mount. The kernel needs the second."""
-
-
-@dataclass(frozen=True)
-class Disk:
-    """A folder in memory, as the sandbox's backend makes it."""
-
-    path: str
-    megabytes: int
-    mode: int
-    user: int
-    """Numbers of owner and group, inside."""
-    group: int
-    programs: bool = True
-    """Whether what lies there may be run."""
-
-    @property
-    def attributes(self) -> int:
-        return NO_SUID | NO_DEVICES | (0 if self.programs else NO_PROGRAMS)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the disks of a sandbox are: its namespace of mounts, and what its users are outside."""
-
-    namespace: int
-    """A descriptor."""
-    users: tuple[tuple[int, int, int], ...]
-    """(first inside, first outside, count)"""
-    groups: tuple[tuple[int, int, int], ...]
-
-    def owner(self, disk: Disk) -> tuple[int, int] | None:
-        """A disk's owner and group outside; None when it has none there."""
-        user, group = outside(disk.user, self.users), outside(disk.group, self.groups)
-        return None if user is None or group is None else (user, group)
 
 
 class Drive(NamedTuple):
@@ -101,12 +64,14 @@ class Disks:
         self._held: list[Layer] = []  # by this sandbox
         self._uppers: set[str] = set()  # in the room, and this sandbox's
         self._changing = threading.Lock()
+        self._counting = threading.Lock()
         self._closed = False
 
     def swap(self, content: Content | None, *, timeout_s: float = SWAP_S) -> None:
         """Put fresh disks in the place of those that are there, with `content` on them.
 
-        Nothing may be running on the old ones. Raises `SandboxLost`: it has to be closed then.
+        Nothing may be running on the old ones. Raises `SandboxLost`: it has to be closed then; ValueError
+        when the content is no archive of a folder.
         """
         with self._change("fresh disks could not be had", timeout_s) as deadline:
             before, stacks = list(self._held), Stacks((), ())
@@ -135,6 +100,23 @@ class Disks:
             stacks = Stacks(*(drive.stack for drive in self._drives[:2]))
             return self._store.keep(stacks, *self._owner(self._disks[0]))
 
+    def copy(self, *, timeout_s: float = SWAP_S) -> Content:
+        """The same by copying what was written, for processes that go on using the disks.
+
+        They must not write meanwhile. Raises `SandboxLost`.
+        """
+        with self._change("the disks could not be copied", timeout_s) as deadline:
+            folders = self._mounts.run(self._written, timeout_s=deadline - time.monotonic())
+            stacks: list[Stack] = []
+            for drive, folder in zip(self._drives, folders, strict=False):
+                try:
+                    left = deadline - time.monotonic()
+                    layer = self._store.copied(folder, timeout_s=left, written=used_bytes(folder))
+                finally:
+                    os.close(folder)
+                stacks.append((layer, *drive.stack))
+            return self._store.keep(Stacks(*stacks), *self._owner(self._disks[0]))
+
     def close(self) -> None:
         """Let go of them; the sandbox has ended. Safe to call twice."""
         self._mounts.submit(self._let_go)
@@ -150,17 +132,22 @@ class Disks:
                 yield deadline
             finally:
                 self._changing.release()
+                if self._closed:  # meanwhile
+                    self._release(list(self._held))
         except TimeoutError:
             raise SandboxLost(f"{what} within {timeout_s:.1f} s") from None
-        except (OSError, ValueError) as error:
-            reason = error.strerror or error if isinstance(error, OSError) else error
-            raise SandboxLost(f"{what}: {reason}") from None
+        except OSError as error:
+            raise SandboxLost(f"{what}: {error.strerror or error}") from None
 
     def _release(self, layers: Sequence[Layer]) -> None:
-        """Stop holding these, once each."""
-        for layer in layers:
-            self._held.remove(layer)
-        self._store.let_go(layers)
+        """Stop holding these, once each, as far as they are still held."""
+        gone: list[Layer] = []
+        with self._counting:
+            for layer in layers:
+                if layer in self._held:
+                    self._held.remove(layer)
+                    gone.append(layer)
+        self._store.let_go(gone)
 
     def _owner(self, disk: Disk) -> tuple[int, int]:
         """Of a user that is nobody outside, disks are the commands' own."""
@@ -195,6 +182,18 @@ class Disks:
         fresh = {number: stacks[number] for number in written}
         self._renew(fresh, {number: Path(stack[0].name).stat() for number, stack in fresh.items()})
 
+    def _written(self) -> list[int]:
+        """Descriptors of what is written to the working directory and `/tmp`."""
+        self._refuse_when_closed()
+        folders: list[int] = []
+        for disk, drive in zip(self._disks[:2], self._drives, strict=False):
+            if drive.upper is not None:
+                folders.append(os.open(f"{drive.upper}/{FILES}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+                continue
+            with self._mounts.inside(self._place.namespace):
+                folders.append(clone(disk.path))
+        return folders
+
     def _frozen(self, upper: str | None, mount: int | None) -> Layer:
         """A layer of what was written until now: in the room, or on a plain folder in memory."""
         if upper is None:
@@ -207,9 +206,8 @@ class Disks:
         else:
             name = f"{upper}/{FILES}"
             self._uppers.discard(upper)
-        disk = os.statvfs(upper)
-        used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
-        return Layer(name, lambda: self._mounts.submit(lambda: take_away(upper)), written=used)
+        remove = partial(self._mounts.submit, lambda: take_away(upper))
+        return Layer(name, remove, written=used_bytes(upper))
 
     def _renew(self, stacks: Mapping[int, Stack], roots: Mapping[int, os.stat_result]) -> None:
         """Put new mounts over these stacks, by number of the disk, in the place of what may be there.
@@ -304,7 +302,13 @@ class Disks:
             self._closed = True
             os.close(self._place.namespace)
             self._drop_uppers(set())
-            self._store.let_go(self._held)
+            self._release(list(self._held))
+
+
+def used_bytes(place: str | int) -> int:
+    """What the file system there holds."""
+    disk = os.statvfs(place)
+    return (disk.f_blocks - disk.f_bfree) * disk.f_frsize
 
 
 def take_away(mount: str) -> None:
@@ -322,52 +326,14 @@ def look_like(folder: str, other: os.stat_result) -> None:
 def disks_of(pid: int, disks: Sequence[Disk], home: str, mark: str = "") -> Disks | None:
     """Those of the sandbox whose first process is `pid` here; None where they cannot be swapped.
 
-    An engine elsewhere has other processes than this machine, and some runtimes keep a sandbox's files out of
-    the kernel's reach: `pid` must run our program, in a control group whose name has `mark` in it.
+    `mark` is part of the name of its control group; `home` is a folder that commands need.
     """
     mounts = mounter()
     paths = [PurePosixPath(disk.path) for disk in disks]
     if mounts is None or any(a != b and a.is_relative_to(b) for a in paths for b in paths):
         return None
-    try:
-        process = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        if not is_ours(process, mark):
-            return None
-        users, groups = id_map(process, "uid_map"), id_map(process, "gid_map")
-        place = Place(os.open("ns/mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process), users, groups)
-    except (OSError, ValueError):
-        return None
-    finally:
-        os.close(process)
-    if place.owner(disks[0]) is None:
+    place = find_place(pid, mark)
+    if place is not None and place.owner(disks[0]) is None:
         os.close(place.namespace)
         return None
-    return Disks(mounts, place, disks, home)
-
-
-def is_ours(process: int, mark: str) -> bool:
-    """Whether the process whose folder in `/proc` this is runs the program of `sandboxes.inside`."""
-    command = read_file(process, "cmdline").split(b"\0")
-    ours = [word.encode() for word in SERVER_COMMAND]
-    return command[: len(ours)] == ours and mark.encode() in read_file(process, "cgroup")
-
-
-def id_map(process: int, name: str) -> tuple[tuple[int, int, int], ...]:
-    rows = (row.split() for row in read_file(process, name).splitlines())
-    return tuple((int(inside), int(first), int(count)) for inside, first, count in rows)
-
-
-def outside(number: int, rows: Sequence[tuple[int, int, int]]) -> int | None:
-    """What a user or group of a namespace is outside of it."""
-    for inside, first, count in rows:
-        if inside <= number < inside + count:
-            return first + number - inside
-    return None
-
-
-def read_file(folder: int, name: str) -> bytes:
-    with os.fdopen(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder), "rb") as file:
-        return file.read()
+    return None if place is None else Disks(mounts, place, disks, home)

@@ -199,7 +199,7 @@ class Store:
         folder.chmod(0o755)
         return folder
 
-    def on_disk(self, folder: Path, timeout_s: float, *, size: int = 0) -> Layer:
+    def on_disk(self, folder: Path, timeout_s: float, *, size: int = 0, written: int = 0) -> Layer:
         """A layer of a folder that is complete, of about `size` bytes."""
         name = self.new_name("d")
         self._mounts.run(lambda: Path(name).symlink_to(folder), timeout_s=timeout_s)
@@ -208,7 +208,7 @@ class Store:
             self._mounts.submit(Path(name).unlink)
             shutil.rmtree(folder, ignore_errors=True)
 
-        return Layer(name, remove, on_disk=size)
+        return Layer(name, remove, on_disk=size, written=written)
 
     def new_name(self, kind: str) -> str:
         """A name for something in the room. Short, as a mount's option has 255 bytes at most."""
@@ -238,25 +238,31 @@ class Store:
         """The same files in one layer, by copying. Raises OSError."""
         deadline = time.monotonic() + timeout_s
         descriptor = self.open(stack, timeout_s=timeout_s)
-        folder = self.new_folder()
         try:
-            command = ["cp", "-a", "--", f"/proc/self/fd/{descriptor}/.", str(folder)]
+            return (self.copied(descriptor, timeout_s=deadline - time.monotonic()),)
+        finally:
+            os.close(descriptor)
+
+    def copied(self, descriptor: int, *, timeout_s: float, written: int = 0) -> Layer:
+        """A layer that is a copy of a folder, with all that overlays note in it. Raises OSError."""
+        deadline = time.monotonic() + timeout_s
+        folder = self.new_folder()
+        command = ["cp", "-a", "--", f"/proc/self/fd/{descriptor}/.", str(folder)]
+        try:
             subprocess.run(
                 command,
                 pass_fds=[descriptor],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                timeout=timeout_s,
+                timeout=max(0.0, timeout_s),
                 check=True,
             )
-            return (self.on_disk(folder, deadline - time.monotonic()),)
+            return self.on_disk(folder, deadline - time.monotonic(), written=written)
         except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
             if isinstance(error, subprocess.SubprocessError):
-                raise OSError(f"a snapshot of many snapshots could not be copied: {error}") from None
+                raise OSError(f"a layer could not be copied: {error}") from None
             raise
-        finally:
-            os.close(descriptor)
 
     # What follows runs in the thread that tidies up.
 
@@ -303,11 +309,17 @@ def store(mounts: Mounter) -> Store:
 
 
 def unpack(archive: bytes, folder: Path, user: int, group: int) -> None:
-    """Lay an archive into an empty folder of ours, as the program inside does it, for other owners."""
+    """Lay an archive into an empty folder of ours, as the program inside does it, for other owners.
+
+    Raises ValueError for one that leaves the folder or is none, PermissionError for a link that does.
+    """
     folders: set[str] = set()
-    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
-        for member in tar:
-            lay_member(str(folder), member, tar, folders)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
+            for member in tar:
+                lay_member(str(folder), member, tar, folders)
+    except tarfile.TarError as error:
+        raise ValueError(f"content that is no tar archive: {error}") from None
     os.chown(folder, user, group)
     for path, inner, files in os.walk(folder):
         Path(path).chmod(0o755)
@@ -320,7 +332,7 @@ def own_folder(pid: int) -> Path:
     """The folder for the layers of this process, locked as long as it lives."""
     folder = cache_folder() / "layers" / str(Owner.current(LIFETIME_S))
     folder.mkdir(parents=True)
-    folder.chmod(0o755)
+    folder.chmod(0o700)  # what a policy made executable is for nobody here
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     fcntl.flock(lock, fcntl.LOCK_EX)
     atexit.register(remove_own, folder, pid)

@@ -63,6 +63,7 @@ class LentSandbox:
     lay = passed_on(Sandbox.lay)
     changes = passed_on(Sandbox.changes)
     search = passed_on(Sandbox.search)
+    snapshot = passed_on(Sandbox.snapshot)
     ping = passed_on(Sandbox.ping)
 
     def recycled(self, *, timeout_s: float) -> LentSandbox | None:

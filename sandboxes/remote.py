@@ -7,7 +7,8 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 from uuid import uuid4
 
@@ -53,6 +54,7 @@ class Room:
         self.disks: Disks | None = None
         self.opened = time.monotonic()
         self._end = end
+        self.calls = Calls()
         self._closing = threading.Lock()
         self._closed = False
 
@@ -86,7 +88,9 @@ class RemoteSandbox:
 
     def _begin(self) -> None:
         """Make this the handle that may use the room."""
-        self._calls = Calls(self.name)
+        self._using = threading.Lock()
+        self._in_flight = 0
+        self._over = False
 
     @property
     def disks(self) -> Disks | None:
@@ -142,7 +146,7 @@ class RemoteSandbox:
     def lay(self, content: Content, *, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         if self.disks is not None:
-            with self._calls.held_back(deadline):
+            with self._in_use(), self._room.calls.held_back(deadline, self.name):
                 self.disks.swap(content, timeout_s=deadline - time.monotonic())
             return
         self.unpack(content.archive(), ".", timeout_s=timeout_s)
@@ -151,15 +155,31 @@ class RemoteSandbox:
 
     def snapshot(self, *, timeout_s: float) -> Content:
         deadline = time.monotonic() + timeout_s
-        with self._calls.held_back(deadline):
-            header = self._send("running", {}, timeout_s=timeout_s).header
-            if self.disks is not None and not header["background"]:
-                return self.disks.freeze(timeout_s=deadline - time.monotonic())
-            archives = []
-            for path in (self.spec.workdir, "/tmp"):
-                fields = {"path": path, "limit": SNAPSHOT_BYTES}
+        with self._in_use(), self._room.calls.held_back(deadline, self.name):
+            stopped = self._running(deadline, stop=True)
+            try:
+                left = deadline - time.monotonic()
+                if self.disks is None:
+                    return self._packed(deadline)
+                return self.disks.copy(timeout_s=left) if stopped else self.disks.freeze(timeout_s=left)
+            finally:
+                if stopped:
+                    self._running(time.monotonic() + KILL_GRACE_S, stop=False)
+
+    def _running(self, deadline: float, *, stop: bool) -> bool:
+        """Whether something runs in the background, which is stopped or goes on now."""
+        reply = self._send("running", {"stop": stop}, timeout_s=deadline - time.monotonic())
+        return bool(reply.header["background"])
+
+    def _packed(self, deadline: float) -> Content:
+        archives: list[bytes] = []
+        for path in (self.spec.workdir, "/tmp"):
+            fields = {"path": path, "limit": SNAPSHOT_BYTES}
+            try:
                 reply = self._send("pack", fields, timeout_s=deadline - time.monotonic())
-                archives.append(bytes(reply.payload))
+            except OSError as error:
+                raise SandboxError(f"{self.name} cannot be snapshotted: {error}") from None
+            archives.append(bytes(reply.payload))
         return Content(f"snapshot-{uuid4().hex}", lambda: archives[0], lambda: archives[1])
 
     def changes(
@@ -212,9 +232,11 @@ class RemoteSandbox:
 
     def recycled(self, *, timeout_s: float) -> Self | None:
         deadline = time.monotonic() + timeout_s
-        first, unused = self._calls.end()
-        if not first:
-            return None
+        with self._using:
+            if self._over:
+                return None
+            self._over = True
+            unused = self._in_flight == 0
         fresh = None
         try:
             if unused and self._may_live_on():
@@ -253,7 +275,9 @@ class RemoteSandbox:
             raise reply_error(begun.header)
 
     def close(self) -> None:
-        if self._calls.end()[0]:
+        with self._using:
+            over, self._over = self._over, True
+        if not over:
             self._room.close()
 
     def shut(self) -> None:
@@ -264,7 +288,7 @@ class RemoteSandbox:
         self, operation: str, fields: dict[str, Any], payload: bytes = b"", *, timeout_s: float
     ) -> Reply:
         deadline = time.monotonic() + timeout_s
-        with self._calls.under_way(deadline):
+        with self._in_use(), self._room.calls.under_way(deadline, self.name):
             return self._send(operation, fields, payload, timeout_s=deadline - time.monotonic())
 
     def _send(
@@ -274,6 +298,19 @@ class RemoteSandbox:
         if "error" in reply.header:
             raise reply_error(reply.header)
         return reply
+
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """Around whatever reaches the sandbox. Raises `SandboxLost` when this handle is over."""
+        with self._using:
+            if self._over:
+                raise SandboxLost(f"{self.name} was closed")
+            self._in_flight += 1
+        try:
+            yield
+        finally:
+            with self._using:
+                self._in_flight -= 1
 
 
 def split(data: bytes | bytearray, sizes: Sequence[int]) -> list[bytes]:

@@ -32,7 +32,7 @@ SPARE_MEMORY = 0.2
 logger = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(eq=False)
 class Wanted:
     """A caller who waits for a sandbox."""
 
@@ -259,12 +259,15 @@ class Supply:
             due = min(due, now + paused_s)
         if due >= self._wakes_at:
             return
-        self._wakes_at = due
         if self._keeper is None:
-            self._keeper = threading.Thread(target=self._keep, name="sandbox pool", daemon=True)
-            self._keeper.start()
-        else:
-            self._changed.notify_all()
+            keeper = threading.Thread(target=self._keep, name="sandbox pool", daemon=True)
+            try:
+                keeper.start()
+            except RuntimeError:
+                return  # no thread to be had just now; the next plan tries again
+            self._keeper = keeper
+        self._wakes_at = due
+        self._changed.notify_all()
 
     def _may_recycle(self, kept: Kept) -> bool:
         now = self._clock()

@@ -18,6 +18,7 @@ LEFT_OUT = (".git", "__pycache__")
 ENTRIES_LIMIT = 200_000  # of one tree, whatever is asked about it
 CHANGED_FILES_LIMIT = 1_000
 CHANGED_BYTES_LIMIT = 64 << 20
+STOP_S = 1.0
 KNOWN_FILE_LIMIT = 256 << 20  # a known file is compared up to here, however little of it may travel
 
 
@@ -135,19 +136,35 @@ class Changes:
                 self.executable.append(name)
 
 
-def do_running(_request, _payload):
-    """What commands left running."""
-    return {"background": sorted(background().items())}, []
+def do_running(request, _payload):
+    """What commands left running; with `stop`, it is stopped, or goes on."""
+    running = background()
+    if request["stop"] is not None:
+        signal_all(running, signal.SIGSTOP if request["stop"] else signal.SIGCONT)
+    if request["stop"]:
+        wait_until_stopped(running)
+    return {"background": sorted(running.items())}, []
+
+
+def wait_until_stopped(pids):
+    """A process that was in the middle of a call stops at its end."""
+    until = time.monotonic() + STOP_S
+    while any(state_of(pid) in "RSD" for pid in pids) and time.monotonic() < until:
+        time.sleep(0.001)
+
+
+def state_of(pid):
+    """The letter of a process's state; `X` when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0].decode()
+    except (OSError, IndexError):
+        return "X"
 
 
 def do_pack(request, _payload):
-    """A folder as an archive; what runs in the background is stopped meanwhile."""
-    running = set(background())
-    signal_all(running, signal.SIGSTOP)
-    try:
-        return {}, [packed(resolve(request["path"]), request["limit"])]
-    finally:
-        signal_all(running, signal.SIGCONT)
+    """A folder as an archive."""
+    return {}, [packed(resolve(request["path"]), request["limit"])]
 
 
 def packed(root, limit):

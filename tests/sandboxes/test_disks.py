@@ -1,5 +1,6 @@
 """Disks are swapped from outside, whole, and look as the backend made them."""
 
+import os
 import threading
 from collections.abc import Iterator
 
@@ -7,7 +8,8 @@ import pytest
 
 from sandboxes import Backend, Sandbox
 from sandboxes.conformance import SOON_S, small_spec
-from sandboxes.disks import Disks, outside
+from sandboxes.disks import Disks
+from sandboxes.namespaces import find_place, outside
 from sandboxes.remote import RemoteSandbox
 
 REAL = [
@@ -83,3 +85,7 @@ def test_a_swap_runs_in_a_thread_of_its_own(swapped: tuple[Sandbox, Disks]) -> N
 def test_numbers_outside_follow_the_map() -> None:
     rows = [(0, 0, 1), (1000, 1_900_001_000, 1)]
     assert outside(0, rows) == 0 and outside(1000, rows) == 1_900_001_000 and outside(1, rows) is None
+
+
+def test_a_process_that_is_not_a_sandbox_s_first_is_left_alone() -> None:
+    assert find_place(os.getpid(), "") is None and find_place(1, "") is None and find_place(2**22, "") is None

@@ -96,7 +96,7 @@ def test_what_was_not_used_for_longest_makes_room_and_is_unpacked_again() -> Non
     assert len(own_folders() - folders) == 3, "what is used stays, however much there is"
     for stacks in held:
         store.let_go(stacks.work)
-    del one
+    one = None
     contents.clear()
     assert eventually(lambda: own_folders() == folders)
 

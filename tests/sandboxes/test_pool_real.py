@@ -13,6 +13,7 @@ import pytest
 from sandboxes import SandboxLost, SandboxSpec, connect
 from sandboxes.backend import Owner
 from sandboxes.docker import OWNER_LABEL
+from sandboxes.forking import fork
 from sandboxes.pool import Pool
 
 SOON_S = 60.0
@@ -93,6 +94,20 @@ def test_as_many_exist_as_the_counts_say(case: Case) -> None:
     stats = case.pool.stats()
     assert stats.handed_out == 30 and stats.in_use == 0 and stats.failed == 0
     assert stats.idle == stats.started - stats.thrown_away == len(case.alive()) <= 3
+
+
+def test_forks_come_out_of_the_pool(case: Case) -> None:
+    first = case.pool.open(case.spec, timeout_s=SOON_S)
+    first.write("mine", b"x", timeout_s=20)
+    assert case.pool.settle(timeout_s=SOON_S) and case.pool.stats().idle == 1
+    (second,) = fork(case.pool, first, 1, timeout_s=SOON_S)
+    assert case.pool.stats().warm == 1
+    first.write("mine", b"y", timeout_s=20)
+    assert second.read("mine", timeout_s=20) == b"x"
+    second.close()
+    assert case.pool.settle(timeout_s=SOON_S)
+    third = case.pool.open(case.spec, timeout_s=SOON_S)
+    assert third.listdir(".", timeout_s=20) == []
 
 
 def test_dead_ones_that_waited_are_replaced_without_anybody_hearing_of_it(case: Case) -> None:
