@@ -134,6 +134,14 @@ add_key, keyctl = {'x86_64': (248, 250), 'aarch64': (217, 219)}[platform.machine
 for call in ((add_key, b'user', b'left', b'x', 1, -4), (keyctl, 0, -4, 1, 0, 0)):
     assert libc.syscall(*call) == -1 and ctypes.get_errno() in (errno.EPERM, errno.ENOSYS), call
 """
+LABEL = """
+import socket, struct
+labelled = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+local = socket.inet_pton(socket.AF_INET6, '::1')
+request = local + struct.pack('=IBBHHHI', socket.htonl(0x12345), 0, 255, 1, 60, 60, 0)  # create anybody's
+labelled.setsockopt(socket.IPPROTO_IPV6, 32, request)  # IPV6_FLOWLABEL_MGR
+print(open('/proc/net/ip6_flowlabel').read().count('12345'))
+"""
 ALONE = """
 import json, os
 found = {}
@@ -279,6 +287,16 @@ def a_reply_that_nobody_waited_for_goes_to_nobody(sandbox: Sandbox) -> Sandbox |
     return fresh
 
 
+def what_outlives_its_socket_is_gone(sandbox: Sandbox) -> Sandbox | None:
+    """A label of IPv6, where there is such a thing."""
+    sandbox.exec(["python3", "-c", LABEL], timeout_s=SOON_S)
+    fresh = recycled(sandbox)
+    if fresh is not None:
+        labels = fresh.exec("cat /proc/net/ip6_flowlabel", timeout_s=SOON_S)
+        assert "12345" not in labels.stdout, labels
+    return fresh
+
+
 def a_call_under_way_is_lost_with_its_sandbox(sandbox: Sandbox) -> Sandbox | None:
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(sandbox.exec, "sleep 60", timeout_s=90)
@@ -305,7 +323,10 @@ GONE: tuple[Recycling, ...] = (
     no_limit_of_the_program_inside_can_be_changed,
     the_old_handle_is_over,
 )
-EITHER: tuple[Recycling, ...] = (a_reply_that_nobody_waited_for_goes_to_nobody,)
+EITHER: tuple[Recycling, ...] = (
+    what_outlives_its_socket_is_gone,
+    a_reply_that_nobody_waited_for_goes_to_nobody,
+)
 DOUBTED: tuple[Recycling, ...] = (
     a_call_under_way_is_lost_with_its_sandbox,
     connections_are_remembered_by_the_kernel,

@@ -17,11 +17,13 @@ import time
 from .identity import LIBC
 
 PAUSE_S = 0.001
+SETTLE_S = 0.5  # how long what is no process may take to go away after its last user
 QUEUES = "/dev/mqueue"
 TERMINALS = "/dev/pts"
 SYSTEM_V = {"shm": "shmctl", "msg": "msgctl", "sem": "semctl"}  # table below /proc/sysvipc -> what removes
 REMOVE = 0  # IPC_RMID
 SOCKETS = ("udp", "udp6", "udplite", "udplite6", "raw", "raw6", "icmp", "icmp6", "unix", "packet")
+LINGERING = "ip6_flowlabel"  # which outlives its socket
 CONNECTIONS = "ActiveOpens"
 KEYCTL = {"x86_64": 250, "aarch64": 219}
 GET_KEYRING, USER_KEYRING = 0, -4  # KEYCTL_GET_KEYRING_ID, KEY_SPEC_USER_KEYRING
@@ -62,7 +64,8 @@ class Scrubbing:
             time.sleep(PAUSE_S)
 
     def remove_the_rest(self, until):
-        """What goes away after its last user may take the kernel a moment."""
+        """Remove what may be removed; return what differs from the start nevertheless."""
+        until = min(until, time.monotonic() + SETTLE_S)
         with self.identity.acting_as_user():
             remove_system_v()
             remove_queues()
@@ -95,6 +98,7 @@ def state():
     found["message queues"] = sorted(os.listdir(QUEUES))
     found["terminals"] = sorted(os.listdir(TERMINALS))
     found.update({f"{kind} sockets": len(rows(f"/proc/net/{kind}")) for kind in SOCKETS})
+    found["flow labels"] = len(rows(f"/proc/net/{LINGERING}"))
     found["sockets"] = sockets_in_use()
     found["connections"] = connections_ever()
     return found
@@ -116,8 +120,10 @@ def sockets_in_use():
 
 
 def connections_ever():
-    """How many TCP connections were ever tried here. None means none in TIME_WAIT either, nor figures that the
-    kernel keeps of an address for an hour. (The tables of TCP take it milliseconds, for they are the machine's.)
+    """How many TCP connections were ever tried here.
+
+    None means none in TIME_WAIT either, nor the figures that the kernel keeps of every address for an hour.
+    (It takes the kernel milliseconds to look through its tables of connections, which are the machine's.)
     """
     with open("/proc/net/snmp") as file:
         names, values = [row.split() for row in file if row.startswith("Tcp:")]
