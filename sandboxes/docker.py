@@ -37,6 +37,7 @@ from .namespaces import Disk
 from .progress import Progress, silent
 from .recipe import ImageRecipe
 from .remote import (
+    LIVES,
     SERVER_PIDS,
     SERVER_USER,
     SHM_MB,
@@ -180,7 +181,7 @@ class DockerBackend:
 
     def _start_one(self, spec: SandboxSpec, *, timeout_s: float) -> DockerSandbox:
         deadline = time.monotonic() + timeout_s
-        owner = Owner.current(spec.lifetime_s)
+        owner = Owner.current(LIVES * spec.lifetime_s)
         with self._api.until(deadline):
             container = self._create(spec, owner)
         try:
