@@ -89,7 +89,7 @@ class OwnEngine:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.socket = f"unix://{folder}/docker.sock"
+        self.socket = (folder / "docker.sock").as_uri().replace("file", "unix", 1)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
