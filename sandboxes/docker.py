@@ -15,7 +15,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -144,6 +144,7 @@ class DockerBackend:
         self._runtime = runtime or os.environ.get(RUNTIME_VARIABLE) or None
         self._lock = threading.Lock()
         self._open: set[DockerSandbox] = set()
+        require_plain(os.environ)
         with translated("no Docker engine answers; start one (scripts/ensure-docker.sh) or use bubblewrap"):
             self._api: Any = Engine(
                 **docker.utils.kwargs_from_env(), version="auto", timeout=int(timeout_s), max_pool_size=64
@@ -262,6 +263,18 @@ class DockerBackend:
         for sandbox in left:
             sandbox.close()
         self._api.close()
+
+
+def require_plain(environment: Mapping[str, str]) -> None:
+    """Refuse an engine whose attached streams are not plain bytes on a socket."""
+    url = environment.get("DOCKER_HOST") or "unix://"
+    encrypted = environment.get("DOCKER_TLS_VERIFY")
+    if encrypted or not url.startswith(("unix://", "tcp://", "http://")):
+        how = " with DOCKER_TLS_VERIFY" if encrypted else ""
+        raise SandboxUnavailable(
+            f"DOCKER_HOST={url}{how} is not supported; forward its socket "
+            "(ssh -L /tmp/engine.sock:/var/run/docker.sock HOST) and set DOCKER_HOST=unix:///tmp/engine.sock"
+        )
 
 
 def is_left_over(container: dict[str, Any], now: float) -> bool:

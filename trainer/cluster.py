@@ -109,7 +109,11 @@ def start(*, cpus: int | None = None, address: str | None = None, sandboxes: int
             if address is None:
                 _start_local(name, cpus, sandboxes)
             else:
-                variables = {reaping.LABEL: name, "PYTHONPATH": _python_path()}
+                variables = {
+                    reaping.LABEL: name,
+                    reaping.HOST_LABEL: reaping.this_host(),
+                    "PYTHONPATH": _python_path(),
+                }
                 ray.init(
                     address,
                     logging_level=logging.ERROR,

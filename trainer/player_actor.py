@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import select
 import shutil
 import tarfile
 import tempfile
@@ -97,6 +98,21 @@ def _unpacked(archive: bytes) -> Iterator[Path]:
         yield folder
 
 
+def _end_with(parent: int) -> None:
+    """End this process, and with it its sandboxes, when the node's Ray process ends.
+
+    Ray does not: an actor whose raylet was killed finishes what it is at, and stays.
+    """
+    if parent == 1:
+        return  # in a container of its own, which ends with its first process
+    try:
+        descriptor = os.pidfd_open(parent)
+        select.select([descriptor], [], [])
+    except ProcessLookupError:
+        pass  # gone already
+    os._exit(1)
+
+
 @dataclass(frozen=True)
 class Lent:
     """A policy on its way to players: fetched once by each of them, however many episodes it plays."""
@@ -115,6 +131,9 @@ class PlayerActor:
         self._make_env: MakeEnv | None = None
         self._policy: tuple[str, Policy] | None = None
         self._envs: dict[str, TaskEnv] = {}
+        threading.Thread(
+            target=_end_with, args=(os.getppid(),), name="end with the node", daemon=True
+        ).start()
 
     def missing(self, site: Site) -> Sequence[str]:
         """See `Site.missing`."""

@@ -20,9 +20,8 @@ ray = pytest.importorskip("ray")
 from ray import cloudpickle  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from agents.scripted import OraclePolicy, ScriptedPolicy  # noqa: E402
 from agents.runner import EpisodeRequest, Threads  # noqa: E402
-from agents.types import Trajectory  # noqa: E402
+from agents.scripted import OraclePolicy, ScriptedPolicy  # noqa: E402
 from envs.coding import CodingEnv  # noqa: E402
 from envs.tasksets import Environment, Manifest, TaskSet, load_taskset, write_taskset  # noqa: E402
 from envs.testing import RunnerSetup  # noqa: E402
@@ -48,7 +47,7 @@ class Doubling(unittest.TestCase):
     def test_double(self):
         self.assertEqual(double(3), 6)
 """
-SLEEP = ScriptedPolicy([ToolCall("", "shell", {"command": "sleep 3"})])
+SLEEP = ScriptedPolicy([ToolCall("", "shell", {"command": "sleep 1"})])
 SOON = {
     "health_check_initial_delay_ms": 0,
     "health_check_period_ms": 300,
@@ -99,7 +98,8 @@ def raylets() -> Iterator[Cluster]:
         for name, value in variables.items():
             patch.setenv(name, value)
         started = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 1, "_system_config": SOON, "include_dashboard": False}
+            initialize_head=True,
+            head_node_args={"num_cpus": 1, "_system_config": SOON, "include_dashboard": False},
         )
         yield started
         started.shutdown()
@@ -107,11 +107,15 @@ def raylets() -> Iterator[Cluster]:
 
 @pytest.fixture
 def connected(raylets: Cluster) -> Iterator[Cluster]:
-    """This process is a driver of the cluster; nodes that a test adds go with it."""
+    """This process is a driver of the cluster."""
     with cluster.start(address=raylets.address):
         yield raylets
-    for node in list(raylets.worker_nodes):
-        raylets.remove_node(node, allow_graceful=False)
+
+
+@pytest.fixture(scope="module")
+def nodes(raylets: Cluster) -> tuple[Any, Any]:
+    """Two nodes that play, one and two episodes at once."""
+    return raylets.add_node(resources={"sandboxes": 1}), raylets.add_node(resources={"sandboxes": 2})
 
 
 @dataclass(frozen=True)
@@ -197,14 +201,27 @@ def test_a_cluster_of_one_is_played_in_this_process_unless_told_otherwise(
         assert (type(there), there.places, played.reward) == (Players, 2, 1.0)
 
 
+def test_a_cluster_on_which_nobody_can_play_says_why_in_one_line(
+    connected: Cluster, taskset: TaskSet, watched: Watched, request: pytest.FixtureRequest
+) -> None:
+    with pytest.raises(TrainError, match="no node of the cluster has the resource `sandboxes`"):
+        Players(watched)
+    request.getfixturevalue("nodes")
+    players = Players(replace(watched, site=replace(watched.site, backend="none")))
+    started = time.monotonic()
+    with pytest.raises(TrainError, match=r"cannot play: there is no sandbox backend 'none'") as caught:
+        list(players.play(requests(taskset, 2), OraclePolicy()))
+    assert "\n" not in str(caught.value)
+    assert time.monotonic() - started < 30
+    players.close()
+
+
 @pytest.mark.bubblewrap
 def test_nodes_with_the_resource_play_as_many_as_it_says_and_newcomers_join(
-    connected: Cluster, taskset: TaskSet, watched: Watched, bubblewrap_image: str
+    connected: Cluster, nodes: tuple[Any, Any], taskset: TaskSet, watched: Watched, bubblewrap_image: str
 ) -> None:
     watched = replace(watched, missing_where=2)
-    one = connected.add_node(resources={"sandboxes": 1})
-    two = connected.add_node(resources={"sandboxes": 2})
-    connected.add_node()
+    one, two = nodes
     players = Players(watched)
     episodes = players.play(requests(taskset, 16), OraclePolicy())
     played = [next(episodes)]
@@ -222,7 +239,12 @@ def test_nodes_with_the_resource_play_as_many_as_it_says_and_newcomers_join(
 
 @pytest.mark.docker
 def test_a_node_that_is_killed_loses_its_episodes_and_not_the_run(
-    connected: Cluster, taskset: TaskSet, watched: Watched, docker_backend: Backend, docker_image: str
+    connected: Cluster,
+    nodes: tuple[Any, Any],
+    taskset: TaskSet,
+    watched: Watched,
+    docker_backend: Backend,
+    docker_image: str,
 ) -> None:
     import docker
 
@@ -234,32 +256,27 @@ def test_a_node_that_is_killed_loses_its_episodes_and_not_the_run(
 
     watched = replace(watched, site=replace(watched.site, backend="docker"))
     doomed = connected.add_node(resources={"sandboxes": 2})
-    other = connected.add_node(resources={"sandboxes": 2})
     players = Players(watched)
-    killed_at = 0.0
     pid = 0
 
     def kill(what: str, done: int, total: int) -> None:
-        """After the first episode every place has another."""
-        nonlocal killed_at, pid
-        if done == 1:
-            pid = next(int(row[2]) for row in watched.read() if row[1] == doomed.node_id)
+        nonlocal pid
+        players_there = [int(row[2]) for row in watched.read() if row[:2] == ["begin", doomed.node_id]]
+        if players_there and not pid:
+            pid = players_there[0]
             wait_for(lambda: containers(pid), 20)
             os.kill(doomed.all_processes["raylet"][0].process.pid, signal.SIGKILL)
-            killed_at = time.monotonic()
-            wait_for(lambda: not containers(pid), 20)
+            wait_for(lambda: reaping.start_of(pid) is None and not containers(pid), 15)
 
-    played = list(players.play(requests(taskset, 8), SLEEP, progress=kill))
+    played = list(players.play(requests(taskset, 12), SLEEP, progress=kill))
     players.close()
     engine.close()
-    assert killed_at
-    assert [t.reward for t in played] == [0.0] * 8, [t.error for t in played]
-    assert sorted(t.seed for t in played) == list(range(8))
+    assert pid
+    assert [t.reward for t in played] == [0.0] * 12, [t.error for t in played]
+    assert sorted(t.seed for t in played) == list(range(12))
     rows = watched.read()
     begun = [where for what, where, _ in rows if what == "begin"]
-    assert len(begun) > 8, "what the dead node played was begun anew"
-    assert begun[-1] == other.node_id
-    assert reaping.start_of(pid) is None
+    assert len(begun) > 12, "what the dead node played was begun anew"
 
 
 def wait_for(holds: Any, seconds: float) -> None:
@@ -267,21 +284,6 @@ def wait_for(holds: Any, seconds: float) -> None:
     while not holds():
         assert time.monotonic() < deadline, "it did not come about in time"
         time.sleep(0.05)
-
-
-def test_a_cluster_on_which_nobody_can_play_says_why_in_one_line(
-    connected: Cluster, taskset: TaskSet, watched: Watched
-) -> None:
-    with pytest.raises(TrainError, match="no node of the cluster has the resource `sandboxes`"):
-        Players(watched)
-    connected.add_node(resources={"sandboxes": 1})
-    players = Players(replace(watched, site=replace(watched.site, backend="none")))
-    started = time.monotonic()
-    with pytest.raises(TrainError, match=r"cannot play: there is no sandbox backend 'none'") as caught:
-        list(players.play(requests(taskset, 2), OraclePolicy()))
-    assert "\n" not in str(caught.value)
-    assert time.monotonic() - started < 30
-    players.close()
 
 
 def test_a_task_set_that_travels_is_the_same_and_leaves_nothing(taskset: TaskSet) -> None:
@@ -294,7 +296,3 @@ def test_a_task_set_that_travels_is_the_same_and_leaves_nothing(taskset: TaskSet
         assert loaded.digest == taskset.digest
         assert load_taskset(loaded.folder).tasks == taskset.tasks
     assert not loaded.folder.exists()
-
-
-def scored(trajectories: list[Trajectory]) -> list[float | None]:
-    return [trajectory.reward for trajectory in trajectories]
