@@ -28,6 +28,7 @@ from .backend import Owner, this_host
 from .base import Content, SandboxError, SandboxSpec, SandboxUnavailable
 from .channel import COMPLAINT_LIMIT, SERVER_COMMAND, Channel, Stream
 from .docker_images import build_image
+from .interpreter import Interpreters, lacks_python
 from .leases import LEASE_S, Renewals
 from .progress import Progress, silent
 from .recipe import ImageRecipe
@@ -151,10 +152,16 @@ class DockerBackend:
             )
             self._api.ping()
         self._api.timeout = CALL_S
+        self._interpreters = Interpreters(self._api)
 
     def open(self, spec: SandboxSpec, *, timeout_s: float, content: Content | None = None) -> DockerSandbox:
         deadline = time.monotonic() + timeout_s
-        sandbox = self._start_one(spec, timeout_s=timeout_s)
+        try:
+            sandbox = self._start_one(spec, timeout_s=timeout_s)
+        except SandboxUnavailable as error:
+            if not lacks_python(error):
+                raise
+            sandbox = self._start_with_python(spec, deadline)
         if content is not None:
             try:
                 sandbox.lay(content, timeout_s=deadline - time.monotonic())
@@ -165,6 +172,19 @@ class DockerBackend:
 
     def expect(self, spec: SandboxSpec, count: int = 1) -> None:
         """Nothing is kept ready here; `sandboxes.pool` does."""
+
+    def _start_with_python(self, spec: SandboxSpec, deadline: float) -> DockerSandbox:
+        """Start an image that has no usable Python with one that is brought along."""
+        with self._api.until(deadline), translated(f"cannot lay a Python over {spec.image}"):
+            self._interpreters.bring(spec.image, deadline=deadline)
+        try:
+            return self._start_one(spec, timeout_s=deadline - time.monotonic())
+        except SandboxUnavailable as error:
+            if not lacks_python(error):
+                raise
+            raise SandboxUnavailable(
+                f"image {spec.image} has neither python3 nor a shell (/bin/sh); a sandbox needs one of them"
+            ) from None
 
     def _start_one(self, spec: SandboxSpec, *, timeout_s: float) -> DockerSandbox:
         deadline = time.monotonic() + timeout_s
@@ -199,6 +219,7 @@ class DockerBackend:
         with translated(message):
             try:
                 config = container_config(spec, owner, self._runtime)
+                config |= self._interpreters.config(spec.image)
                 return self._api.create_container_from_config(config)["Id"]
             except docker.errors.ImageNotFound:
                 raise SandboxUnavailable(
