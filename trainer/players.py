@@ -31,6 +31,7 @@ RESOURCE = "sandboxes"
 LOOK_S = 1.0
 """Least time between two looks at the cluster."""
 PING_S = 5.0
+"""Least time between two questions after an actor's health."""
 STOP_S = 0.5
 """Least time between two requests to stop one episode."""
 CLOSE_S = 10.0
@@ -252,7 +253,7 @@ class Post:
         if not self.ready or self.gone:
             return
         if self._ping is None:
-            if now - self._pinged > PING_S:
+            if now - self._pinged > min(PING_S, silent_s):
                 self._ping, self._pinged = (now, self.actor.ping.remote()), now
             return
         asked, call = self._ping

@@ -6,8 +6,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -179,6 +179,14 @@ def requests(taskset: TaskSet, count: int) -> list[EpisodeRequest]:
     return [EpisodeRequest(taskset.tasks[0], seed, "g") for seed in range(count)]
 
 
+def requests_until(taskset: TaskSet, enough: Callable[[], bool]) -> Iterator[EpisodeRequest]:
+    """Ten requests, and more as long as it is not enough."""
+    for request in requests(taskset, 400):
+        if request.seed >= 10 and enough():
+            return
+        yield request
+
+
 def most_at_once(rows: list[list[str]], node: str) -> int:
     steps = [{"begin": 1, "end": -1}.get(what, 0) for what, where, _ in rows if where == node]
     return max(accumulate(steps))
@@ -223,18 +231,49 @@ def test_nodes_with_the_resource_play_as_many_as_it_says_and_newcomers_join(
     watched = replace(watched, missing_where=2)
     one, two = nodes
     players = Players(watched)
-    episodes = players.play(requests(taskset, 16), OraclePolicy())
+    late: list[Any] = []
+
+    def all_play() -> bool:
+        begun = {where for what, where, _ in watched.read() if what == "begin"}
+        return bool(late) and {one.node_id, two.node_id, late[0].node_id} <= begun
+
+    episodes = players.play(requests_until(taskset, all_play), OraclePolicy())
     played = [next(episodes)]
-    late = connected.add_node(resources={"sandboxes": 1})
+    late.append(connected.add_node(resources={"sandboxes": 1}))
     played += episodes
     players.close()
-    assert [t.reward for t in played] == [1.0] * 16
-    assert sorted(t.seed for t in played) == list(range(16))
+    assert [t.reward for t in played] == [1.0] * len(played)
+    assert sorted(t.seed for t in played) == list(range(len(played)))
     rows = watched.read()
-    assert {where for what, where, _ in rows if what == "begin"} == {one.node_id, two.node_id, late.node_id}
-    assert [most_at_once(rows, node.node_id) for node in (one, two, late)] == [1, 2, 1]
+    assert [most_at_once(rows, node.node_id) for node in (one, two, *late)] == [1, 2, 1]
     assert {where for what, where, _ in rows if what == "shipped"} == {two.node_id}
     assert players.places == 0
+
+
+@pytest.mark.bubblewrap
+def test_a_player_that_is_frozen_is_given_up(
+    connected: Cluster, nodes: tuple[Any, Any], taskset: TaskSet, watched: Watched, bubblewrap_image: str
+) -> None:
+    frozen: list[int] = []
+
+    def freeze(what: str, done: int, total: int) -> None:
+        begun = [
+            int(pid) for what, where, pid in watched.read() if (what, where) == ("begin", nodes[1].node_id)
+        ]
+        if begun and not frozen:
+            frozen.append(begun[-1])
+            os.kill(begun[-1], signal.SIGSTOP)
+
+    players = Players(watched, silent_s=2)
+    try:
+        played = list(players.play(requests_until(taskset, lambda: bool(frozen)), SLEEP, progress=freeze))
+    finally:
+        for pid in frozen:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    players.close()
+    assert [t.reward for t in played] == [0.0] * len(played), [t.error for t in played]
+    assert len([row for row in watched.read() if row[0] == "begin"]) > len(played)
 
 
 @pytest.mark.docker
@@ -268,15 +307,15 @@ def test_a_node_that_is_killed_loses_its_episodes_and_not_the_run(
             os.kill(doomed.all_processes["raylet"][0].process.pid, signal.SIGKILL)
             wait_for(lambda: reaping.start_of(pid) is None and not containers(pid), 15)
 
-    played = list(players.play(requests(taskset, 12), SLEEP, progress=kill))
+    played = list(players.play(requests_until(taskset, lambda: pid > 0), SLEEP, progress=kill))
     players.close()
     engine.close()
     assert pid
-    assert [t.reward for t in played] == [0.0] * 12, [t.error for t in played]
-    assert sorted(t.seed for t in played) == list(range(12))
+    assert [t.reward for t in played] == [0.0] * len(played), [t.error for t in played]
+    assert sorted(t.seed for t in played) == list(range(len(played)))
     rows = watched.read()
     begun = [where for what, where, _ in rows if what == "begin"]
-    assert len(begun) > 12, "what the dead node played was begun anew"
+    assert len(begun) > len(played), "what the dead node played was begun anew"
 
 
 def wait_for(holds: Any, seconds: float) -> None:
