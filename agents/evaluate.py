@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -17,7 +17,7 @@ from sandboxes.backend import Backend
 from sandboxes.progress import Progress, silent
 
 from .rollout import TaskEnv
-from .runner import EpisodeRequest, run_many
+from .runner import EpisodeRequest, Stage, Threads
 from .scores import EvalSummary, summarize
 from .store import TrajectoryStore
 from .types import Policy, Trajectory
@@ -58,12 +58,11 @@ def evaluate(
     return evaluate_tasks(
         policy,
         tasks,
-        make_env,
+        Threads(make_env, concurrency),
         split=split,
         samples=samples,
         out=out,
         resume=resume,
-        concurrency=concurrency,
         seed=seed,
         progress=progress,
     )
@@ -72,17 +71,16 @@ def evaluate(
 def evaluate_tasks(
     policy: Policy,
     tasks: Sequence[Task],
-    make_env: Callable[[], TaskEnv],
+    stage: Stage,
     *,
     split: str | None,
     samples: int,
     out: Path,
     resume: bool,
-    concurrency: int,
     seed: int = 0,
     progress: Progress = silent,
 ) -> EvalSummary:
-    """`evaluate` on given tasks, in environments that `make_env` makes."""
+    """`evaluate` on given tasks, played on a given stage."""
     started = time.monotonic()
     if not tasks:
         raise EvaluationError(f"there are no tasks in the split {split!r}" if split else "there are no tasks")
@@ -99,7 +97,7 @@ def evaluate_tasks(
         if (task_id, number) not in stored
     ]
     try:
-        found = _run(requests, make_env, policy, store=store, concurrency=concurrency, progress=progress)
+        found = _run(requests, stage, policy, store=store, progress=progress)
     finally:
         store.close()
     summary = summarize(
@@ -139,25 +137,25 @@ def _stored(
 
 def _run(
     requests: Sequence[EpisodeRequest],
-    make_env: Callable[[], TaskEnv],
+    stage: Stage,
     policy: Policy,
     *,
     store: TrajectoryStore,
-    concurrency: int,
     progress: Progress,
 ) -> list[Trajectory]:
     """Run and store episodes; give up when nothing works any more."""
     found: list[Trajectory] = []
-    failed_in_a_row, patience = 0, max(8, 2 * concurrency)
-    episodes = run_many(requests, make_env, policy, concurrency=concurrency, progress=progress)
+    failed_in_a_row = 0
+    episodes = stage.play(requests, policy, progress=progress)
     try:
         for trajectory in episodes:
             store.append(trajectory)
             found.append(trajectory)
             failed_in_a_row = failed_in_a_row + 1 if trajectory.reward is None else 0
-            if failed_in_a_row == patience:
+            patience = max(8, 2 * stage.places)
+            if failed_in_a_row >= patience:
                 raise EvaluationOutage(
-                    f"the last {patience} episodes all failed ({trajectory.error}); "
+                    f"the last {failed_in_a_row} episodes all failed ({trajectory.error}); "
                     "what was scored is stored, continue with --resume"
                 )
     finally:

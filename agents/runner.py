@@ -1,7 +1,8 @@
 """Many episodes at once, one thread each.
 
 Threads cannot be stopped from outside. What ends them is that every wait inside has a deadline, and that
-their environments are closed under them.
+their players are closed under them. Who plays is not decided here: environments of this process, by default,
+or whatever else is a `Player`, such as the actors of a cluster (`trainer.players`).
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from envs.types import StopReason, Task
 from sandboxes.base import SandboxError
@@ -22,6 +23,8 @@ from sandboxes.progress import Progress, silent
 from .rollout import TaskEnv, run_episode
 from .types import Policy, Trajectory
 
+LOOK_S = 1.0
+"""How often newcomers are asked for while nothing else happens."""
 _log = logging.getLogger(__name__)
 
 
@@ -35,6 +38,77 @@ class EpisodeRequest:
     """Episodes of one task from one policy state share it."""
 
 
+class Player(Protocol):
+    """Plays one episode at a time."""
+
+    def play(self, request: EpisodeRequest) -> Trajectory:
+        """Play an episode to its end. One that was lost for reasons not the policy's stops with INFRA."""
+        ...
+
+    def close(self) -> None:
+        """Release everything; what is being played fails soon. May be called often, from any thread."""
+        ...
+
+
+class PlaceGone(Exception):
+    """Nobody will play at this place any more. Takes one sentence."""
+
+
+Hire = Callable[[threading.Event], Player]
+"""Finds a player for one place, in the thread that will call it. May wait, but not once the event is set.
+
+Asked again after each episode that was lost. Raises `PlaceGone`, which ends the place and nothing else.
+"""
+Newcomers = Callable[[], Sequence[Hire]]
+"""Names the places that came since it was last called. What it raises ends the run."""
+
+
+class Stage(Protocol):
+    """Where episodes are played, by whatever policy."""
+
+    @property
+    def places(self) -> int:
+        """Episodes that can be played at once, as things are."""
+        ...
+
+    def play(
+        self,
+        requests: Iterable[EpisodeRequest],
+        policy: Policy,
+        *,
+        progress: Progress = silent,
+        max_format_errors: int = 3,
+    ) -> Generator[Trajectory, None, None]:
+        """Play episodes and yield their trajectories as they complete; see `play_many`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Threads:
+    """A stage in this process: environments that `make_env` makes, each with a thread of its own."""
+
+    make_env: Callable[[], TaskEnv]
+    places: int
+
+    def play(
+        self,
+        requests: Iterable[EpisodeRequest],
+        policy: Policy,
+        *,
+        progress: Progress = silent,
+        max_format_errors: int = 3,
+    ) -> Generator[Trajectory, None, None]:
+        """See `Stage.play`."""
+        return run_many(
+            requests,
+            self.make_env,
+            policy,
+            concurrency=self.places,
+            progress=progress,
+            max_format_errors=max_format_errors,
+        )
+
+
 def run_many(
     requests: Iterable[EpisodeRequest],
     make_env: Callable[[], TaskEnv],
@@ -46,83 +120,136 @@ def run_many(
     max_format_errors: int = 3,
     shutdown_s: float = 30.0,
 ) -> Generator[Trajectory, None, None]:
-    """Run episodes and yield their trajectories as they complete.
+    """`play_many` in this process. Each thread keeps its own environment."""
+    assert concurrency > 0, f"concurrency must be positive, got {concurrency}"
+    size = min(concurrency, len(requests)) if isinstance(requests, Sized) else concurrency
+
+    def hire(_stopping: threading.Event) -> Player:
+        return _EnvPlayer(make_env, policy, max_format_errors)
+
+    places = iter([[hire] * size])
+    return play_many(
+        requests, lambda: next(places, []), progress=progress, retries=retries, shutdown_s=shutdown_s
+    )
+
+
+def play_many(
+    requests: Iterable[EpisodeRequest],
+    newcomers: Newcomers,
+    *,
+    progress: Progress = silent,
+    retries: int = 1,
+    shutdown_s: float = 30.0,
+) -> Generator[Trajectory, None, None]:
+    """Have episodes played and yield their trajectories as they complete.
 
     Requests are taken one by one, whenever a place is free. An episode that fails for reasons that are not
-    the policy's is begun anew, at most `retries` times; then it comes back unscored. Each thread keeps its
-    own environment. Closing the iterator, or any error, ends everything within `shutdown_s`.
+    the policy's is begun anew wherever a place is free, at most `retries` times; then it comes back unscored.
+    Closing the iterator, or any error, ends everything within `shutdown_s`.
     """
-    assert concurrency > 0, f"concurrency must be positive, got {concurrency}"
-    source, total = iter(requests), len(requests) if isinstance(requests, Sized) else 0
-    size = min(concurrency, total) if isinstance(requests, Sized) else concurrency
-    crew = _Crew(size, lambda env, request: _run(env, policy, request, max_format_errors), make_env, retries)
-    done = 0
+    source, total = iter(requests), len(requests) if isinstance(requests, Sized) else None
+    crew = _Crew(retries)
+    under_way = done = 0
     try:
-        under_way = sum(map(crew.give, islice(source, concurrency)))
-        while under_way:
-            trajectory = crew.take()
-            done += 1
-            progress("episodes", done, total)
-            under_way += sum(map(crew.give, islice(source, 1))) - 1
-            yield trajectory
+        while done != total:
+            crew.hire(newcomers())
+            under_way += crew.fill(source, under_way)
+            if not under_way and crew.places:
+                return
+            trajectory = crew.take(LOOK_S)
+            # No `continue` here: CPython 3.11 passes over `finally` when a signal arrives at its jump.
+            if trajectory is not None:
+                done += 1
+                progress("episodes", done, total or 0)
+                under_way += crew.fill(source, under_way - 1) - 1
+                yield trajectory
     finally:
         crew.stop(shutdown_s)
 
 
-def _run(env: TaskEnv, policy: Policy, request: EpisodeRequest, max_format_errors: int) -> Trajectory:
-    return run_episode(
-        env,
-        policy,
-        task=request.task,
-        seed=request.seed,
-        group=request.group,
-        max_format_errors=max_format_errors,
-    )
+class _EnvPlayer:
+    """Plays in an environment of this process, which is made when it is first needed."""
+
+    def __init__(self, make_env: Callable[[], TaskEnv], policy: Policy, max_format_errors: int) -> None:
+        self._make_env = make_env
+        self._policy = policy
+        self._max_format_errors = max_format_errors
+        self._env: TaskEnv | None = None
+
+    def play(self, request: EpisodeRequest) -> Trajectory:
+        if self._env is None:
+            self._env = self._make_env()
+        return run_episode(
+            self._env,
+            self._policy,
+            task=request.task,
+            seed=request.seed,
+            group=request.group,
+            max_format_errors=self._max_format_errors,
+        )
+
+    def close(self) -> None:
+        if self._env is not None:
+            with suppress(SandboxError):
+                self._env.close()
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    request: EpisodeRequest
+    failed: int = 0
+    """How often it was lost already."""
 
 
 class _Crew:
-    """Threads that each run one episode at a time."""
+    """Threads that each have one episode played at a time."""
 
-    def __init__(
-        self,
-        size: int,
-        run: Callable[[TaskEnv, EpisodeRequest], Trajectory],
-        make_env: Callable[[], TaskEnv],
-        retries: int,
-    ) -> None:
-        self._run = run
-        self._make_env = make_env
+    def __init__(self, retries: int) -> None:
         self._retries = retries
-        self._inbox: queue.SimpleQueue[EpisodeRequest | None] = queue.SimpleQueue()
-        self._outbox: queue.SimpleQueue[Trajectory | BaseException] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[_Attempt | None] = queue.SimpleQueue()
+        # None: nothing was played, but there may be more places, or fewer.
+        self._outbox: queue.SimpleQueue[Trajectory | BaseException | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
-        self._envs: dict[str, TaskEnv] = {}
-        # Daemons, so that a thread that outlives `stop` cannot keep the program from ending.
-        self._threads = [
-            threading.Thread(target=self._work, name=f"episode-{n}", daemon=True) for n in range(size)
-        ]
-        for thread in self._threads:
+        self._players: dict[threading.Thread, Player] = {}
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def places(self) -> int:
+        """How many have a player."""
+        return len(self._players)
+
+    def hire(self, places: Sequence[Hire]) -> None:
+        """Take on more threads, one for each place."""
+        for place in places:
+            # Daemons, so that a thread that outlives `stop` cannot keep the program from ending.
+            name = f"episode-{len(self._threads)}"
+            thread = threading.Thread(target=self._work, args=(place,), name=name, daemon=True)
+            self._threads.append(thread)
             thread.start()
 
-    def give(self, request: EpisodeRequest) -> int:
-        """Hand over a request; returns how many that is."""
-        self._inbox.put(request)
-        return 1
+    def fill(self, source: Iterator[EpisodeRequest], under_way: int) -> int:
+        """Hand requests over until every place has one; returns how many that were."""
+        given = 0
+        while under_way + given < self.places and (request := next(source, None)) is not None:
+            self._inbox.put(_Attempt(request))
+            given += 1
+        return given
 
-    def take(self) -> Trajectory:
-        """Wait for the next trajectory. Raises what a thread ran into, if that was no ordinary failure."""
-        while True:
-            try:
-                result = self._outbox.get(timeout=1.0)
-            except queue.Empty:
-                assert any(thread.is_alive() for thread in self._threads), "every episode thread is gone"
-                continue
-            if isinstance(result, BaseException):
-                raise result
-            return result
+    def take(self, timeout_s: float) -> Trajectory | None:
+        """Wait for the next trajectory; None when there is none yet, and places may have changed.
+
+        Raises what a thread ran into, if that was no ordinary failure.
+        """
+        try:
+            result = self._outbox.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        if isinstance(result, BaseException):
+            raise result
+        return result
 
     def stop(self, timeout_s: float) -> None:
-        """Close every environment and wait for the threads."""
+        """Close every player and wait for the threads."""
         deadline = time.monotonic() + timeout_s
         self._stopping.set()
         for _ in self._threads:
@@ -131,47 +258,47 @@ class _Crew:
         while alive and time.monotonic() < deadline:
             # A tool call that is under way fails now, not at its deadline. Again and again, because an
             # episode that was being reset opens what it needs after it was closed.
-            for env in list(self._envs.values()):
-                with suppress(SandboxError):
-                    env.close()
+            for player in list(self._players.values()):
+                player.close()
             alive[0].join(0.1)
             alive = [thread for thread in alive if thread.is_alive()]
         if alive:
             _log.warning("%d episodes did not end within %g s of being stopped", len(alive), timeout_s)
 
-    def _work(self) -> None:
+    def _work(self, hire: Hire) -> None:
         try:
-            while (request := self._inbox.get()) is not None and not self._stopping.is_set():
-                self._outbox.put(self._attempt(request))
+            while not self._stopping.is_set():
+                lost = self._play(hire(self._stopping))
+                if lost is not None:
+                    self._inbox.put(lost)
+        except PlaceGone as gone:
+            if not self._stopping.is_set():
+                _log.info("%s", gone)
         except BaseException as error:
             self._outbox.put(error)
         finally:
-            self._close()
+            self._outbox.put(None)
 
-    def _attempt(self, request: EpisodeRequest) -> Trajectory:
-        """Run an episode, and again while it fails for reasons that are not the policy's."""
-        attempts = 0
-        while True:
-            trajectory = self._run(self._env(), request)
-            attempts += 1
-            if trajectory.stop is not StopReason.INFRA:
-                return trajectory
-            _log.warning("attempt %d at %s failed: %s", attempts, request.task.id, trajectory.error)
-            self._close()
-            if attempts > self._retries or self._stopping.is_set():
-                return trajectory
+    def _play(self, player: Player) -> _Attempt | None:
+        """Hand a player one episode after another until it loses one; returns it if it may be tried again."""
+        me = threading.current_thread()
+        self._players[me] = player
+        self._outbox.put(None)
+        try:
+            while (attempt := self._inbox.get()) is not None and not self._stopping.is_set():
+                trajectory = player.play(attempt.request)
+                if trajectory.stop is StopReason.INFRA:
+                    return self._lost(attempt, trajectory)
+                self._outbox.put(trajectory)
+            return None
+        finally:
+            del self._players[me]
+            player.close()
 
-    def _env(self) -> TaskEnv:
-        """This thread's environment, made when it is first needed."""
-        name = threading.current_thread().name
-        env = self._envs.get(name)
-        if env is None:
-            env = self._envs[name] = self._make_env()
-        return env
-
-    def _close(self) -> None:
-        """Close this thread's environment; another thread may have closed it already."""
-        env = self._envs.pop(threading.current_thread().name, None)
-        if env is not None:
-            with suppress(SandboxError):
-                env.close()
+    def _lost(self, attempt: _Attempt, trajectory: Trajectory) -> _Attempt | None:
+        failed = attempt.failed + 1
+        _log.warning("attempt %d at %s failed: %s", failed, attempt.request.task.id, trajectory.error)
+        if failed <= self._retries and not self._stopping.is_set():
+            return replace(attempt, failed=failed)
+        self._outbox.put(trajectory)
+        return None

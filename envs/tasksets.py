@@ -182,13 +182,21 @@ def load_taskset(folder: Path | str) -> TaskSet:
         tasks=tuple(_rows(Task, contents["tasks.jsonl"], f"{folder}/tasks.jsonl")),
         prs=tuple(_rows(PullRequest, contents["prs.jsonl"], f"{folder}/prs.jsonl")),
         trees=TreeStore(folder / "trees.zip"),
-        digest=hashlib.sha256("".join(map(_sha256, contents.values())).encode()).hexdigest(),
+        digest=_digest(contents),
         folder=folder,
     )
     for task in taskset.tasks:
         if task.environment not in taskset.manifest.environments:
             raise TaskSetError(f"{folder}: task {task.id} names no environment of taskset.toml")
     return taskset
+
+
+def folder_digest(folder: Path) -> str:
+    """The digest that the set in a folder has; empty where no whole set can be read."""
+    try:
+        return _digest({name: (folder / name).read_bytes() for name in _FILES})
+    except OSError:
+        return ""
 
 
 def write_taskset(
@@ -278,6 +286,10 @@ def _plain(manifest: Manifest) -> dict[str, Any]:
 
 def _lines(rows: Sequence[Any]) -> bytes:
     return b"".join(json.dumps(asdict(row), ensure_ascii=False).encode() + b"\n" for row in rows)
+
+
+def _digest(contents: Mapping[str, bytes]) -> str:
+    return hashlib.sha256("".join(map(_sha256, contents.values())).encode()).hexdigest()
 
 
 def _sha256(data: bytes) -> str:

@@ -15,7 +15,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,44 +24,36 @@ import docker.errors
 import docker.utils
 import requests
 
-from .backend import Owner, this_host
+from .backend import Owner
 from .base import Content, SandboxError, SandboxSpec, SandboxUnavailable
-from .channel import COMPLAINT_LIMIT, SERVER_COMMAND, Channel, Stream
+from .channel import COMPLAINT_LIMIT, Channel, Stream
 from .disks import Disks, disks_of
+from .docker_containers import OWNER_LABEL, container_config, is_left_over, writable_disks
 from .docker_images import build_image
 from .images import cache_folder
+from .interpreter import Interpreters, lacks_python
 from .layers import reap_layers
 from .leases import LEASE_S, Renewals
 from .mounts import mounter
-from .namespaces import Disk
 from .progress import Progress, silent
 from .recipe import ImageRecipe
 from .remote import (
     LIVES,
-    SERVER_PIDS,
     SERVER_USER,
-    SHM_MB,
     RemoteSandbox,
     base_environment,
-    memory_bytes,
     server_settings,
-    user_and_group,
 )
 
 CALL_S = 60.0
 """Longest wait for one answer of the engine."""
-SERVER_CAPABILITIES = ("SETUID", "SETGID", "SETPCAP", "KILL")
-"""What the program inside starts with. It keeps SETUID and KILL, and no command gets any (`inside.identity`).
-"""
 REMOVE_S = 5.0
 """Longest wait for the removal of a container, which ends and is removed by itself as well."""
 RUNTIME_VARIABLE = "DAYTHREE_OCI_RUNTIME"
+NETWORK_VARIABLE = "DAYTHREE_NETWORK"
+"""Names the engine's network for sandboxes that have one (`SandboxSpec.network`), by default `bridge`."""
 LOCAL_ENGINE = "http+docker://"
 """How docker-py calls an engine that it reaches by a socket of this machine, or by SSH."""
-IDLE_S = 300.0
-"""How long a container of an owner elsewhere may be there without running."""
-LABEL = "daythree"
-OWNER_LABEL = "daythree.owner"
 
 logger = logging.getLogger(__name__)
 
@@ -156,18 +148,26 @@ class DockerBackend:
         self._swap_disks = swap_disks
         self._renewals = Renewals(lease_s)
         self._runtime = runtime or os.environ.get(RUNTIME_VARIABLE) or None
+        self._network = os.environ.get(NETWORK_VARIABLE) or "bridge"
         self._lock = threading.Lock()
         self._open: set[DockerSandbox] = set()
+        require_plain(os.environ)
         with translated("no Docker engine answers; start one (scripts/ensure-docker.sh) or use bubblewrap"):
             self._api: Any = Engine(
                 **docker.utils.kwargs_from_env(), version="auto", timeout=int(timeout_s), max_pool_size=64
             )
             self._api.ping()
         self._api.timeout = CALL_S
+        self._interpreters = Interpreters(self._api)
 
     def open(self, spec: SandboxSpec, *, timeout_s: float, content: Content | None = None) -> DockerSandbox:
         deadline = time.monotonic() + timeout_s
-        sandbox = self._start_one(spec, timeout_s=timeout_s)
+        try:
+            sandbox = self._start_one(spec, timeout_s=timeout_s)
+        except SandboxUnavailable as error:
+            if not lacks_python(error):
+                raise
+            sandbox = self._start_with_python(spec, deadline)
         if content is not None:
             try:
                 sandbox.lay(content, timeout_s=deadline - time.monotonic())
@@ -178,6 +178,19 @@ class DockerBackend:
 
     def expect(self, spec: SandboxSpec, count: int = 1) -> None:
         """Nothing is kept ready here; `sandboxes.pool` does."""
+
+    def _start_with_python(self, spec: SandboxSpec, deadline: float) -> DockerSandbox:
+        """Start an image that has no usable Python with one that is brought along."""
+        with self._api.until(deadline), translated(f"cannot lay a Python over {spec.image}"):
+            self._interpreters.bring(spec.image, deadline=deadline)
+        try:
+            return self._start_one(spec, timeout_s=deadline - time.monotonic())
+        except SandboxUnavailable as error:
+            if not lacks_python(error):
+                raise
+            raise SandboxUnavailable(
+                f"image {spec.image} has neither python3 nor a shell (/bin/sh); a sandbox needs one of them"
+            ) from None
 
     def _start_one(self, spec: SandboxSpec, *, timeout_s: float) -> DockerSandbox:
         deadline = time.monotonic() + timeout_s
@@ -220,7 +233,8 @@ class DockerBackend:
         message = f"cannot create a container of {spec.image}"
         with translated(message):
             try:
-                config = container_config(spec, owner, self._runtime)
+                config = container_config(spec, owner, runtime=self._runtime, network=self._network)
+                config |= self._interpreters.config(spec.image)
                 return self._api.create_container_from_config(config)["Id"]
             except docker.errors.ImageNotFound:
                 raise SandboxUnavailable(
@@ -287,69 +301,16 @@ class DockerBackend:
         self._api.close()
 
 
-def is_left_over(container: dict[str, Any], now: float) -> bool:
-    """Whether a container, as the engine lists it, is of no use to anybody any more.
-
-    Those of dead owners are, and of owners elsewhere (also before this machine's last start, which power loss
-    may have ended) those that do not run: a live owner's starts at once, and is removed when it ends.
-    """
-    try:
-        owner = Owner.parse(container["Labels"][OWNER_LABEL])
-    except ValueError:
-        return False  # not a label of ours
-    idle = container["State"] in ("created", "exited", "dead") and now - container["Created"] > IDLE_S
-    return owner.gone() or (idle and owner.host != this_host())
-
-
-def writable_disks(spec: SandboxSpec) -> tuple[Disk, ...]:
-    """What of a container can be written."""
-    uid, gid = user_and_group(spec)
-    return (
-        Disk(spec.workdir, spec.disk_mb, 0o755, uid, gid),
-        Disk("/tmp", spec.disk_mb, 0o1777, uid, gid),
-        Disk("/dev/shm", SHM_MB, 0o1777, 0, 0, programs=False),
-    )
-
-
-def container_config(spec: SandboxSpec, owner: Owner, runtime: str | None = None) -> dict[str, Any]:
-    """What is asked of the engine, in the words of its API."""
-    uid, gid = user_and_group(spec)
-    scratch = f"rw,exec,nosuid,nodev,size={spec.disk_mb}m,uid={uid},gid={gid},mode=0755"
-    memory = memory_bytes(spec)
-    host = {
-        "NetworkMode": "bridge" if spec.network else "none",
-        "CapDrop": ["ALL"],
-        "CapAdd": list(SERVER_CAPABILITIES),
-        "SecurityOpt": ["no-new-privileges"],
-        "PidsLimit": spec.pids + SERVER_PIDS,
-        "Memory": memory,
-        "MemorySwap": memory,
-        "NanoCpus": int(spec.cpus * 1e9),
-        "ReadonlyRootfs": True,
-        "Tmpfs": {spec.workdir: scratch, "/tmp": scratch},
-        "ShmSize": SHM_MB << 20,
-        "AutoRemove": True,
-        "LogConfig": {"Type": "none"},  # replies must not pile up on the engine's disk
-        "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
-    }
-    if runtime is not None:
-        host["Runtime"] = runtime
-    return {
-        "Image": spec.image,
-        "Cmd": list(SERVER_COMMAND),
-        "Entrypoint": [],
-        "Hostname": "sandbox",
-        "User": "0:0",  # until the program inside has parted from its commands
-        "WorkingDir": "/",
-        "Env": [f"{key}={value}" for key, value in base_environment(spec).items()],
-        "Labels": {LABEL: "1", OWNER_LABEL: str(owner)},
-        "AttachStdin": True,
-        "AttachStdout": True,
-        "AttachStderr": True,
-        "OpenStdin": True,
-        "StdinOnce": True,
-        "HostConfig": host,
-    }
+def require_plain(environment: Mapping[str, str]) -> None:
+    """Refuse an engine whose attached streams are not plain bytes on a socket."""
+    url = environment.get("DOCKER_HOST") or "unix://"
+    encrypted = environment.get("DOCKER_TLS_VERIFY")
+    if encrypted or not url.startswith(("unix://", "tcp://", "http://")):
+        how = " with DOCKER_TLS_VERIFY" if encrypted else ""
+        raise SandboxUnavailable(
+            f"DOCKER_HOST={url}{how} is not supported; forward its socket "
+            "(ssh -L /tmp/engine.sock:/var/run/docker.sock HOST) and set DOCKER_HOST=unix:///tmp/engine.sock"
+        )
 
 
 @contextmanager

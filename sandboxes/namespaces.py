@@ -72,8 +72,9 @@ def is_ours(process: int, mark: str) -> bool:
     if os.path.samestat(theirs, Path("/proc/self/ns/mnt").stat()):
         return False  # or this machine's own folders would be unmounted
     command = read_file(process, "cmdline").split(b"\0")
-    ours = [word.encode() for word in SERVER_COMMAND]
-    return command[: len(ours)] == ours and mark.encode() in read_file(process, "cgroup")
+    ours = [word.encode() for word in SERVER_COMMAND[1:]]  # whichever Python it is, and however started
+    found = any(command[start : start + len(ours)] == ours for start in range(1, len(command)))
+    return found and mark.encode() in read_file(process, "cgroup")
 
 
 def id_map(process: int, name: str) -> tuple[tuple[int, int, int], ...]:

@@ -130,13 +130,15 @@ def leftovers(family: dict[int, int | None]) -> list[str]:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    "backend",
+    ("backend", "placement"),
     [
-        pytest.param("docker", marks=pytest.mark.docker),
-        pytest.param("bubblewrap", marks=pytest.mark.bubblewrap),
+        pytest.param("docker", "driver", marks=pytest.mark.docker),
+        pytest.param("bubblewrap", "cluster", marks=pytest.mark.bubblewrap),
     ],
 )
-def test_a_library_becomes_tasks_and_a_killed_training_goes_on(tmp_path: Path, backend: str) -> None:
+def test_a_library_becomes_tasks_and_a_killed_training_goes_on(
+    tmp_path: Path, backend: str, placement: str
+) -> None:
     try:
         engine = connect(backend)
     except SandboxUnavailable as error:
@@ -157,6 +159,7 @@ def test_a_library_becomes_tasks_and_a_killed_training_goes_on(tmp_path: Path, b
 
     (tmp_path / "small.toml").write_text('[tasks]\nsets = ["set"]\ntrain = "all"\n' + SETTINGS)
     chosen = ["--out", str(run), "--set", f"sandbox.backend={backend}"]
+    chosen += ["--set", f"sandbox.placement={placement}"]
     training = daythree("train", "small.toml", *chosen, cwd=tmp_path)
     wait_for_step(run, training, seconds=300)
     family = {pid: reaping.start_of(pid) for pid in reaping.descendants(training.pid)}

@@ -86,8 +86,10 @@ class Cluster:
         self.close()
 
 
-def start(*, cpus: int | None = None, address: str | None = None) -> Cluster:
+def start(*, cpus: int | None = None, address: str | None = None, sandboxes: int = 0) -> Cluster:
     """Start a local Ray, or connect to `address` or `RAY_ADDRESS`; first removes what dead runs left.
+
+    A local one is a node that plays `sandboxes` episodes at once (`trainer.players`).
 
     Raises `ClusterError`.
     """
@@ -105,9 +107,13 @@ def start(*, cpus: int | None = None, address: str | None = None) -> Cluster:
         environment = {**_QUIET, reaping.LABEL: name, "PYTHONPATH": _python_path()}
         with _environment(environment), _signal_handlers_kept():
             if address is None:
-                _start_local(name, cpus)
+                _start_local(name, cpus, sandboxes)
             else:
-                variables = {reaping.LABEL: name, "PYTHONPATH": _python_path()}
+                variables = {
+                    reaping.LABEL: name,
+                    reaping.HOST_LABEL: reaping.this_host(),
+                    "PYTHONPATH": _python_path(),
+                }
                 ray.init(
                     address,
                     logging_level=logging.ERROR,
@@ -138,7 +144,7 @@ def _signal_handlers_kept() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _start_local(name: str, cpus: int | None) -> None:
+def _start_local(name: str, cpus: int | None, sandboxes: int) -> None:
     import ray
 
     # Ray puts unix sockets in here, and their paths may have 107 characters at most.
@@ -146,6 +152,7 @@ def _start_local(name: str, cpus: int | None) -> None:
     folder.mkdir(mode=0o700)
     ray.init(
         num_cpus=cpus or len(os.sched_getaffinity(0)),
+        resources={"sandboxes": sandboxes} if sandboxes else None,
         include_dashboard=False,
         logging_level=logging.ERROR,
         log_to_driver=False,

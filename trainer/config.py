@@ -122,7 +122,12 @@ class Sandbox(Section):
 
     backend: Literal["auto", "docker", "bubblewrap", "fake"] = "auto"
     concurrency: int = Field(default=8, ge=1)
-    """Episodes at once."""
+    """Episodes at once, where they are played by the process that trains."""
+    placement: Literal["auto", "driver", "cluster"] = "auto"
+    """Who plays: the process that trains, or one player on each node of the Ray cluster that has the resource
+    `sandboxes`, which says how many at once. `auto`: the nodes, when others than this one have it."""
+    start_s: float = Field(default=120.0, gt=0)
+    """Seconds that a node may take to be ready, and that a run waits while no node is."""
 
 
 class Learner(Section):

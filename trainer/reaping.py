@@ -21,6 +21,9 @@ from pathlib import Path
 LABEL = "DAYTHREE_OWNER"
 """Environment variable that names the owner of a process."""
 
+HOST_LABEL = "DAYTHREE_OWNER_HOST"
+"""Environment variable that names the machine of the owner, for processes that may be on others."""
+
 SHARED_MEMORY = Path("/dev/shm")
 _NAME = re.compile(r"\d+-\d+-\d+")
 _FOLDER = re.compile(rf"daythree-({_NAME.pattern})")
@@ -30,6 +33,11 @@ _TITLES = ("ray::", "VLLM::")
 def owner(number: int) -> str:
     """Name this process, and the `number`-th thing it owns, so that no later process is taken for it."""
     return f"{os.getpid()}-{start_of(os.getpid())}-{number}"
+
+
+def this_host() -> str:
+    """Name this machine, as long as it runs."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def is_alive(name: str) -> bool:
@@ -66,9 +74,12 @@ def _label_of(process: Path) -> str | None:
     Ray's and vLLM's processes give themselves a title, which overwrites the environment one can see.
     """
     try:
-        variables = (process / "environ").read_bytes().split(b"\0")
-        prefix = f"{LABEL}=".encode()
-        value = next((v[len(prefix) :].decode() for v in variables if v.startswith(prefix)), None)
+        rows = (process / "environ").read_bytes().split(b"\0")
+        parts = [row.decode("utf-8", "replace").partition("=") for row in rows]
+        variables = {name: value for name, _, value in parts}
+        if variables.get(HOST_LABEL, this_host()) != this_host():
+            return None  # a cluster's process: whether its owner lives is not known here
+        value = variables.get(LABEL)
         if value is not None or not (process / "comm").read_text().startswith(_TITLES):
             return value
         opened = [str(file.readlink()) for file in (process / "fd").iterdir()]

@@ -17,7 +17,7 @@ from agents.engine import Sampling
 from agents.evaluate import evaluate_tasks
 from agents.policies import TokenPolicy
 from agents.rollout import TaskEnv
-from agents.runner import EpisodeRequest, run_many
+from agents.runner import EpisodeRequest, Stage, Threads
 from agents.store import TrajectoryStore
 from agents.types import Policy, Trajectory
 from envs.coding import CodingEnv
@@ -25,7 +25,6 @@ from envs.tasksets import TaskSet, load_taskset
 from envs.tools import tool_specs
 from envs.types import Task
 from sandboxes import connect
-from sandboxes.backend import Backend
 from sandboxes.progress import Progress, silent
 
 from . import cluster
@@ -36,6 +35,8 @@ from .engine import EngineSpec, start_engine
 from .errors import TrainError
 from .interruption import Interruption
 from .learner import RemoteLearner
+from .player_actor import CodingSite
+from .players import Players, somewhere_else
 from .runs import RunFolder, write_json
 from .tiny import make_tiny
 from .warmstart import WarmStartSummary, warm_samples, warm_start
@@ -57,14 +58,12 @@ class Workplace:
         self._heldout = [task for task in self._tasks.values() if task.split == heldout]
         if not self._train:
             raise TrainError(f"the task sets hold no task of the split {train!r} to train on")
-        self._backend: Backend = connect(config.sandbox.backend)
-        stack.callback(self._backend.close)
-        self._embedder = stack.enter_context(open_embedder(config.search.embedder))
+        self._cluster = stack.enter_context(cluster.start(sandboxes=config.sandbox.concurrency))
+        self._stage = open_stage(config, self._tasksets, stack)
         self._store = TrajectoryStore(run.trajectories)
         stack.callback(self._store.close)
         self._model = model_folder(config, run.path, self._tasksets)
         self._codec = ChatCodec.load(str(self._model), config.policy.dialect)
-        self._cluster = stack.enter_context(cluster.start())
         progress("starting the learner", 0, 1)
         self.learner = RemoteLearner(
             config, self._model, start_s=config.engine.start_s, call_s=config.learner.step_s
@@ -156,12 +155,11 @@ class Workplace:
         return evaluate_tasks(
             self._token_policy(),
             tasks,
-            self._make_env,
+            self._stage,
             split=self._config.tasks.heldout,
             samples=settings.samples,
             out=self._run.path / "evals" / name,
             resume=True,
-            concurrency=self._config.sandbox.concurrency,
             seed=self._seed("evaluation"),
             progress=watched,
         ).pass_rate
@@ -201,14 +199,8 @@ class Workplace:
         self, requests: Sequence[EpisodeRequest], policy: Policy, progress: Progress
     ) -> list[Trajectory]:
         played: list[Trajectory] = []
-        episodes = run_many(
-            requests,
-            self._make_env,
-            policy,
-            concurrency=self._config.sandbox.concurrency,
-            progress=progress,
-            max_format_errors=self._config.rl.max_format_errors,
-        )
+        patience = self._config.rl.max_format_errors
+        episodes = self._stage.play(requests, policy, progress=progress, max_format_errors=patience)
         try:
             for trajectory in episodes:
                 self._store.append(trajectory)
@@ -219,9 +211,6 @@ class Workplace:
         # The order of completion depends on the machine's mood; what is learned should not.
         place = {(request.group, request.seed): number for number, request in enumerate(requests)}
         return sorted(played, key=lambda trajectory: place[trajectory.group, trajectory.seed])
-
-    def _make_env(self) -> TaskEnv:
-        return CodingEnv(self._tasksets, backend=self._backend, embedder=self._embedder)
 
     def _seed(self, name: str) -> int:
         return random.Random(f"{self._config.seed} {name}").getrandbits(31)
@@ -237,6 +226,27 @@ def open_workplace(
     """Start what a run needs, and end it whatever happens."""
     with ExitStack() as stack:
         yield Workplace(run, stack, interruption, progress)
+
+
+def open_stage(config: Config, tasksets: Sequence[TaskSet], stack: ExitStack) -> Stage:
+    """Where episodes are played, in the running Ray: threads of this process, or the nodes of a cluster.
+
+    Raises `SandboxUnavailable`, `EmbedderError`, `TrainError`.
+    """
+    settings, embedding = config.sandbox, config.search.embedder
+    if settings.placement == "cluster" or (settings.placement == "auto" and somewhere_else()):
+        site = CodingSite.of(tasksets, backend=settings.backend, embedder=embedding)
+        players = Players(site, start_s=settings.start_s)
+        stack.callback(players.close)
+        return players
+    backend = connect(settings.backend)
+    stack.callback(backend.close)
+    embedder = stack.enter_context(open_embedder(embedding))
+
+    def make_env() -> TaskEnv:
+        return CodingEnv(tasksets, backend=backend, embedder=embedder)
+
+    return Threads(make_env, settings.concurrency)
 
 
 def model_folder(config: Config, run: Path, tasksets: Sequence[TaskSet]) -> Path:

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from agents.evaluate import EvaluationError, EvaluationOutage, evaluate_tasks
+from agents.runner import Threads
 from agents.scripted import SUBMIT, OraclePolicy, ScriptedPolicy
 from agents.store import TrajectoryStore
 from envs.types import ToolCall
@@ -24,11 +25,9 @@ def run(make_env, make_task, tmp_path):
             "samples": 2,
             "out": tmp_path / "run",
             "resume": False,
-            "concurrency": 2,
         }
-        return evaluate_tasks(
-            policy, tasks, lambda: make_env(tasks, **(env_options or {})), **{**defaults, **options}
-        )
+        stage = Threads(lambda: make_env(tasks, **(env_options or {})), 2)
+        return evaluate_tasks(policy, tasks, stage, **{**defaults, **options})
 
     return call
 
@@ -121,12 +120,11 @@ def test_a_folder_of_changed_tasks_is_refused(run, make_env, make_task, tmp_path
         evaluate_tasks(
             OraclePolicy(),
             changed,
-            lambda: make_env(changed),
+            Threads(lambda: make_env(changed), 1),
             split=None,
             samples=1,
             out=tmp_path / "run",
             resume=True,
-            concurrency=1,
         )
 
 
@@ -139,12 +137,11 @@ def test_an_evaluation_of_nothing_is_refused_before_anything_is_written(tmp_path
         evaluate_tasks(
             NOTHING,
             arguments["tasks"],
-            lambda: None,
+            Threads(lambda: None, 1),
             split="heldout",
             samples=arguments["samples"],
             out=tmp_path / "run",
             resume=False,
-            concurrency=1,
         )
     assert not (tmp_path / "run").exists()
 

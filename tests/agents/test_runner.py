@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from agents.runner import EpisodeRequest, run_many
+from agents.rollout import run_episode
+from agents.runner import EpisodeRequest, PlaceGone, play_many, run_many
 from agents.scripted import SUBMIT, ScriptedPolicy
 from envs.types import Limits, StopReason, ToolCall
 
@@ -188,3 +189,84 @@ def test_an_episode_that_is_being_reset_when_it_all_ends_ends_too(make_env, make
     episodes.close()
     assert time.monotonic() - started < 10
     factory.assert_all_closed()
+
+
+class Place:
+    """A place whose player loses the episodes it is told to, and which may then be gone."""
+
+    def __init__(self, make_env, *, loses=0, stays=True):
+        self.make_env, self.loses, self.stays, self.played = make_env, loses, stays, []
+
+    def hire(self, stopping):
+        if self.loses < 0 or stopping.is_set():
+            raise PlaceGone("it was closed down")
+        return self
+
+    def play(self, request):
+        self.played.append(request.seed)
+        lost = self.loses > 0
+        if lost:
+            self.loses = self.loses - 1 if self.stays else -1
+        env = self.make_env([request.task], fail_on=("reset",) if lost else ())
+        return run_episode(env, SUBMITTING, task=request.task, seed=request.seed)
+
+    def close(self):
+        pass
+
+
+def test_what_was_lost_with_a_place_is_played_at_another(make_env, make_task):
+    task = make_task()
+    gone, stays = Place(make_env, loses=1, stays=False), Place(make_env)
+    places = iter([[gone.hire], [], [stays.hire]])
+    requests = [EpisodeRequest(task, seed) for seed in range(4)]
+    found = list(play_many(requests, lambda: next(places, [])))
+    assert sorted((t.seed, t.stop) for t in found) == [(seed, StopReason.SUBMITTED) for seed in range(4)]
+    assert len(gone.played) == 1
+    assert sorted(stays.played) == [0, 1, 2, 3]
+
+
+def test_places_that_come_later_are_used(make_env, make_task):
+    task = make_task()
+    both = threading.Barrier(2, timeout=5)
+
+    class Meeting(Place):
+        def play(self, request):
+            if request.seed >= 2:
+                both.wait()
+            return super().play(request)
+
+    first, second = Meeting(make_env), Meeting(make_env)
+    places = iter([[first.hire], [second.hire]])
+    requests = [EpisodeRequest(task, seed) for seed in range(4)]
+    found = play_many(requests, lambda: next(places, []))
+    assert len(list(found)) == 4
+    assert first.played and second.played
+
+
+def test_a_run_whose_last_place_is_gone_ends_when_no_newcomer_is_expected(make_env, make_task):
+    gone = Place(make_env, loses=1, stays=False)
+    places = iter([[gone.hire]])
+
+    def newcomers():
+        try:
+            return next(places)
+        except StopIteration:
+            raise ConnectionError("nobody is left") from None
+
+    requests = [EpisodeRequest(make_task(), seed) for seed in range(4)]
+    with pytest.raises(ConnectionError, match="nobody is left"):
+        list(play_many(requests, newcomers))
+
+
+def test_an_end_does_not_wait_for_a_place_that_is_still_looking_for_its_player(make_env, make_task):
+    ready = Place(make_env)
+
+    def slow(stopping):
+        stopping.wait(60)
+        raise PlaceGone("nobody came")
+
+    places = iter([[ready.hire, slow]])
+    episodes = play_many([EpisodeRequest(make_task(), 0)] * 2, lambda: next(places, []))
+    started = time.monotonic()
+    assert len(list(episodes)) == 2
+    assert time.monotonic() - started < 10

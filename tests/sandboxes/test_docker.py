@@ -14,7 +14,8 @@ import pytest
 
 from sandboxes import Backend, SandboxLost, SandboxSpec, SandboxUnavailable, SandboxUnresponsive, connect
 from sandboxes.backend import Owner
-from sandboxes.docker import OWNER_LABEL, DockerBackend, is_left_over
+from sandboxes.docker import DockerBackend
+from sandboxes.docker_containers import OWNER_LABEL, container_config, is_left_over
 
 pytestmark = pytest.mark.docker
 
@@ -232,3 +233,11 @@ def test_an_engine_that_does_not_answer_is_given_up_on(monkeypatch: pytest.Monke
         with pytest.raises(SandboxUnavailable):
             connect("docker", timeout_s=1)
         assert time.monotonic() - started < 10
+
+
+def test_a_network_is_the_one_that_was_named_and_only_for_those_that_have_one() -> None:
+    owner = Owner.current(60)
+    inside = container_config(SandboxSpec("image", network=True), owner, network="allowed")
+    assert inside["HostConfig"]["NetworkMode"] == "allowed"
+    outside = container_config(SandboxSpec("image"), owner, network="allowed")
+    assert outside["HostConfig"]["NetworkMode"] == "none"

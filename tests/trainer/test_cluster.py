@@ -163,6 +163,23 @@ def test_reaping_leaves_the_living_alone() -> None:
         shutil.rmtree(folder)
 
 
+def test_reaping_leaves_alone_what_a_driver_on_another_machine_owns() -> None:
+    gone = "1-1-0"
+    others = subprocess.Popen(
+        ["sleep", "60"],
+        env={reaping.LABEL: gone, reaping.HOST_LABEL: "elsewhere", "PATH": os.environ["PATH"]},
+    )
+    ours = subprocess.Popen(["sleep", "60"], env={reaping.LABEL: gone, "PATH": os.environ["PATH"]})
+    try:
+        reaping.reap()
+        assert ours.wait(timeout=10) == -signal.SIGKILL
+        assert others.poll() is None
+    finally:
+        for process in (others, ours):
+            process.kill()
+            process.wait(timeout=10)
+
+
 def test_a_reused_process_id_is_not_taken_for_the_owner() -> None:
     pid, started, number = reaping.owner(0).split("-")
     assert reaping.is_alive(f"{pid}-{started}-{number}")
