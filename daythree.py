@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from daythree_register import register_app
+from daythree_regrade import regrade
 from daythree_shell import (
     HOME,
     Changes,
@@ -47,7 +48,19 @@ class InOrder(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return names of the commands."""
-        order = ["doctor", "register", "tasks", "eval", "train", "view", "export", "gc", "bench", "demo"]
+        order = [
+            "doctor",
+            "register",
+            "tasks",
+            "eval",
+            "train",
+            "regrade",
+            "view",
+            "export",
+            "gc",
+            "bench",
+            "demo",
+        ]
         return sorted(super().list_commands(ctx), key=order.index)
 
 
@@ -61,6 +74,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.add_typer(register_app, name="register")
+app.command(epilog="Example: daythree regrade runs/first --runs 3")(regrade)
 
 
 # Commands
