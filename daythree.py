@@ -149,6 +149,10 @@ def evaluate(
         str, typer.Option(help="For search by meaning: model:FOLDER or endpoint:URL#MODEL.")
     ] = "",
     dialect: Annotated[str | None, typer.Option(help="Of a vllm policy: hermes or qwen3-coder.")] = None,
+    perturb: Annotated[
+        bool,
+        typer.Option("--perturb", help="Ask again with names and paths changed by --seed; tell the gap."),
+    ] = False,
     seed: Seed = 0,
     sandbox: Sandboxes = "auto",
     as_json: Json = False,
@@ -159,33 +163,31 @@ def evaluate(
         raise typer.BadParameter(f"unknown split {split!r}; use train, heldout or all")
     tasksets = [read_taskset(folder) for folder in tasks]
     from agents.evaluate import evaluate as run
+    from agents.perturbed import evaluate_perturbed
     from trainer.embedder import open_embedder
     from trainer.runs import write_json
     from trainer.terminal import print_result, progress
 
     settings = {"temperature": temperature, "dialect": dialect}
+    asked: dict[str, Any] = {"split": None if split == "all" else split, "samples": samples, "seed": seed}
+    asked |= {"out": out, "resume": resume, "concurrency": concurrency}
     with (
         open_backend(sandbox) as backend,
         progress() as bars,
         open_embedder(embedder) as ranking,
         open_policy(policy, bars, **settings) as acting,
     ):
-        summary = run(
-            acting,
-            tasksets,
-            split=None if split == "all" else split,
-            samples=samples,
-            out=out,
-            resume=resume,
-            backend=backend,
-            concurrency=concurrency,
-            seed=seed,
-            embedder=ranking,
-            progress=bars,
-        )
+        asked |= {"backend": backend, "embedder": ranking, "progress": bars}
+        summary = run(acting, tasksets, **asked)
+        result, used = asdict(summary), [*tasksets]
+        if perturb:
+            pair, sets = evaluate_perturbed(acting, tasksets, summary, **asked)
+            result |= asdict(pair)
+            used += sets.tasksets
+            write_json(out / "summary.json", result)
         ran = {"policy": policy, "sandbox": backend.name, "versions": {"daythree": version()}}
-    write_json(out / "manifest.json", {**ran, "tasks": {str(one.folder): one.digest for one in tasksets}})
-    print_result({**asdict(summary), "report": str(write_report(out))}, as_json)
+    write_json(out / "manifest.json", {**ran, "tasks": {str(one.folder): one.digest for one in used}})
+    print_result({**result, "report": str(write_report(out))}, as_json)
     raise typer.Exit(0 if summary.scored else 1)
 
 

@@ -28,6 +28,8 @@ HEADLINES = (
     ("pass_rate_warm", "after warm start", "rate"),
     ("pass_rate_after", "after RL", "rate"),
     ("pass_rate", "pass rate", "rate"),
+    ("pass_rate_perturbed", "under other names", "rate"),
+    ("gap", "gap to the same tasks", "rate"),
     ("heldout_first", "held out, at first", "rate"),
     ("heldout_last", "held out, at last", "rate"),
     ("oracle_pass_rate", "oracle", "rate"),

@@ -26,7 +26,7 @@ from sandboxes.progress import Progress, silent
 
 from .plan import ALL, CAREFUL, LOCAL, Strength, perturbation
 from .survey import product_files
-from .tasks import perturbed_task, write_perturbed
+from .tasks import ORIGIN, perturbed_task, write_perturbed
 
 NO_PYTHON = "there is no Python code in it that may be changed"
 NOTHING = "nothing in it can be called otherwise"
@@ -49,8 +49,9 @@ class PerturbedSets:
     """Task to reason."""
 
     @property
-    def tasks(self) -> tuple[Task, ...]:
-        return tuple(task for one in self.tasksets for task in one.tasks)
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """The ids of each task as it was and as it is now."""
+        return tuple((str(task.traits[ORIGIN]), task.id) for one in self.tasksets for task in one.tasks)
 
 
 def perturb(
