@@ -186,7 +186,10 @@ def evaluate(
             used += sets.tasksets
             write_json(out / "summary.json", result)
         ran = {"policy": policy, "sandbox": backend.name, "versions": {"daythree": version()}}
-    write_json(out / "manifest.json", {**ran, "tasks": {str(one.folder): one.digest for one in used}})
+    # What lies in the run folder is named from there, so that the folder can be moved.
+    places = [one.folder.relative_to(out) if one.folder.is_relative_to(out) else one.folder for one in used]
+    digests = {str(place): one.digest for place, one in zip(places, used, strict=True)}
+    write_json(out / "manifest.json", {**ran, "tasks": digests})
     print_result({**result, "report": str(write_report(out))}, as_json)
     raise typer.Exit(0 if summary.scored else 1)
 

@@ -26,7 +26,7 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class PerturbedSummary:
-    """What changed when names did. Rates are over tasks that were scored both ways; None where there is none."""
+    """What changed when names did. Rates are over tasks scored both ways, and None where there is none."""
 
     perturbed_tasks: int
     """Tasks that were scored both ways."""

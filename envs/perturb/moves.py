@@ -1,7 +1,7 @@
 """Modules at other paths, their imports rewritten.
 
-A module moves when nothing but import statements refers to it: no string, document, attribute or set-up
-file says its name or its path. It stays in its folder, next to the files it may read.
+A module moves when nothing but imports and prose refers to it: no string, attribute or set-up file says its
+name or its path. Prose is rewritten. The module stays in its folder, next to the files it may read.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import PurePosixPath
 
-from envs.trees import Tree, is_text
+from envs.trees import Tree, TreeFile, is_text
 
-from .source import Edit, Source, checked, edited
-from .survey import Survey
+from .source import Edit, Source, checked, docstrings, edited
+from .survey import Survey, is_prose
 
 _FROM = re.compile(rb"from\s+([.\w]+)\s+import\b")
 
@@ -30,24 +30,28 @@ def movable(found: Survey, trees: Sequence[Tree], roots: Collection[str]) -> set
         return set()
     everywhere = set.intersection(*map(set, trees))
     chained = {path for each in _every(found) for path in _imported_whole(*each, roots)}
-    texts = [
-        entry.data.decode()
-        for tree in trees
-        for path, entry in tree.items()
-        if not path.endswith(".py") and is_text(entry.data)
-    ]
-    said = "\n".join({*texts, *found.texts})
+    told = {entry.data.decode() for tree in trees for path, entry in tree.items() if _is_told(path, entry)}
+    said = "\n".join(sorted(told | found.literals))
     return {
         path
         for path in found.product
-        if path in everywhere
-        and PurePosixPath(path).parent.name
-        and not (stem := PurePosixPath(path).stem).startswith("__")
-        and stem not in found.attributes
-        and path not in chained
-        and not re.search(rf"(?<!\w){re.escape(stem)}\.py\b|[./]{re.escape(stem)}(?!\w)", said)
-        and stem not in found.spoken
+        if path in everywhere and path not in chained and _is_private(PurePosixPath(path), found, said)
     }
+
+
+def _is_told(path: str, entry: TreeFile) -> bool:
+    """Whether a file's words are a reference that cannot be rewritten."""
+    return not path.endswith(".py") and is_text(entry.data) and not is_prose(path, entry)
+
+
+def _is_private(path: PurePosixPath, found: Survey, said: str) -> bool:
+    """Whether a module lies in a package and nothing but imports can refer to it."""
+    stem = path.stem
+    if not path.parent.name or stem.startswith("__"):
+        return False
+    if stem in found.attributes | found.literals | found.settings:
+        return False
+    return not re.search(rf"(?<!\w){re.escape(stem)}\.py\b|(?<=[\w.])[./]{re.escape(stem)}(?!\w)", said)
 
 
 def _every(found: Survey) -> Iterator[tuple[str, Source]]:
@@ -84,9 +88,11 @@ def rewrite_imports(path: str, source: Source, moves: Mapping[str, str], roots: 
                     start, _ = source.span(alias)
                     edits.append(Edit(start, start + len(alias.name), _last_as(alias.name, new).encode()))
                     renamed[alias.lineno, alias.col_offset] = new
-    if not edits:
-        return source.data
-    return checked(source.data, edited(source.data, edits), partial(_rename_in, renamed=renamed))
+    for node in docstrings(source.tree):
+        start, end = source.span(node)
+        edits.append(Edit(start, end, rewrite_paths(source.data[start:end].decode(), moves).encode()))
+    after = edited(source.data, edits)
+    return checked(source.data, after, partial(_rename_in, renamed=renamed))
 
 
 def _from_edits(
@@ -148,6 +154,8 @@ def rewrite_paths(text: str, moves: Mapping[str, str]) -> str:
     """Rewrite what a text says of modules that moved: their paths and their dotted names."""
     for old, new in moves.items():
         text = text.replace(old, new)
+        before, after = PurePosixPath(old).name, PurePosixPath(new).name
+        text = re.sub(rf"(?<![\w/.-]){re.escape(before)}\b", after, text)
         text = re.sub(rf"(?<![\w.]){re.escape(_dotted(old))}(?!\w)", _dotted(new), text)
     return text
 

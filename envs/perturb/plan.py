@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from envs.tasksets import TaskSet
-from envs.trees import Tree, TreeFile
+from envs.trees import Tree, TreeFile, is_text
 from envs.types import Task
 
 from .messages import private_messages, rewrite_messages
@@ -15,7 +15,7 @@ from .moves import movable, moved_path, rewrite_imports, rewrite_paths
 from .names import private_names, rename_names, rename_words
 from .naming import Namer
 from .source import read
-from .survey import WORD, Survey, product_files, survey
+from .survey import WORD, Survey, is_prose, product_files, survey
 from .variables import rename_variables
 
 
@@ -105,6 +105,8 @@ class Perturbation:
 
     def _file(self, path: str, entry: TreeFile, *, product: bool) -> tuple[bytes, int]:
         """Rewrite one file; returns how many variables got other names, too."""
+        if is_prose(path, entry) and is_text(entry.data):
+            return rewrite_paths(entry.data.decode(), self.moves).encode(), 0
         if not path.endswith((".py", ".pyi")):
             return entry.data, 0
         key = path, entry.sha256
@@ -119,7 +121,7 @@ class Perturbation:
                 source,
                 new_name=self.namer.new,
                 fixed=self.fixed,
-                far=self.found.keywords | self.found.spoken | self.found.shown,
+                far=self.found.far,
                 with_parameters=self.means.parameters,
             )
         if product and self.messages and (source := read(data)):

@@ -69,7 +69,11 @@ class Survey:
     imported: set[str] = field(default_factory=set)
     """Names that come from, or name, modules which are not the project's."""
     spoken: set[str] = field(default_factory=set)
-    """Words in string literals, in code that cannot be read, and in files that are neither code nor prose."""
+    """Words in string literals."""
+    settings: set[str] = field(default_factory=set)
+    """Words of files that are neither code nor prose, and of code that cannot be read."""
+    literals: set[str] = field(default_factory=set)
+    """String literals as they are."""
     interpolated: set[str] = field(default_factory=set)
     """Names within f-strings, whose positions are not known in every Python."""
     prose: set[str] = field(default_factory=set)
@@ -86,7 +90,12 @@ class Survey:
     @property
     def fixed(self) -> set[str]:
         """Words that no rewriting may touch."""
-        return self.spoken | self.imported | self.shown | _BUILT_IN
+        return self.spoken | self.settings | self.imported | self.shown | _BUILT_IN
+
+    @property
+    def far(self) -> set[str]:
+        """Words by which a parameter may be named from outside of its function."""
+        return self.keywords | self.spoken | self.settings | self.shown
 
 
 def survey(trees: Iterable[Mapping[str, TreeFile]]) -> Survey:
@@ -119,6 +128,11 @@ def product_files(tree: Mapping[str, TreeFile]) -> list[str]:
     )
 
 
+def is_prose(path: str, entry: TreeFile) -> bool:
+    """Whether a file is a document whose words nobody runs."""
+    return path.endswith(_DOCUMENTS) and not is_protected(path) and b">>>" not in entry.data
+
+
 def _beside(path: str, name: str) -> str:
     return str(PurePosixPath(path).with_name(name))
 
@@ -141,7 +155,7 @@ def _look_at(found: Survey, path: str, entry: TreeFile, ours: set[str], *, produ
             found.prose |= words
             found.texts.append(text)
         else:
-            found.spoken |= words
+            found.settings |= words
         return
     found.python.setdefault(path, []).append(source)
     if product:
@@ -168,6 +182,7 @@ def _look_into(found: Survey, tree: ast.Module, ours: set[str], *, tested: bool)
                 found.interpolated |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
                 found.interpolated |= {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
             case ast.Constant(value=str(text)) if id(node) not in documents:
+                found.literals.add(text)
                 found.spoken |= {*WORD.findall(text), *WORD.findall(text.replace("-", "_"))}
                 if tested:
                     found.texts.append(text)

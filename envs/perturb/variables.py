@@ -54,19 +54,34 @@ def rename_variables(
     `fixed` names are left alone, `far` ones are left alone where they are parameters.
     """
     outside = _module_names(source.tree) | set(dir(builtins)) | set(fixed)
-    plans = [
-        {name: new_name(name) for name in sorted(_renameable(source, one, outside, far, with_parameters))}
-        for one in outermost_functions(source.tree)
-    ]
-    if not any(plans):
-        return source.data, 0
-    edits = [
-        edit
-        for one, plan in zip(outermost_functions(source.tree), plans, strict=True)
-        for edit in _edits(source, one, plan)
-    ]
-    after = checked(source.data, edited(source.data, edits), partial(_rename_in, plans=plans))
-    return after, 0 if after == source.data else sum(map(len, plans))
+    functions = outermost_functions(source.tree)
+    # Before Python 3.12 the positions of names within f-strings cannot be trusted.
+    for left_alone in (outside, outside | _interpolated(source.tree)):
+        plans = [
+            {
+                name: new_name(name)
+                for name in sorted(_renameable(source, one, left_alone, far, with_parameters))
+            }
+            for one in functions
+        ]
+        edits = {
+            edit for one, plan in zip(functions, plans, strict=True) for edit in _edits(source, one, plan)
+        }
+        after = checked(source.data, edited(source.data, edits), partial(_rename_in, plans=plans))
+        if after != source.data:
+            return after, sum(map(len, plans))
+    return source.data, 0
+
+
+def _interpolated(tree: ast.Module) -> set[str]:
+    """Names within f-strings."""
+    return {
+        name.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr)
+        for name in ast.walk(node)
+        if isinstance(name, ast.Name)
+    }
 
 
 def _renameable(
