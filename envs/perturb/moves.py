@@ -74,6 +74,8 @@ def moved_path(path: str, new_stem: str) -> str:
 
 def rewrite_imports(path: str, source: Source, moves: Mapping[str, str], roots: Collection[str]) -> bytes:
     """Rewrite a file's imports for modules that moved; `path` is where the file was."""
+    if not any(PurePosixPath(old).stem.encode() in source.data for old in moves):
+        return source.data
     edits, renamed = list[Edit](), dict[tuple[int, int], str]()
     for node in ast.walk(source.tree):
         if isinstance(node, ast.ImportFrom):

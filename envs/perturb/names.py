@@ -40,6 +40,8 @@ def private_names(found: Survey, *, known: Collection[str]) -> set[str]:
         found.fixed | found.keywords | found.parameters | found.interpolated | found.prose | declared | stems
     )
     never |= set(known)
+    if found.composed:
+        methods = {name for name in methods if name.strip("_") not in found.spoken}
     inside = {n for n in inside - found.attributes if n.startswith("_") or n not in found.tested}
     return {
         name

@@ -10,7 +10,7 @@ import ast
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -58,6 +58,7 @@ class Source:
         return self.data.startswith(word.encode(), position)
 
 
+@lru_cache(maxsize=1024)
 def read(data: bytes) -> Source | None:
     """Read a file; None when it is not UTF-8, has unusual line ends, or is not this Python's syntax."""
     if data.startswith(b"\xef\xbb\xbf") or b"\r" in data or b"\x0c" in data:
@@ -88,6 +89,8 @@ def edited(data: bytes, edits: Iterable[Edit]) -> bytes:
 
 def checked(before: bytes, after: bytes, meant: Callable[[ast.Module], object]) -> bytes:
     """Return `after` when it is `before` with the meant change made to its syntax tree, else `before`."""
+    if before == after:
+        return before
     wanted, got = _parsed(before), _parsed(after)
     if wanted is None or got is None:
         return before
@@ -103,8 +106,13 @@ def _undocumented(tree: ast.Module) -> ast.Module:
 
 
 def docstrings(tree: ast.AST) -> Iterator[ast.Constant]:
-    """Yield every docstring below a node, itself included."""
-    for node in ast.walk(tree):
+    """Yield every docstring below a statement or module, itself included; expressions hold none."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+            inner = getattr(node, block, None)
+            waiting += inner if isinstance(inner, list) else []
         if isinstance(node, Documented) and node.body:
             first = node.body[0]
             if (

@@ -24,6 +24,7 @@ WORD = re.compile(r"[^\W\d]\w*")
 _IMPORT = re.compile(rb"^[ \t]*(?:from|import)[ \t]+(\w+)", re.MULTILINE)
 _DOCUMENTS = (".md", ".rst", ".txt")
 _DYNAMIC = {"import_module", "__import__", "iter_modules", "walk_packages", "spec_from_file_location"}
+_LOOKS_UP = {"getattr", "setattr", "hasattr", "delattr"}
 _BUILT_IN = frozenset(
     {
         *dir(builtins),
@@ -86,6 +87,8 @@ class Survey:
     """String literals of tests, and all documents: who repeats a message in one of them sees it change."""
     dynamic: bool = False
     """Whether modules are looked up by name while the code runs."""
+    composed: bool = False
+    """Whether attributes are looked up by names that are put together while the code runs."""
 
     @property
     def fixed(self) -> set[str]:
@@ -176,6 +179,8 @@ def _look_into(found: Survey, tree: ast.Module, ours: set[str], *, tested: bool)
                 found.dynamic |= name in _DYNAMIC
             case ast.Name(id=name):
                 found.dynamic |= name in _DYNAMIC
+            case ast.Call(func=ast.Name(id=name), args=[_, second, *_]) if name in _LOOKS_UP:
+                found.composed |= not isinstance(second, ast.Constant)
             case ast.Import() | ast.ImportFrom():
                 found.imported |= set(_foreign(node, ours))
             case ast.JoinedStr():
