@@ -63,4 +63,4 @@ def regrade(
 
 def _row(row: Regraded) -> list[str]:
     agreed = f"{row.agreed} of {row.runs}" if row.runs else ""
-    return [row.task_id, row.before or "?", row.after or "cannot be graded", agreed, row.reason, row.id]
+    return [row.task_id, row.before or "?", row.after or "cannot be graded", agreed, row.reason, row.id[:8]]

@@ -30,6 +30,8 @@ class PerturbedSummary:
 
     perturbed_tasks: int
     """Tasks that were scored both ways."""
+    left_out_tasks: int
+    """Tasks that could not be perturbed."""
     pass_rate_plain: float | None
     """Of those tasks as they are."""
     pass_rate_perturbed: float | None
@@ -98,6 +100,7 @@ def summarize_pair(
     low, high = gap_interval(pairs, seed=sets.seed)
     return PerturbedSummary(
         perturbed_tasks=len(pairs),
+        left_out_tasks=len(sets.left_out),
         pass_rate_plain=fmean(before for before, _ in pairs) if pairs else None,
         pass_rate_perturbed=fmean(after for _, after in pairs) if pairs else None,
         gap=fmean(before - after for before, after in pairs) if pairs else None,

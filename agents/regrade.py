@@ -93,6 +93,8 @@ class RegradeReport:
     """Runs in a sandbox: equal patches of one task share theirs."""
     agreed: int
     """Patches whose outcome is what it was."""
+    identical: int
+    """Of those, how many got the same verdict test by test."""
     changed: int
     unstable: int
     """Patches whose own gradings gave different verdicts."""
@@ -210,6 +212,7 @@ def regrade(
         unscored=unscored,
         gradings=done,
         agreed=sum(row.before is not None and row.before == row.after for row in rows),
+        identical=sum(row.before is not None and not row.reason for row in rows),
         changed=sum(row.changed for row in rows),
         unstable=sum(not row.stable for row in rows),
         other_tasks=sum(map(plan.is_of_another_task, stored)),
