@@ -107,7 +107,7 @@ def perturb_one(taskset: TaskSet, task: Task, folder: Path, *, seed: int, backen
     """Perturb one task as strongly as it bears into a task set; returns how strongly, or why not at all."""
     if not product_files(taskset.base_tree(task)):
         return NO_PYTHON
-    reason = NOTHING
+    reasons = list[str]()
     for means in (ALL, CAREFUL, LOCAL):
         change = perturbation(taskset, task, seed=seed, means=means)
         try:
@@ -115,15 +115,16 @@ def perturb_one(taskset: TaskSet, task: Task, folder: Path, *, seed: int, backen
         except PatchError as error:
             return f"it cannot be rewritten: {error}"
         if not done.strength.lines_changed and not done.strength.files_moved:
-            return reason
+            break
         written = write_perturbed(folder, taskset, task, done, change)
         reason = fault(written, written.tasks[0], task.reference_patch, backend)
         if not reason:
             return done.strength
         shutil.rmtree(folder)
+        reasons.append(reason)
         if reason == UNCHANGED:
             break  # less of the same does not help
-    return reason
+    return reasons[0] if reasons else NOTHING
 
 
 def fault(taskset: TaskSet, task: Task, old_patch: str, backend: Backend) -> str:

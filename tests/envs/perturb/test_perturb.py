@@ -349,3 +349,15 @@ def test_a_task_whose_old_solution_still_works_is_left_out(tmp_path: Path, backe
     one = make(tmp_path, files, "shop/tax.py", "TAX = 0.0", "TAX = 1.0", **changes)
     got = perturb([only(one)], tmp_path / "out", seed=1, backend=backend)
     assert got.left_out == {"shop-1": UNCHANGED}
+
+
+@pytest.mark.bubblewrap
+def test_where_a_rewriting_breaks_a_task_a_more_careful_one_is_used(tmp_path: Path, backend) -> None:
+    noticed = TESTS + "\n\ndef test_place():\n    assert len(describe.__module__) == 11\n"
+    files = FILES | {"tests/test_shop.py": noticed}
+    passing = (*IDS, "tests/test_shop.py::test_place")
+    one = make(tmp_path, files, "shop/rates.py", '{"de": 0.19', '{"de": 0.91', pass_to_pass=passing)
+    got = perturb([only(one)], tmp_path / "out", seed=1, backend=backend)
+    assert got.left_out == {}
+    strength = got.strength["shop-1"]
+    assert (strength.files_moved, strength.names > 0, strength.variables > 0) == (0, True, True)
