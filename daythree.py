@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 
 from daythree_bench import bench
 from daythree_register import register_app
+from daythree_regrade import regrade
 from daythree_shell import (
     HOME,
     Changes,
@@ -48,7 +49,19 @@ class InOrder(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return names of the commands."""
-        order = ["doctor", "register", "tasks", "eval", "train", "view", "export", "gc", "bench", "demo"]
+        order = [
+            "doctor",
+            "register",
+            "tasks",
+            "eval",
+            "train",
+            "regrade",
+            "view",
+            "export",
+            "gc",
+            "bench",
+            "demo",
+        ]
         return sorted(super().list_commands(ctx), key=order.index)
 
 
@@ -62,6 +75,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.add_typer(register_app, name="register")
+app.command(epilog="Example: daythree regrade runs/first --runs 3")(regrade)
 
 
 # Commands
@@ -136,6 +150,10 @@ def evaluate(
         str, typer.Option(help="For search by meaning: model:FOLDER or endpoint:URL#MODEL.")
     ] = "",
     dialect: Annotated[str | None, typer.Option(help="Of a vllm policy: hermes or qwen3-coder.")] = None,
+    perturb: Annotated[
+        bool,
+        typer.Option("--perturb", help="Ask again with names and paths changed by --seed; tell the gap."),
+    ] = False,
     seed: Seed = 0,
     sandbox: Sandboxes = "auto",
     as_json: Json = False,
@@ -146,33 +164,34 @@ def evaluate(
         raise typer.BadParameter(f"unknown split {split!r}; use train, heldout or all")
     tasksets = [read_taskset(folder) for folder in tasks]
     from agents.evaluate import evaluate as run
+    from agents.perturbed import evaluate_perturbed
     from trainer.embedder import open_embedder
     from trainer.runs import write_json
     from trainer.terminal import print_result, progress
 
     settings = {"temperature": temperature, "dialect": dialect}
+    asked: dict[str, Any] = {"split": None if split == "all" else split, "samples": samples, "seed": seed}
+    asked |= {"out": out, "resume": resume, "concurrency": concurrency}
     with (
         open_backend(sandbox) as backend,
         progress() as bars,
         open_embedder(embedder) as ranking,
         open_policy(policy, bars, **settings) as acting,
     ):
-        summary = run(
-            acting,
-            tasksets,
-            split=None if split == "all" else split,
-            samples=samples,
-            out=out,
-            resume=resume,
-            backend=backend,
-            concurrency=concurrency,
-            seed=seed,
-            embedder=ranking,
-            progress=bars,
-        )
+        asked |= {"backend": backend, "embedder": ranking, "progress": bars}
+        summary = run(acting, tasksets, **asked)
+        result, used = asdict(summary), [*tasksets]
+        if perturb:
+            pair, sets = evaluate_perturbed(acting, tasksets, summary, **asked)
+            result |= asdict(pair)
+            used += sets.tasksets
+            write_json(out / "summary.json", result)
         ran = {"policy": policy, "sandbox": backend.name, "versions": {"daythree": version()}}
-    write_json(out / "manifest.json", {**ran, "tasks": {str(one.folder): one.digest for one in tasksets}})
-    print_result({**asdict(summary), "report": str(write_report(out))}, as_json)
+    # What lies in the run folder is named from there, so that the folder can be moved.
+    places = [one.folder.relative_to(out) if one.folder.is_relative_to(out) else one.folder for one in used]
+    digests = {str(place): one.digest for place, one in zip(places, used, strict=True)}
+    write_json(out / "manifest.json", {**ran, "tasks": digests})
+    print_result({**result, "report": str(write_report(out))}, as_json)
     raise typer.Exit(0 if summary.scored else 1)
 
 

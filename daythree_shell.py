@@ -33,6 +33,7 @@ BAD_INPUT = {
     "EvaluationError",
     "StoreError",
     "PredictionsError",
+    "RegradeError",
     "EmbedderError",
 }
 """Errors of ours that blame what was asked for; the others (a sandbox, a policy) blame what happened."""

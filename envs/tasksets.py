@@ -271,9 +271,15 @@ def _rows(kind: type[T], data: bytes, where: str) -> list[T]:
     return rows
 
 
+@lru_cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    """Making one takes milliseconds, and a task set has thousands of rows."""
+    return TypeAdapter(kind)
+
+
 def _validated(kind: type[T], fields: Any, where: str) -> T:
     try:
-        return TypeAdapter(kind).validate_python(fields)
+        return _adapter(kind).validate_python(fields)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the whole"

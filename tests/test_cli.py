@@ -26,6 +26,7 @@ COMMANDS = (
     ["tasks"],
     ["eval"],
     ["train"],
+    ["regrade"],
     ["view"],
     ["bench"],
     ["demo"],
@@ -167,6 +168,20 @@ def test_tasks_are_listed_and_one_is_shown(tmp_path: Path) -> None:
     assert "Mend it." in shown
     assert "tests/test_a.py::test_a" in shown
     assert "has no task two" in one_line(command("tasks", str(tmp_path / "set"), "show", "two"), 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("none", "there is no "),
+        ("empty", "holds no graded episode"),
+        ("predictions.jsonl", "predictions do not say where their tasks are: name them with --tasks"),
+    ],
+)
+def test_grading_again_what_holds_nothing_gets_one_line(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "predictions.jsonl").write_text('{"instance_id": "a", "model_patch": ""}\n')
+    assert reason in one_line(command("regrade", str(tmp_path / name)), 2)
 
 
 def test_viewing_what_is_no_run_gets_one_line(tmp_path: Path) -> None:

@@ -59,9 +59,16 @@ def centred(rewards: Sequence[float], baseline: Baseline = "mean") -> list[float
 
 
 def group_advantages(
-    trajectories: Iterable[Trajectory], *, baseline: Baseline = "mean", min_scored: int = 2
+    trajectories: Iterable[Trajectory],
+    *,
+    rewards: Mapping[str, float] | None = None,
+    baseline: Baseline = "mean",
+    min_scored: int = 2,
 ) -> Advantages:
-    """Compare the scored members of every group with each other."""
+    """Compare the scored members of every group with each other.
+
+    `rewards` by trajectory id, of every scored one, are compared instead of the outcomes when given.
+    """
     assert min_scored >= 2, "one trajectory alone has nothing to be compared with"
     groups: dict[str, list[Trajectory]] = defaultdict(list)
     for trajectory in trajectories:
@@ -69,7 +76,11 @@ def group_advantages(
     values: dict[str, float] = {}
     live = no_spread = too_few = unscored = 0
     for members in groups.values():
-        scored = [(member.id, member.reward) for member in members if member.reward is not None]
+        scored = [
+            (member.id, member.reward if rewards is None else rewards[member.id])
+            for member in members
+            if member.reward is not None
+        ]
         unscored += len(members) - len(scored)
         if len(scored) < min_scored:
             too_few += 1

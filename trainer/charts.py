@@ -79,9 +79,9 @@ def ticks(low: float, high: float, count: int) -> list[float]:
 def learning_curve(
     raw: Sequence[Point], marks: Sequence[Mark], *, width: int = 960, height: int = 320
 ) -> str:
-    """Draw training reward (dots and their running mean) and held-out marks joined by a line, over steps.
+    """Draw training outcomes (dots and their running mean) and held-out marks joined by a line, over steps.
 
-    `raw` is (step, mean reward of the step's episodes); both axes' values are rates from 0 to 1. The
+    `raw` is (step, pass rate of the step's episodes); both axes' values are rates from 0 to 1. The
     y axis ends at the next quarter above the highest value, so that small rates stay readable.
     """
     xs = [x for x, _ in raw] + [mark.x for mark in marks]
@@ -96,7 +96,7 @@ def learning_curve(
     if len(held) > 1:
         body.append(_path(frame, Series("heldout", tuple((mark.x, mark.y) for mark in held))))
     body += _marks(frame, held)
-    return _svg(width, height, body, "Reward in training and held-out pass rate by step")
+    return _svg(width, height, body, "Training and held-out pass rate by step")
 
 
 def sparkline(points: Sequence[Point], *, width: int = 160, height: int = 36) -> str:

@@ -209,6 +209,35 @@ class Rl(Section):
     """Groups sampled anew, at most, per step in place of groups without spread."""
 
 
+class Reward(Section):
+    """What is trained on (`trainer/rewards.py`). The outcome is logged beside it, whatever it is."""
+
+    mode: Literal["outcome", "random", "format", "shuffled", "constant"] = "outcome"
+    """Everything but `outcome` is a control: a reward that says nothing of the work, to repeat a run with."""
+    chance: float = Field(default=0.5, gt=0, lt=1)
+    """Of a reward of 1, with `random`."""
+    partial: float = Field(default=0.0, ge=0, le=1)
+    """Weight of the share of listed tests that passed."""
+    length: float = Field(default=0.0, ge=0, le=1)
+    """Weight of the sampled tokens, as a share of `policy.context_tokens`; it is taken off."""
+    format: float = Field(default=0.0, ge=0, le=1)
+    """Weight of an episode that was handed in without one unreadable action."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        shaped = [name for name in ("partial", "length", "format") if getattr(self, name)]
+        _require(
+            self.mode == "outcome" or not shaped,
+            f'mode = "{self.mode}" is a control and takes no {" or ".join(shaped)} beside it',
+        )
+        _require(
+            self.length + self.format < 1,
+            "length and format together must stay below 1, or a failed episode could earn as much as a "
+            "solved one",
+        )
+        return self
+
+
 class Eval(Section):
     """Evaluation on held-out tasks during training."""
 
@@ -243,6 +272,7 @@ class Config(Section):
     learner: Learner = Learner()
     warm_start: WarmStart = WarmStart()
     rl: Rl = Rl()
+    reward: Reward = Reward()
     eval: Eval = Eval()
     checkpoint: Checkpoint = Checkpoint()
 

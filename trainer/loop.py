@@ -25,6 +25,7 @@ from .config import Config, Rl
 from .errors import TrainError
 from .interruption import Interrupted, Interruption
 from .metrics import Clock, Row, episode_metrics, group_metrics
+from .rewards import banner, step_rewards
 from .runs import RunFolder
 from .sampler import TaskSampler
 from .samples import Sample, from_trajectory
@@ -72,12 +73,17 @@ class TrainSummary:
     """Of the final weights."""
     episodes: int
     reward_first: float | None
-    """Mean reward of the first step of this process."""
+    """Mean of what the first step of this process was trained on."""
     reward_last: float | None
+    pass_rate_first: float | None
+    """Part of that step's episodes that solved their task."""
+    pass_rate_last: float | None
     heldout_first: float | None
     heldout_last: float | None
     interrupted: bool
     seconds: float
+    reward_note: str | None = None
+    """One line that says so when something else than the outcome was trained on."""
 
 
 def train(config: Config, out: Path, *, resume: bool = False, progress: Progress = silent) -> TrainSummary:
@@ -125,7 +131,7 @@ def learn(
             interruption.check()
             step, clock = state.step + 1, Clock()
             with clock.phase("sample"):
-                trajectories, advantages = _sample(actors, sampler, rl, step, progress)
+                trajectories, rewards, advantages = _sample(actors, sampler, config, step, progress)
             _refuse_outage(trajectories, rl)
             with clock.phase("update"):
                 spent = before + time.monotonic() - started
@@ -137,7 +143,7 @@ def learn(
             row = {
                 "step": step,
                 "version": version,
-                **episode_metrics(trajectories),
+                **episode_metrics(trajectories, rewards),
                 **group_metrics(advantages),
             }
             _log(run, rows, {**row, **learned, **clock.row()})
@@ -152,24 +158,28 @@ def learn(
     except Interrupted:
         interrupted = True
     save_checkpoint(run, learner, state)
-    return _summary(rows, state, interrupted)
+    return _summary(rows, state, interrupted, banner(config.reward) or None)
 
 
 def _sample(
-    actors: Acts, sampler: TaskSampler, rl: Rl, step: int, progress: Progress
-) -> tuple[list[Trajectory], Advantages]:
+    actors: Acts, sampler: TaskSampler, config: Config, step: int, progress: Progress
+) -> tuple[list[Trajectory], dict[str, float], Advantages]:
     """Play this step's groups, and `rl.refill` more at most in place of groups that teach nothing."""
     trajectories: list[Trajectory] = []
+    rl, budget = config.rl, config.policy.context_tokens
     wanted, refilled = rl.tasks_per_step, 0
     while True:
         drawn = sampler.draw(wanted)
         offset = len({t.group for t in trajectories})
         groups = [(f"step-{step}/{offset + n}/{task}", task) for n, task in enumerate(drawn)]
         trajectories += actors.collect(groups, progress)
-        advantages = group_advantages(trajectories, baseline=rl.advantage, min_scored=rl.min_scored)
+        rewards = step_rewards(trajectories, config.reward, seed=config.seed, step=step, budget=budget)
+        advantages = group_advantages(
+            trajectories, rewards=rewards, baseline=rl.advantage, min_scored=rl.min_scored
+        )
         wanted = min(rl.tasks_per_step - advantages.live, rl.refill - refilled)
         if wanted <= 0:
-            return trajectories, advantages
+            return trajectories, rewards, advantages
         refilled += wanted
 
 
@@ -238,19 +248,22 @@ def _log(run: RunFolder, rows: list[Row], row: Row) -> None:
     rows.append(row)
 
 
-def _summary(rows: Sequence[Row], state: LoopState, interrupted: bool) -> TrainSummary:
+def _summary(rows: Sequence[Row], state: LoopState, interrupted: bool, note: str | None) -> TrainSummary:
     def values(name: str) -> list[float]:
         return [float(value) for row in rows if isinstance(value := row.get(name), int | float)]
 
-    rewards, heldout = values("reward_mean"), values("heldout_pass_rate")
+    rewards, passed, heldout = values("reward_mean"), values("pass_rate"), values("heldout_pass_rate")
     return TrainSummary(
         steps=state.step,
         version=state.version,
         episodes=int(sum(values("episodes"))),
         reward_first=rewards[0] if rewards else None,
         reward_last=rewards[-1] if rewards else None,
+        pass_rate_first=passed[0] if passed else None,
+        pass_rate_last=passed[-1] if passed else None,
         heldout_first=heldout[0] if heldout else None,
         heldout_last=heldout[-1] if heldout else None,
         interrupted=interrupted,
         seconds=state.seconds,
+        reward_note=note,
     )

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from agents.types import Trajectory
 from envs.types import StopReason
 
 from .advantages import Advantages
+from .rewards import outcome_correlation
 
 Row = dict[str, float | int | str | None]
 
 
-def episode_metrics(trajectories: Sequence[Trajectory]) -> Row:
-    """Rewards, ends, lengths and mistakes. Rates are over scored episodes, and None where there is none."""
-    rewards = [t.reward for t in trajectories if t.reward is not None]
+def episode_metrics(trajectories: Sequence[Trajectory], rewards: Mapping[str, float] | None = None) -> Row:
+    """Rewards, ends, lengths and mistakes. Rates are over scored episodes, and None where there is none.
+
+    `rewards` by trajectory id are what was trained on, where that is not the outcome; `pass_rate` is always
+    of outcomes.
+    """
+    outcomes = [t.reward for t in trajectories if t.reward is not None]
+    trained = list(rewards.values()) if rewards is not None else outcomes
     turns = [turn for trajectory in trajectories for turn in trajectory.turns]
     stops = Counter(trajectory.stop for trajectory in trajectories)
     count = max(1, len(trajectories))
     row: Row = {
         "episodes": len(trajectories),
-        "unscored": len(trajectories) - len(rewards),
-        "reward_mean": sum(rewards) / len(rewards) if rewards else None,
-        "pass_rate": sum(reward == 1.0 for reward in rewards) / len(rewards) if rewards else None,
+        "unscored": len(trajectories) - len(outcomes),
+        "reward_mean": sum(trained) / len(trained) if trained else None,
+        "pass_rate": sum(reward == 1.0 for reward in outcomes) / len(outcomes) if outcomes else None,
         "turns": len(turns) / count,
         "tool_calls": sum(len(turn.action.calls) for turn in turns) / count,
         "tool_errors": sum(o.is_error for turn in turns for o in turn.observations if turn.action.calls)
@@ -37,6 +43,8 @@ def episode_metrics(trajectories: Sequence[Trajectory]) -> Row:
         "generate_s": sum(turn.generated_s for turn in turns) / count,
         "act_s": sum(turn.acted_s for turn in turns) / count,
     }
+    if rewards is not None:
+        row["reward_outcome_correlation"] = outcome_correlation(trajectories, rewards)
     row |= {f"stop_{reason.value}": stops.get(reason, 0) for reason in StopReason}
     return row
 

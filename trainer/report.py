@@ -14,18 +14,22 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from agents.types import Trajectory
 
 from .charts import Mark, Point, learning_curve, sparkline
+from .config import Reward
 from .record import RunData, Shown, outcome, parts_in_order, read_run
+from .rewards import banner
 
 HEADLINES = (
     ("pass_rate_before", "before training", "rate"),
     ("pass_rate_warm", "after warm start", "rate"),
     ("pass_rate_after", "after RL", "rate"),
     ("pass_rate", "pass rate", "rate"),
+    ("pass_rate_perturbed", "under other names", "rate"),
+    ("gap", "gap to the same tasks", "rate"),
     ("heldout_first", "held out, at first", "rate"),
     ("heldout_last", "held out, at last", "rate"),
     ("oracle_pass_rate", "oracle", "rate"),
@@ -36,7 +40,8 @@ HEADLINES = (
     ("seconds", "training time", "seconds"),
     ("wall_s", "wall time", "seconds"),
 )
-REWARD_KEYS = ("reward", "reward_mean", "mean_reward", "train_reward", "pass_rate")
+REWARD_KEYS = ("pass_rate", "reward", "reward_mean", "mean_reward", "train_reward")
+"""What the curve shows of training: outcomes where they are known, whatever was trained on."""
 SHOWN_IDS = {"tampered": 60, "failed": 60, "missing": 60, "passed": 12}
 """Test ids of a verdict that the page lists, by what became of them."""
 LOG_CHARS = 4_000
@@ -68,6 +73,7 @@ def render(data: RunData) -> str:
     return environment.get_template("report.html.jinja").render(
         name=data.name,
         facts=_facts(data),
+        note=_reward_note(data),
         headlines=_headlines(data.summary),
         curve=_curve(data),
         curve_narrow=_curve(data, width=420, height=280),
@@ -123,6 +129,14 @@ def _facts(data: RunData) -> list[str]:
     if isinstance(manifest.get("commit"), str):
         facts.append(f"commit {manifest['commit'][:10]}")
     return facts
+
+
+def _reward_note(data: RunData) -> str:
+    """Return the line that says so when something else than the outcome was trained on."""
+    try:
+        return banner(Reward.model_validate(data.config.get("reward", {})))
+    except ValidationError:  # the settings of another version
+        return str(data.summary.get("reward_note") or "")
 
 
 def _headlines(summary: Mapping[str, Any]) -> list[dict[str, str]]:
