@@ -48,6 +48,7 @@ from .remote import (
     SERVER_PIDS,
     SERVER_USER,
     SHM_MB,
+    TEMPLATE_USER,
     RemoteSandbox,
     base_environment,
     memory_bytes,
@@ -289,7 +290,7 @@ def user_map(spec: SandboxSpec) -> PendingUserMap | None:
     uid, gid = user_and_group(spec)
     if first_outside() is None or uid == 0 or gid == 0:
         return None
-    return PendingUserMap([uid, SERVER_USER], [gid])
+    return PendingUserMap([uid, SERVER_USER, TEMPLATE_USER], [gid])
 
 
 def spawn(

@@ -18,6 +18,8 @@ SHM_MB = 64
 """Size of `/dev/shm`."""
 SERVER_USER = 65_532
 """Number of the user that the program inside runs as: in no image, and of no command."""
+TEMPLATE_USER = 65_531
+"""The same for the template (`SandboxSpec.template`)."""
 KILL_GRACE_S = 10.0
 """What an answer may take beyond the deadline that is kept inside: killing there has to be thorough."""
 
@@ -43,6 +45,7 @@ class RemoteSandbox:
         stdin: bytes = b"",
         output_limit: int = 65_536,
         report: bool = False,
+        forked: bool = False,
     ) -> ExecResult:
         fields = {
             "command": command if isinstance(command, str) else list(command),
@@ -51,6 +54,7 @@ class RemoteSandbox:
             "env": dict(env or {}),
             "output_limit": output_limit,
             "report": report,
+            "forked": forked,
         }
         header, payload = self._ask("exec", fields, stdin, timeout_s=timeout_s + KILL_GRACE_S)
         stdout, stderr, reported = split(payload, header["sizes"])
@@ -64,6 +68,7 @@ class RemoteSandbox:
             report=reported,
             limit=header["limit"],
             background=tuple(BackgroundProcess(*row) for row in header["background"]),
+            forked=header.get("forked", False),
         )
 
     def read(self, path: str, *, timeout_s: float, offset: int = 0, limit: int | None = None) -> bytes:
@@ -179,6 +184,8 @@ def server_settings(
         "server_user": server_user,
         "open_files": spec.open_files,
         "pids": spec.pids,
+        "template": list(spec.template),
+        "template_user": TEMPLATE_USER,
         **more,
     }
 
