@@ -276,7 +276,7 @@ class BubblewrapBackend:
         with self._lock:
             left = list(self._open)
         for sandbox in left:
-            sandbox.close()
+            sandbox.shut()
         self._starter.shutdown()
 
 

@@ -260,7 +260,7 @@ class DockerBackend:
         with self._lock:
             left = list(self._open)
         for sandbox in left:
-            sandbox.close()
+            sandbox.shut()
         self._api.close()
 
 

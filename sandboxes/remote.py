@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, Self
 
-from .base import BackgroundProcess, Content, ExecResult, Match, SandboxSpec, SandboxUnresponsive, TreeChanges
+from .base import (
+    BackgroundProcess,
+    Content,
+    ExecResult,
+    Match,
+    SandboxError,
+    SandboxLost,
+    SandboxSpec,
+    SandboxUnresponsive,
+    TreeChanges,
+)
 from .channel import Channel, Reply, reply_error
 from .images import ENVIRONMENT_FOLDER
 
@@ -24,16 +36,58 @@ KILL_GRACE_S = 10.0
 """What an answer may take beyond the deadline that is kept inside: killing there has to be thorough."""
 
 
-class RemoteSandbox:
-    """A sandbox at the far end of a channel; `end` takes away what the backend made for it."""
+LIVES = 8
+"""How many lifetimes of its spec a sandbox may be there for, recycled again and again."""
 
-    def __init__(self, spec: SandboxSpec, name: str, channel: Channel, end: Callable[[], None]) -> None:
-        self.spec = spec
+logger = logging.getLogger(__name__)
+
+
+class Room:
+    """What the handles of one sandbox share, one after the other: everything but being valid."""
+
+    def __init__(self, name: str, channel: Channel, end: Callable[[], None], disks: Disks | None) -> None:
         self.name = name
-        self._channel = channel
+        self.channel = channel
+        self.disks = disks
+        self.opened = time.monotonic()
         self._end = end
         self._closing = threading.Lock()
         self._closed = False
+
+    def close(self) -> None:
+        """End it for good. Safe to call twice."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            self.channel.close()
+            if self.disks is not None:
+                self.disks.close()
+            self._end()
+
+
+class RemoteSandbox:
+    """A sandbox at the far end of a channel; `end` takes away what the backend made for it."""
+
+    def __init__(
+        self,
+        spec: SandboxSpec,
+        name: str,
+        channel: Channel,
+        end: Callable[[], None],
+        disks: Disks | None = None,
+    ) -> None:
+        """Without `disks` it cannot be recycled."""
+        self.spec = spec
+        self.name = name
+        self._lease(Room(name, channel, end, disks))
+
+    def _lease(self, room: Room) -> None:
+        """Make this the handle that may use the room."""
+        self._room = room
+        self._calls = threading.Lock()
+        self._in_flight = 0
+        self._over = False
 
     def exec(
         self,
@@ -134,18 +188,71 @@ class RemoteSandbox:
         """Ask for a sign of life."""
         self._ask("ping", {}, timeout_s=timeout_s)
 
+    def recycled(self, *, timeout_s: float) -> Self | None:
+        deadline = time.monotonic() + timeout_s
+        with self._calls:
+            if self._over:
+                return None
+            self._over = True
+            unused = self._in_flight == 0
+        room = self._room
+        try:
+            if unused and self._may_live_on():
+                self._make_blank(deadline)
+                fresh = copy.copy(self)
+                fresh._lease(room)
+                return fresh
+        except SandboxError as error:
+            logger.info("%s is thrown away: %s", self.name, error)
+        room.close()
+        return None
+
+    def _may_live_on(self) -> bool:
+        age_s = time.monotonic() - self._room.opened
+        return (
+            self._room.disks is not None
+            and self._room.channel.settled()
+            and not self.spec.network  # what others were told is not taken back
+            and age_s < (LIVES - 1) * self.spec.lifetime_s
+        )
+
+    def _make_blank(self, deadline: float) -> None:
+        """Take every trace of what was done here away. Raises `SandboxError` where that is not proven."""
+        channel, disks = self._room.channel, self._room.disks
+        assert disks is not None, "asked before"
+        channel.tell("retire", deadline)
+        left_s = deadline - time.monotonic()
+        scrubbed = channel.request("scrub", {"timeout_s": left_s / 2}, timeout_s=left_s)
+        if scrubbed.header.get("trace") != "":
+            raise SandboxLost(f"a trace would be left ({scrubbed.header.get('trace', 'it did not look')})")
+        disks.swap(None, timeout_s=max(0.0, deadline - time.monotonic()))
+        settings = {"lifetime_s": self.spec.lifetime_s}
+        begun = channel.request("begin", settings, timeout_s=deadline - time.monotonic())
+        if "error" in begun.header:
+            raise reply_error(begun.header)
+
     def close(self) -> None:
-        with self._closing:
-            if self._closed:
-                return
-            self._closed = True
-            self._channel.close()
-            self._end()
+        with self._calls:
+            over, self._over = self._over, True
+        if not over:
+            self._room.close()
+
+    def shut(self) -> None:
+        """End the sandbox, whichever handle is valid now; for its backend."""
+        self._room.close()
 
     def _ask(
         self, operation: str, fields: dict[str, Any], payload: bytes = b"", *, timeout_s: float
     ) -> Reply:
-        reply = self._channel.request(operation, fields, payload, timeout_s=timeout_s)
+        with self._calls:
+            if self._over:
+                raise SandboxLost(f"{self.name} was closed")
+            self._in_flight += 1
+        try:
+            reply = self._room.channel.request(operation, fields, payload, timeout_s=timeout_s)
+        finally:
+            with self._calls:
+                self._in_flight -= 1
         if "error" in reply.header:
             raise reply_error(reply.header)
         return reply

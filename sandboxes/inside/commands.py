@@ -12,16 +12,19 @@ from .files import WORKDIR
 from .limits import LIMITS
 from .processes import (
     MARK,
+    OWN,
     REAPER,
     background,
     end_background,
     kill_command,
     kill_everything,
+    process_numbers,
 )
 from .spawning import START_S, Start
 
 REPORT_VARIABLE = "DAYTHREE_REPORT_FD"
 PREFIX = []  # what every command is started with, where no cgroup bounds its memory
+REPORT_DESCRIPTOR = 3
 REPORT_LIMIT = 16 << 20
 SPOOL_LIMIT = 16 << 20
 DRAIN_S = 0.2  # how long output may trail behind the end of a command
@@ -141,9 +144,8 @@ class Command:
         environment = {**env, MARK: self.mark}
         streams = {1: self.pipe_from(self.stdout), 2: self.pipe_from(self.stderr)}
         if report:
-            descriptor = self.pipe_from(self.report)
-            streams[descriptor] = descriptor
-            environment[REPORT_VARIABLE] = str(descriptor)
+            streams[REPORT_DESCRIPTOR] = self.pipe_from(self.report)
+            environment[REPORT_VARIABLE] = str(REPORT_DESCRIPTOR)
         if self.input:
             streams[0], self.stdin = os.pipe()
             os.set_blocking(self.stdin, False)
@@ -262,7 +264,7 @@ def run_command(arguments, *, timeout_s, cwd, env, stdin, limit, report):
     try:
         command.wait(started + timeout_s)
         timed_out = command.status is None
-        command.crowded = LIMITS.crowded()
+        command.crowded = LIMITS.crowded(len(process_numbers() - OWN.all()))
         if timed_out:
             kill_command(command.pid, command.mark)
             command.wait(time.monotonic() + 1.0)
