@@ -38,21 +38,45 @@ READY_S = 30.0
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 47, 2
 
 
-def start_template(arguments, user, group, workdir, text):
-    """Start it, and return its process id and the socket to it. `text` is the source of `template`."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    pid = os.fork()
-    if pid == 0:
+class Template:
+    """The keeper's hold on the template."""
+
+    def __init__(self, arguments, user, group, workdir, text):
+        """Start it, with a first connection in `line`. `text` is the source of `template`."""
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                become_template(arguments, user, group, workdir, theirs.fileno())
+            except BaseException as error:
+                os.write(2, f"the template cannot start: {error}\n".encode())
+            finally:
+                os._exit(127)
+        theirs.close()
+        self.control.send(text)
+        self.owed = 0  # how often it has yet to say `ok`
+        self.connect()
+
+    def connect(self):
+        """Make the connection that a server uses, the only one that is heard from when it is accepted."""
+        self.line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            rights = array.array("i", [theirs.fileno()])
+            self.control.sendmsg([b"connection"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        self.owed += 1
+
+    def settle(self, timeout_s):
+        """Cut it off from the last server; return why nobody can be sure of that, empty when it is so."""
+        self.control.settimeout(timeout_s)
         try:
-            ours.close()
-            become_template(arguments, user, group, workdir, theirs.fileno())
-        except BaseException as error:
-            os.write(2, f"the template cannot start: {error}\n".encode())
-        finally:
-            os._exit(127)
-    theirs.close()
-    ours.send(text)
-    return pid, ours
+            self.connect()
+            while self.owed:
+                if self.control.recv(16) != b"ok":
+                    return "the template is gone"
+                self.owed -= 1
+        except OSError as error:
+            return f"the template does not answer: {error}"
+        return ""
 
 
 def become_template(arguments, user, group, workdir, control):
@@ -90,15 +114,6 @@ def take_template_user(user, group):
     os.setresuid(user, user, user)
     checked(LIBC.capset(header, (ctypes.c_uint32 * 6)(*[1 << CAP_SETUID] * 3, 0, 0, 0)))
     checked(LIBC.prctl(PR_CAP_AMBIENT, *map(ctypes.c_ulong, (PR_CAP_AMBIENT_RAISE, CAP_SETUID, 0, 0))))
-
-
-def connect(control):
-    """A fresh connection to the template, the only one that it hears from when it has said `ok`."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs:
-        rights = array.array("i", [theirs.fileno()])
-        control.sendmsg([b"connection"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-    return ours
 
 
 class Fork:

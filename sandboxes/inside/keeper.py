@@ -18,6 +18,7 @@ import signal
 
 from .commands import PREFIX
 from .files import WORKDIR
+from .forking import Template
 from .frames import receive, send
 from .identity import PR_SET_CHILD_SUBREAPER, Identity, prctl
 from .limits import LIMITS, limit_resources
@@ -27,7 +28,9 @@ from .server import RETIRED, serve
 
 
 def prepare(request):
-    """Take the sandbox over: be its init, part from the commands' user. Returns the two users."""
+    """Take the sandbox over: be its init, part from the commands' user. Returns the two users, and the template
+    or None.
+    """
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     os.closerange(3, 1024)  # what whoever started this forgot to close; commands would inherit it
     user, group = request["user"]
@@ -40,21 +43,25 @@ def prepare(request):
     if request["memory"]:  # no cgroup bounds it: so much for each process of a command
         PREFIX.extend(["sh", "-c", 'ulimit -v "$0" && exec "$@"', str(request["memory"] >> 10)])
     LIMITS.begin([request["workdir"], "/tmp", "/dev/shm"], request["pids"])
-    identity = Identity(user, group, request["server_user"])
+    identity, template = Identity(user, group, request["server_user"]), None
+    if request["template"] and identity.server is not None:
+        text = dict(json.loads(PROGRAM["text"][4:]))["template"].encode()
+        template = Template(request["template"], request["template_user"], group, request["workdir"], text)
     identity.take()
     signal.signal(signal.SIGINT, lambda *_: None)  # nothing else reaches a first process without a handler
     os.chdir("/")
     WORKDIR[0] = request["workdir"]
-    return identity
+    return identity, template
 
 
 class Keeper:
     """See the module. `kept` are processes that outlive an episode with it."""
 
-    def __init__(self, identity, lease_s):
+    def __init__(self, identity, template, lease_s):
         self.identity = identity
+        self.template = template
         self.lease_s = lease_s
-        self.kept = set()
+        self.kept = {template.pid} if template else set()
         self.scrubbing = Scrubbing(identity)
         signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
 
@@ -64,7 +71,8 @@ class Keeper:
             request = self.expect("scrub")
             if request is None:
                 return
-            trace = self.scrubbing.trace(self.kept, request["timeout_s"])
+            trace = self.template.settle(request["timeout_s"]) if self.template else ""
+            trace = trace or self.scrubbing.trace(self.kept, request["timeout_s"])
             send({"id": request["id"], "trace": trace}, [])
             request = None if trace else self.expect("begin")
 
@@ -75,11 +83,17 @@ class Keeper:
         if server == 0:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             try:
-                serve(self.identity, request, keeper=ours, kept=self.kept)
+                if self.template:
+                    self.template.control.close()
+                line = self.template.line if self.template else None
+                serve(self.identity, request, keeper=ours, kept=self.kept, line=line)
             finally:
                 os._exit(1)
+        if self.template:
+            self.template.line.close()
         while True:
             pid, status = os.waitpid(-1, 0)  # orphans are buried
+            self.kept.discard(pid)
             if pid == server:
                 return os.WIFEXITED(status) and os.WEXITSTATUS(status) == RETIRED
 
@@ -104,9 +118,9 @@ def main(program, arguments):
         return
     request = frame[0]
     PROGRAM.update(bootstrap=request["bootstrap"], text=program)
-    identity = prepare(request)
+    identity, template = prepare(request)
     if identity.server is None:
         serve(identity, request)
     else:
-        Keeper(identity, request["lease_s"]).run(request)
+        Keeper(identity, template, request["lease_s"]).run(request)
     os._exit(0)

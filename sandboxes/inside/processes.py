@@ -35,20 +35,24 @@ class Reaper:
                 self.spawned.wait(0.5)  # the bound buries orphans that no command waits for
                 self.spawned.clear()
                 continue
-            with self.lock:
-                command = self.commands.pop(pid, None)
-                if command is not None:
-                    command.ended(status)
-                elif self.starting:
-                    self.early[pid] = status
+            self.told(pid, status)
 
-    def start(self, command, job, timeout_s):
+    def told(self, pid, status):
+        """A process has ended."""
+        with self.lock:
+            command = self.commands.pop(pid, None)
+            if command is not None:
+                command.ended(status)
+            elif self.starting:
+                self.early[pid] = status
+
+    def start(self, command, job, timeout_s, by=SPAWNER):
         """Start a command's process so that its end cannot be missed; return its id. Raises OSError."""
         with self.lock:
             self.starting += 1
         pid = None
         try:
-            pid = SPAWNER.start(job, timeout_s)
+            pid = by.start(job, timeout_s)
         finally:
             with self.lock:
                 self.starting -= 1

@@ -23,6 +23,7 @@ import time
 
 from .commands import do_exec
 from .files import do_listdir, do_read, do_unpack, do_write, shown
+from .forking import FORKER
 from .frames import WRITING, receive, send
 from .identity import PR_SET_CHILD_SUBREAPER, prctl
 from .processes import OWN, REAPER, kill_everything
@@ -143,8 +144,11 @@ def watch(until, lease_s):
         time.sleep(min(max(0.01, end_at - time.monotonic()), 60.0))
 
 
-def serve(identity, request, *, keeper=None, kept=()):
-    """Answer requests until the channel ends, beginning with `request`, which asked for that."""
+def serve(identity, request, *, keeper=None, kept=(), line=None):
+    """Answer requests until the channel ends, beginning with `request`, which asked for that.
+
+    `line` is a connection to the template, where there is one.
+    """
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     OWN.begin(identity, keeper, kept)
     HEARD[0] = time.monotonic()
@@ -152,6 +156,8 @@ def serve(identity, request, *, keeper=None, kept=()):
     clock = (time.monotonic() + request["lifetime_s"], request["lease_s"])
     threading.Thread(target=watch, args=clock, daemon=True).start()
     SPAWNER.begin(identity)
+    if line is not None:
+        FORKER.begin(line, identity.user, request["memory"], REAPER.told)
     REAPER.begin()
     workers = Workers()
     send({"id": request["id"], "pid": os.getpid()}, [])
