@@ -22,7 +22,7 @@ CLOCK_S = 0.2
 
 
 def read_lines(data: bytes, nonce: str) -> tuple[list[Line], int]:
-    """Return the runner's lines and how many are not its own. A torn last line is of a run that was killed."""
+    """Return the runner's lines and how many are not its own. A torn last line is left out."""
     whole = data.splitlines() if data.endswith(b"\n") else data.splitlines()[:-1]
     found = [_parse(line) for line in whole]
     ours = [fields for fields in found if fields.get("nonce") == nonce]

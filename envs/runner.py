@@ -217,7 +217,7 @@ class Reporter:
             names += asked.split(",") if isinstance(asked, str) else asked
         return [str(name) for name in names]
 
-    def pytest_sessionstart(self, session):
+    def pytest_sessionstart(self):
         self.send(kind="session", plugins=self.plugins(), declared=self.declared())
 
     def pytest_collection_finish(self, session):

@@ -187,8 +187,8 @@ class Sandbox(Protocol):
         open descriptor's number in `DAYTHREE_REPORT_FD` (a shell reaches it as `/dev/fd/N`); what it writes
         there, at most 16 MiB, comes back apart from its output. A command that cannot be found gives exit
         code 127, one that cannot be started 126, one killed by a signal 128 more than the signal's number.
-        With `forked`, the sandbox's template (`spec.template`) goes on in a fork of itself in the place of the
-        command, which only runs where no template answers.
+        With `forked`, the sandbox's template (`spec.template`) goes on in a fork of itself in the command's
+        place; the command runs only where no template answers.
         Processes left in the background are named in the result and live on until the sandbox is closed; of a
         command that was refused another process, none does.
         """
@@ -241,6 +241,15 @@ class Sandbox(Protocol):
 
         `.git` and `__pycache__` are left out. Raises ValueError for a regular expression that does not
         parse, FileNotFoundError for a missing path, TimeoutError when the search itself takes too long.
+        """
+        ...
+
+    def recycled(self, *, timeout_s: float) -> Sandbox | None:
+        """End this handle as `close` does, and return the same sandbox, blank, under a new one.
+
+        Blank is: as it was opened without content, and with its whole lifetime before it. Nothing that was done
+        in it can be found, except how much it was: numbers that the kernel counts on (`docs/isolation.md`).
+        None when that cannot be proven, or a call was under way; then it has been closed. Never raises.
         """
         ...
 

@@ -26,8 +26,8 @@ HEADER_LIMIT = 64 << 20
 PAYLOAD_LIMIT = 512 << 20
 COMPLAINT_LIMIT = 4_096
 MODULES = (
-    "identity", "frames", "spawning", "template", "forking", "limits", "processes", "files", "trees", "commands", "search",
-    "server", "scrubbing", "keeper",
+    "identity", "frames", "spawning", "template", "forking", "limits", "processes", "files", "trees",
+    "commands", "search", "server", "scrubbing", "keeper",
 )  # fmt: skip
 
 BOOTSTRAP = """\

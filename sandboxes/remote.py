@@ -7,8 +7,9 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
 
 from .base import (
     BackgroundProcess,
@@ -22,6 +23,7 @@ from .base import (
     TreeChanges,
 )
 from .channel import Channel, Reply, reply_error
+from .disks import Disks
 from .images import ENVIRONMENT_FOLDER
 
 SERVER_PIDS = 40
@@ -45,14 +47,19 @@ logger = logging.getLogger(__name__)
 class Room:
     """What the handles of one sandbox share, one after the other: everything but being valid."""
 
-    def __init__(self, name: str, channel: Channel, end: Callable[[], None], disks: Disks | None) -> None:
-        self.name = name
+    def __init__(self, channel: Channel, end: Callable[[], None]) -> None:
         self.channel = channel
-        self.disks = disks
+        self.disks: Disks | None = None
         self.opened = time.monotonic()
         self._end = end
         self._closing = threading.Lock()
         self._closed = False
+
+    def own(self, disks: Disks | None) -> None:
+        with self._closing:
+            self.disks = disks
+            if self._closed and disks is not None:
+                disks.close()
 
     def close(self) -> None:
         """End it for good. Safe to call twice."""
@@ -61,33 +68,31 @@ class Room:
                 return
             self._closed = True
             self.channel.close()
+            self._end()
             if self.disks is not None:
                 self.disks.close()
-            self._end()
 
 
 class RemoteSandbox:
     """A sandbox at the far end of a channel; `end` takes away what the backend made for it."""
 
-    def __init__(
-        self,
-        spec: SandboxSpec,
-        name: str,
-        channel: Channel,
-        end: Callable[[], None],
-        disks: Disks | None = None,
-    ) -> None:
-        """Without `disks` it cannot be recycled."""
+    def __init__(self, spec: SandboxSpec, name: str, channel: Channel, end: Callable[[], None]) -> None:
         self.spec = spec
         self.name = name
-        self._lease(Room(name, channel, end, disks))
+        self._channel = channel
+        self._room = Room(channel, end)
+        self._begin()
 
-    def _lease(self, room: Room) -> None:
+    def _begin(self) -> None:
         """Make this the handle that may use the room."""
-        self._room = room
-        self._calls = threading.Lock()
+        self._using = threading.Lock()
         self._in_flight = 0
         self._over = False
+
+    @property
+    def disks(self) -> Disks | None:
+        """What the sandbox can be recycled with; None where its disks cannot be swapped."""
+        return self._room.disks
 
     def exec(
         self,
@@ -188,37 +193,42 @@ class RemoteSandbox:
         """Ask for a sign of life."""
         self._ask("ping", {}, timeout_s=timeout_s)
 
+    def own(self, disks: Disks | None) -> None:
+        """Take over the disks that were found when the sandbox was up."""
+        self._room.own(disks)
+
     def recycled(self, *, timeout_s: float) -> Self | None:
         deadline = time.monotonic() + timeout_s
-        with self._calls:
+        with self._using:
             if self._over:
                 return None
             self._over = True
             unused = self._in_flight == 0
-        room = self._room
+        fresh = None
         try:
             if unused and self._may_live_on():
                 self._make_blank(deadline)
                 fresh = copy.copy(self)
-                fresh._lease(room)
-                return fresh
+                fresh._begin()
         except SandboxError as error:
             logger.info("%s is thrown away: %s", self.name, error)
-        room.close()
-        return None
+        finally:
+            if fresh is None:
+                self._room.close()
+        return fresh
 
     def _may_live_on(self) -> bool:
         age_s = time.monotonic() - self._room.opened
         return (
-            self._room.disks is not None
-            and self._room.channel.settled()
+            self.disks is not None
+            and self._channel.settled()
             and not self.spec.network  # what others were told is not taken back
             and age_s < (LIVES - 1) * self.spec.lifetime_s
         )
 
     def _make_blank(self, deadline: float) -> None:
         """Take every trace of what was done here away. Raises `SandboxError` where that is not proven."""
-        channel, disks = self._room.channel, self._room.disks
+        channel, disks = self._channel, self.disks
         assert disks is not None, "asked before"
         channel.tell("retire", deadline)
         left_s = deadline - time.monotonic()
@@ -232,7 +242,7 @@ class RemoteSandbox:
             raise reply_error(begun.header)
 
     def close(self) -> None:
-        with self._calls:
+        with self._using:
             over, self._over = self._over, True
         if not over:
             self._room.close()
@@ -244,18 +254,24 @@ class RemoteSandbox:
     def _ask(
         self, operation: str, fields: dict[str, Any], payload: bytes = b"", *, timeout_s: float
     ) -> Reply:
-        with self._calls:
+        with self._in_use():
+            reply = self._channel.request(operation, fields, payload, timeout_s=timeout_s)
+        if "error" in reply.header:
+            raise reply_error(reply.header)
+        return reply
+
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """Around whatever reaches the sandbox. Raises `SandboxLost` when this handle is over."""
+        with self._using:
             if self._over:
                 raise SandboxLost(f"{self.name} was closed")
             self._in_flight += 1
         try:
-            reply = self._room.channel.request(operation, fields, payload, timeout_s=timeout_s)
+            yield
         finally:
-            with self._calls:
+            with self._using:
                 self._in_flight -= 1
-        if "error" in reply.header:
-            raise reply_error(reply.header)
-        return reply
 
 
 def split(data: bytes | bytearray, sizes: Sequence[int]) -> list[bytes]:

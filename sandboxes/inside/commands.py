@@ -134,7 +134,7 @@ class Command:
         self.stdin = -1  # no descriptor
         self.wake, self.bell = os.pipe()
         try:
-            self.spawn(arguments, cwd, env, report, timeout_s, forked)
+            self.spawn(arguments, cwd, env, timeout_s, report=report, forked=forked)
         except BaseException:
             self.close()
             raise
@@ -142,8 +142,9 @@ class Command:
             for descriptor in self.theirs:
                 os.close(descriptor)
 
-    def spawn(self, arguments, cwd, env, report, timeout_s, forked):
-        environment = {MARK: self.mark, **env, MARK: self.mark}  # the mark goes first
+    def spawn(self, arguments, cwd, env, timeout_s, *, report, forked):
+        environment = {MARK: "", **env}
+        environment[MARK] = self.mark  # first, where there is not room for all of it (`forking.ROOM`)
         streams = {1: self.pipe_from(self.stdout), 2: self.pipe_from(self.stderr)}
         if report:
             streams[REPORT_DESCRIPTOR] = self.pipe_from(self.report)

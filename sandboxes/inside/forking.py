@@ -41,8 +41,11 @@ PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 47, 2
 class Template:
     """The keeper's hold on the template."""
 
-    def __init__(self, arguments, user, group, workdir, text):
-        """Start it, with a first connection in `line`. `text` is the source of `template`."""
+    def __init__(self, arguments, user, group, workdir, memory, text):
+        """Start it, with a first connection in `line`. `memory` bounds each fork, or 0; `text` is the source of
+        `template`.
+        """
+        self.memory = memory
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.pid = os.fork()
         if self.pid == 0:
@@ -122,7 +125,7 @@ class Fork:
     def __init__(self, environment, cwd, streams):
         """`environment` goes on top of this program's own. Raises ValueError."""
         own = {os.fsdecode(key): os.fsdecode(value) for key, value in own_environment().items()}
-        self.environment = {**environment, **own, **environment}  # in this order it becomes visible, see ROOM
+        self.environment = {**environment, **own, **environment}  # what is given shows first (ROOM)
         if any("\0" in text or "=" in key for key, value in environment.items() for text in (key, value)):
             raise ValueError("embedded null byte")
         self.cwd = cwd
@@ -148,9 +151,9 @@ class Forker:
         self.jobs = {}  # number -> Fork
         self.lock = threading.Lock()
 
-    def begin(self, line, user, memory, told):
-        """Use this connection; `told(pid, status)` hears of every end. `memory` bounds each process, or 0."""
-        self.line, self.user, self.memory, self.told = line, user, memory, told
+    def begin(self, template, user, told):
+        """Have it fork processes for this user; `told(pid, status)` hears of every end."""
+        self.line, self.memory, self.user, self.told = template.line, template.memory, user, told
         threading.Thread(target=self.listen, daemon=True).start()
 
     def start(self, job, timeout_s):

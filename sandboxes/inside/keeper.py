@@ -28,9 +28,7 @@ from .server import RETIRED, serve
 
 
 def prepare(request):
-    """Take the sandbox over: be its init, part from the commands' user. Returns the two users, and the template
-    or None.
-    """
+    """Take the sandbox over: be its init, part from the commands' user. Returns both users and the template."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     os.closerange(3, 1024)  # what whoever started this forgot to close; commands would inherit it
     user, group = request["user"]
@@ -45,13 +43,18 @@ def prepare(request):
     LIMITS.begin([request["workdir"], "/tmp", "/dev/shm"], request["pids"])
     identity, template = Identity(user, group, request["server_user"]), None
     if request["template"] and identity.server is not None:
-        text = dict(json.loads(PROGRAM["text"][4:]))["template"].encode()
-        template = Template(request["template"], request["template_user"], group, request["workdir"], text)
+        template = start_template(request, group)
     identity.take()
     signal.signal(signal.SIGINT, lambda *_: None)  # nothing else reaches a first process without a handler
     os.chdir("/")
     WORKDIR[0] = request["workdir"]
     return identity, template
+
+
+def start_template(request, group):
+    text = dict(json.loads(PROGRAM["text"][4:]))["template"].encode()
+    user, memory = request["template_user"], request["memory"]
+    return Template(request["template"], user, group, request["workdir"], memory, text)
 
 
 class Keeper:
@@ -83,10 +86,10 @@ class Keeper:
         if server == 0:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             try:
+                request["lease_s"] = self.lease_s
                 if self.template:
                     self.template.control.close()
-                line = self.template.line if self.template else None
-                serve(self.identity, request, keeper=ours, kept=self.kept, line=line)
+                serve(self.identity, request, keeper=ours, kept=self.kept, template=self.template)
             finally:
                 os._exit(1)
         if self.template:

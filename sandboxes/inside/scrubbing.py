@@ -32,13 +32,15 @@ class Scrubbing:
 
     def __init__(self, identity):
         self.identity = identity
-        self.blank = state()
+        self.blank = state() if os.path.ismount(QUEUES) else None
 
     def trace(self, kept, timeout_s):
         """Remove what the last episode left; return what is left of it nevertheless, empty when nothing is.
 
         `kept` are processes that may stay.
         """
+        if self.blank is None:
+            return f"message queues cannot be seen: nothing is mounted at {QUEUES}"
         until = time.monotonic() + timeout_s
         try:
             found = self.end_processes({os.getpid(), *kept}, until)
@@ -88,7 +90,7 @@ def bury(own):
 def state():
     """What commands can change and the kernel remembers, name by name, where it can be compared."""
     found = {f"System V {kind}": len(rows(f"/proc/sysvipc/{kind}")) for kind in SYSTEM_V}
-    found["message queues"] = sorted(os.listdir(QUEUES)) if os.path.ismount(QUEUES) else ["cannot be seen"]
+    found["message queues"] = sorted(os.listdir(QUEUES))
     found["terminals"] = sorted(os.listdir(TERMINALS))
     found.update({f"{kind} sockets": len(rows(f"/proc/net/{kind}")) for kind in SOCKETS})
     found["sockets"] = sockets_in_use()
@@ -129,7 +131,7 @@ def remove_system_v():
 
 
 def remove_queues():
-    for name in os.listdir(QUEUES) if os.path.ismount(QUEUES) else ():
+    for name in os.listdir(QUEUES):
         os.unlink(os.path.join(QUEUES, name))
 
 

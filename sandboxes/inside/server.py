@@ -144,11 +144,8 @@ def watch(until, lease_s):
         time.sleep(min(max(0.01, end_at - time.monotonic()), 60.0))
 
 
-def serve(identity, request, *, keeper=None, kept=(), line=None):
-    """Answer requests until the channel ends, beginning with `request`, which asked for that.
-
-    `line` is a connection to the template, where there is one.
-    """
+def serve(identity, request, *, keeper=None, kept=(), template=None):
+    """Answer requests until the channel ends, beginning with `request`, which asked for that."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     OWN.begin(identity, keeper, kept)
     HEARD[0] = time.monotonic()
@@ -156,8 +153,8 @@ def serve(identity, request, *, keeper=None, kept=(), line=None):
     clock = (time.monotonic() + request["lifetime_s"], request["lease_s"])
     threading.Thread(target=watch, args=clock, daemon=True).start()
     SPAWNER.begin(identity)
-    if line is not None:
-        FORKER.begin(line, identity.user, request["memory"], REAPER.told)
+    if template is not None:
+        FORKER.begin(template, identity.user, REAPER.told)
     REAPER.begin()
     workers = Workers()
     send({"id": request["id"], "pid": os.getpid()}, [])
