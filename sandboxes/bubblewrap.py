@@ -365,7 +365,7 @@ def bubblewrap_command(
     command += ["--dev", "/dev"]
     disk = str(spec.disk_mb << 20)
     command += ["--perms", "1777", "--size", str(SHM_MB << 20), "--tmpfs", "/dev/shm"]
-    command += ["--perms", "1777", "--mqueue", "/dev/mqueue", "--remount-ro", "/dev"]
+    command += ["--mqueue", "/dev/mqueue", "--remount-ro", "/dev"]
     command += ["--perms", "1777", "--size", disk, "--tmpfs", "/tmp"]
     command += ["--perms", "0755", "--size", disk, "--tmpfs", spec.workdir, "--remount-ro", "/"]
     return [*command, "--chdir", "/", "--", *SERVER_COMMAND]
