@@ -104,7 +104,7 @@ def warm_up(pytest, plugins):
 
     found = [name for name in plugins if importlib.util.find_spec(name.partition(".")[0])]
     options = [word for name in found for word in ("-p", name)]
-    importers, path, before = set(sys.path_importer_cache), list(sys.path), dict(os.environ)
+    path, before = list(sys.path), dict(os.environ)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     folder = tempfile.mkdtemp(dir="/dev/shm")  # no folder above it is a project's
     try:
@@ -118,17 +118,17 @@ def warm_up(pytest, plugins):
         sys.path[:] = path
         os.environ.clear()
         os.environ.update(before)
-        forget(folder, importers)
+        forget(folder)
 
 
-def forget(folder, importers):
+def forget(folder):
     """Drop what is remembered of a folder's files."""
     for name, module in list(sys.modules.items()):
         if (getattr(module, "__file__", None) or "").startswith(folder):
             del sys.modules[name]
         elif isinstance(module, type(sys)):
             vars(module).pop("__warningregistry__", None)
-    for place in set(sys.path_importer_cache) - importers:
+    for place in [each for each in sys.path_importer_cache if each.startswith(folder)]:
         del sys.path_importer_cache[place]
     if "linecache" in sys.modules:
         sys.modules["linecache"].clearcache()

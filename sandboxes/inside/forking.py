@@ -41,16 +41,16 @@ PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 47, 2
 class Template:
     """The keeper's hold on the template."""
 
-    def __init__(self, arguments, user, group, workdir, memory, text):
-        """Start it, with a first connection in `line`. `memory` bounds each fork, or 0; `text` is the source of
-        `template`.
+    def __init__(self, arguments, users, workdir, *, memory, text):
+        """Start it, with a first connection in `line`. `users` are its user and group, `memory` bounds each fork
+        or is 0, `text` is the source of `template`.
         """
         self.memory = memory
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.pid = os.fork()
         if self.pid == 0:
             try:
-                become_template(arguments, user, group, workdir, theirs.fileno())
+                become_template(arguments, users, workdir, theirs.fileno())
             except BaseException as error:
                 os.write(2, f"the template cannot start: {error}\n".encode())
             finally:
@@ -82,7 +82,7 @@ class Template:
         return ""
 
 
-def become_template(arguments, user, group, workdir, control):
+def become_template(arguments, users, workdir, control):
     """Never returns. Raises OSError."""
     os.setsid()
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
@@ -95,7 +95,7 @@ def become_template(arguments, user, group, workdir, control):
     os.set_inheritable(CONTROL, True)
     os.closerange(CONTROL + 1, os.sysconf("SC_OPEN_MAX"))
     os.chdir(workdir)
-    take_template_user(user, group)
+    take_template_user(*users)
     os.execvpe(arguments[0], arguments, {**os.environ, VARIABLE: str(CONTROL), ROOM[0]: ROOM[1]})
 
 
@@ -157,7 +157,7 @@ class Forker:
         threading.Thread(target=self.listen, daemon=True).start()
 
     def start(self, job, timeout_s):
-        """The new process's id. Raises OSError when it cannot be made, TemplateGone when nobody can make it."""
+        """The new process's id. Raises OSError when it cannot be made, TemplateGone when nobody answers."""
         until = time.monotonic() + min(timeout_s, READY_S)
         number = next(self.numbers)
         with self.lock:

@@ -28,7 +28,7 @@ from .server import RETIRED, serve
 
 
 def prepare(request):
-    """Take the sandbox over: be its init, part from the commands' user. Returns both users and the template."""
+    """Take the sandbox over: be its init, part from the commands' user. Returns users and template."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     os.closerange(3, 1024)  # what whoever started this forgot to close; commands would inherit it
     user, group = request["user"]
@@ -53,8 +53,8 @@ def prepare(request):
 
 def start_template(request, group):
     text = dict(json.loads(PROGRAM["text"][4:]))["template"].encode()
-    user, memory = request["template_user"], request["memory"]
-    return Template(request["template"], user, group, request["workdir"], memory, text)
+    users = (request["template_user"], group)
+    return Template(request["template"], users, request["workdir"], memory=request["memory"], text=text)
 
 
 class Keeper:

@@ -17,24 +17,25 @@ find its sockets, which are closed in the fork.
 The descriptor, number 3, is a socket whose messages each are one thing: first this text, then connections, of
 which the last one counts, each answered with `ok`. On a connection come requests, JSON with the descriptors
 that become `streams`; the answers are `{"id", "pid"}`, when the fork has the commands' user, or
-`{"id", "error"}`, and, when it has ended, `{"id", "status"}`. One process with one thread does all of it: after
-`ok`, nothing asked before it happens any more. Python 3.7 or newer.
+`{"id", "error"}`, and, when it has ended, `{"id", "status"}`. One process with one thread does all of it:
+after `ok`, nothing asked before it happens any more. Python 3.7 or newer.
 """
 
+# ruff: noqa: E402, I001
 import sys
 
-PLACES = frozenset(sys.path_importer_cache)
+PLACES = frozenset(sys.path_importer_cache)  # before what follows
 
-import array  # noqa: E402
-import ctypes  # noqa: E402
-import json  # noqa: E402
-import os  # noqa: E402
-import resource  # noqa: E402
-import select  # noqa: E402
-import signal  # noqa: E402
-import time  # noqa: E402
+import array
+import ctypes
+import json
+import os
+import resource
+import select
+import signal
+import time
 
-import _socket  # noqa: E402
+import _socket
 
 OWN = ("array", "ctypes", "_ctypes", "ctypes._endian", "resource", "_socket")
 """Modules that a program which did not wait would not have, unless it imported them itself."""
@@ -47,7 +48,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def wait(descriptor, known=frozenset()):
-    """Answer until the sandbox ends; return in each fork. `known` are modules to be kept there in any case."""
+    """Answer until the sandbox ends; return in each fork, which keeps at least the modules in `known`."""
     prctl(PR_SET_DUMPABLE, 0)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     Template(descriptor).serve()
@@ -138,7 +139,7 @@ class Template:
             self.control.close()
             self.line.close()
             os.setsid()
-            for place, descriptor in zip(request["streams"], descriptors):
+            for place, descriptor in zip(request["streams"], descriptors):  # noqa: B905 (3.10)
                 os.dup2(descriptor, place)
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -164,13 +165,16 @@ class Template:
             pass
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
-            if not pid:
+            if ended is None:
                 return
-            if pid in self.running:
-                self.tell({"id": self.running.pop(pid), "status": status})
+            if ended.si_pid in self.running:  # told while its number is still its own
+                killed = ended.si_code in (os.CLD_KILLED, os.CLD_DUMPED)
+                status = ended.si_status if killed else ended.si_status << 8  # as `waitpid` has it
+                self.tell({"id": self.running.pop(ended.si_pid), "status": status})
+            os.waitpid(ended.si_pid, 0)
 
     def tell(self, answer):
         try:
