@@ -70,7 +70,7 @@ time.sleep(60)
 FREE = """
 import fcntl, json, os, pty, socket
 found = [row for row in open('/proc/net/unix').read().splitlines()[1:] if len(row.split()) > 7]
-found += [row for row in open('/proc/locks').read().splitlines()]
+found += [row for row in open('/proc/locks').read().splitlines() if ' -1 ' not in row]
 found += [name for name in os.listdir('/dev/pts') if name != 'ptmx']
 lock = open('/etc/passwd')
 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -138,7 +138,9 @@ for pid in filter(str.isdigit, os.listdir('/proc')):
     if rows['Uid'].split()[0] == '1000' or rows['State'].split()[0] in 'ZT': found[pid] = rows['Name']
 print(json.dumps(found))
 """
-SETTINGS = "ulimit -a; nice; env | grep -v ^DAYTHREE_COMMAND | sort; umask; grep -h ^Cpus_allowed: /proc/self/status"
+SETTINGS = (
+    "ulimit -a; env | grep -v ^DAYTHREE_COMMAND | sort; umask; grep -h ^Cpus_allowed: /proc/self/status"
+)
 
 
 def run(sandbox: Sandbox, script: str) -> str:
@@ -176,7 +178,9 @@ def files_are_gone(sandbox: Sandbox) -> Sandbox:
     before = [sandbox.exec(f"ls -ldn {place}", timeout_s=SOON_S).stdout.split()[:4] for place in places]
     for place in places:
         hide = f"mkdir -p {place}/a/.b && echo {SECRET} >{place}/a/.b/c && chmod 000 {place}/a && chmod 1711 {place}"
-        assert sandbox.exec(hide, timeout_s=SOON_S).exit_code in (0, 1), "not every place may be changed itself"
+        assert sandbox.exec(hide, timeout_s=SOON_S).exit_code in (0, 1), (
+            "not every place may be changed itself"
+        )
     sandbox.exec("head -c 2G /dev/zero > full; cd /tmp && head -c 2G /dev/zero > full", timeout_s=SOON_S)
     fresh = surely_recycled(sandbox)
     assert [fresh.exec(f"ls -ldn {place}", timeout_s=SOON_S).stdout.split()[:4] for place in places] == before
@@ -241,7 +245,13 @@ def the_program_inside_begins_anew(sandbox: Sandbox) -> Sandbox:
 
 def no_limit_of_the_program_inside_can_be_changed(sandbox: Sandbox) -> Sandbox:
     assert json.loads(run(sandbox, CHANGE_LIMITS)) == []
-    for name in ("kernel/shmmax", "kernel/msgmax", "fs/mqueue/queues_max", "net/ipv4/ip_default_ttl", "vm/swappiness"):
+    for name in (
+        "kernel/shmmax",
+        "kernel/msgmax",
+        "fs/mqueue/queues_max",
+        "net/ipv4/ip_default_ttl",
+        "vm/swappiness",
+    ):
         done = sandbox.exec(f"echo 1 > /proc/sys/{name}", timeout_s=SOON_S)
         assert done.exit_code != 0, f"/proc/sys/{name} was written"
     run(sandbox, KEYS)

@@ -50,12 +50,19 @@ class Identity:
                 raise PermissionError("this system cannot open files under another user (setfsuid)")
         prctl(PR_SET_DUMPABLE, 0)  # no tracing, and /proc/PID belongs to root
 
-    def become_user(self):
-        """Turn the calling thread into the policy's user, for good."""
-        if self.server is not None:
-            set_user_ids(self.user, self.user, self.user)
-            set_capabilities(0)
-            prctl(PR_SET_DUMPABLE, 0)
+    @contextmanager
+    def being_user(self):
+        """Be the policy's user in the calling thread, so that what is started meanwhile is that user's."""
+        if self.server is None:
+            yield
+            return
+        set_user_ids(self.user, self.user, self.user)
+        try:
+            yield
+        finally:
+            set_user_ids(self.server, self.server, self.server)
+            LIBC.setfsuid(self.user)
+            prctl(PR_SET_DUMPABLE, 0)  # a changed user may have set it to what the machine prefers
 
     @contextmanager
     def acting_as_user(self):

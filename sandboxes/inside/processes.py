@@ -35,16 +35,18 @@ class Reaper:
                 self.spawned.wait(0.5)  # the bound buries orphans that no command waits for
                 self.spawned.clear()
                 continue
-            self.told(pid, status)
+            self.ended(pid, status)
 
-    def told(self, pid, status):
-        """A process has ended."""
+    def ended(self, pid, status):
+        """Also told by the starter and the template, whose children commands are as long as they live."""
         with self.lock:
             command = self.commands.pop(pid, None)
             if command is not None:
                 command.ended(status)
             elif self.starting:
                 self.early[pid] = status
+        if pid == SPAWNER.starter.pid:  # the number may be another's soon
+            SPAWNER.starter.pid = None
 
     def start(self, command, job, timeout_s, by=SPAWNER):
         """Start a command's process so that its end cannot be missed; return its id. Raises OSError."""
@@ -80,8 +82,7 @@ class Own:
         self.alone = keeper is not None or os.getpid() == 1  # with its commands, in a PID namespace
 
     def all(self):
-        starter = SPAWNER.waiting
-        return {os.getpid()} | self.others | ({starter.pid} if starter else set())
+        return {os.getpid(), SPAWNER.starter.pid} | self.others
 
 
 OWN = Own()

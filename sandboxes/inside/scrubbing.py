@@ -21,7 +21,20 @@ QUEUES = "/dev/mqueue"
 TERMINALS = "/dev/pts"
 SYSTEM_V = {"shm": "shmctl", "msg": "msgctl", "sem": "semctl"}  # table below /proc/sysvipc -> what removes
 REMOVE = 0  # IPC_RMID
-SOCKETS = ("tcp", "tcp6", "udp", "udp6", "udplite", "udplite6", "raw", "raw6", "icmp", "icmp6", "unix", "packet")
+SOCKETS = (
+    "tcp",
+    "tcp6",
+    "udp",
+    "udp6",
+    "udplite",
+    "udplite6",
+    "raw",
+    "raw6",
+    "icmp",
+    "icmp6",
+    "unix",
+    "packet",
+)
 CONNECTIONS = "ActiveOpens"  # TCP's, of all time
 KEYCTL = {"x86_64": 250, "aarch64": 219}
 GET_KEYRING, USER_KEYRING = 0, -4  # KEYCTL_GET_KEYRING_ID, KEY_SPEC_USER_KEYRING

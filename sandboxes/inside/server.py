@@ -101,7 +101,6 @@ def answer(request, payload):
         header, parts = {"error": error_kind(error), "text": error_text(error)}, []
     header["id"] = request["id"]
     send(header, parts)
-    SPAWNER.prepare()
 
 
 def error_kind(error):
@@ -152,9 +151,9 @@ def serve(identity, request, *, keeper=None, kept=(), template=None):
     os.makedirs(os.environ.get("HOME") or "/tmp", exist_ok=True)
     clock = (time.monotonic() + request["lifetime_s"], request["lease_s"])
     threading.Thread(target=watch, args=clock, daemon=True).start()
-    SPAWNER.begin(identity)
+    SPAWNER.begin(identity, REAPER.ended)
     if template is not None:
-        FORKER.begin(template, identity.user, REAPER.told)
+        FORKER.begin(template, identity.user, REAPER.ended)
     REAPER.begin()
     workers = Workers()
     send({"id": request["id"], "pid": os.getpid()}, [])

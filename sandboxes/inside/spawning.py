@@ -1,9 +1,10 @@
-"""Starting commands, in children that were made ahead of need.
+"""Starting commands, by a small process that does nothing else.
 
-A *starter* is a child of this program, under this program's user, that waits for one job: then it takes the
-streams it is handed, becomes the policy's user and the command's program, in that order and without a pause.
-Between the two steps a command may stop it, so whoever waits for a start has a deadline. Because the next
-starter is made after a command's result is out, the time that copying this process takes is nobody's wait.
+The *starter* is a child of this program. It takes the policy's user only while it makes a command's process
+(`posix_spawn`, which copies no memory), and gives it up again: in that moment alone a command may signal it or
+change its limits. So whoever waits for a start has a deadline, and a starter that was touched or killed is
+replaced; what it started are this program's children then. A starter tells the end of every command before
+it buries it, so that none is missed whenever it dies.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ import errno
 import fcntl
 import marshal
 import os
+import resource
+import select
 import signal
 import socket
+import struct
 import threading
 import time
 from functools import lru_cache
@@ -23,6 +27,8 @@ START_S = 5.0  # longer than any start takes, however busy the machine
 COMMAND_NICE = 5  # this program goes first when processor time is short
 FIRST_FREE = 16  # streams of a command have lower numbers
 STREAMS_LIMIT = 8
+ANSWER = struct.Struct("ii")  # process id, number of `errno`
+DEATH = struct.Struct("ii")  # process id, wait status
 
 
 class Start:
@@ -76,94 +82,177 @@ def find_program(name, folders):
 
 
 class Starter:
-    """A child that waits to become a command."""
+    """The process that starts commands, seen from this program."""
 
-    def __init__(self, identity):
-        """Raises OSError where no process is to be had."""
+    def __init__(self, identity, ended):
+        """`ended` is told every process id and wait status. Raises OSError where no process is to be had."""
         self.mouth, ear = socket.socketpair()
+        deaths, scythe = os.pipe()
         try:
-            self.pid = os.fork()
+            self.pid = os.fork()  # None when it is known to be dead
         except BaseException:
             self.mouth.close()
+            os.close(deaths)
             raise
         else:
             if self.pid == 0:
-                wait_for_job(identity, ear)
+                Starting(identity, ear, scythe).run()
         finally:
             ear.close()
+            os.close(scythe)
+        threading.Thread(target=self.listen, args=(deaths, ended), daemon=True).start()
 
-    def run(self, job, until):
-        """Hand it the job. Raises OSError: of `BrokenPipeError` and its like it died before, else cannot start;
-        TimeoutError when something holds it up.
+    def listen(self, deaths, ended):
+        while True:
+            row = os.read(deaths, DEATH.size)  # written in one piece
+            if not row:
+                os.close(deaths)
+                return
+            ended(*DEATH.unpack(row))
+
+    def start(self, job, until):
+        """The new process's id. Raises OSError when it cannot be started, socket.timeout when the starter does
+        not answer, `BrokenPipeError` and its like when it is dead.
         """
-        try:
-            said = self.tell(job, until)
-        except socket.timeout:
-            signal_one(self.pid, signal.SIGKILL)
-            raise TimeoutError(errno.ETIMEDOUT, "it was kept from starting") from None
-        finally:
-            self.mouth.close()
-        if said:
-            number = int.from_bytes(said, "big")
-            raise OSError(number, os.strerror(number), os.fsdecode(job.path))
-
-    def tell(self, job, until):
-        """Send the job; return what comes back before it is a command: nothing, if all is well."""
         self.mouth.settimeout(max(0.001, until - time.monotonic()))
         message = job.message()
         message = len(message).to_bytes(4, "big") + message
         handles = array.array("i", job.streams.values())
         sent = self.mouth.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, handles)])
         self.mouth.sendall(message[sent:])
-        return self.mouth.recv(4)
+        answer = self.mouth.recv(ANSWER.size)
+        if len(answer) < ANSWER.size:
+            raise BrokenPipeError
+        pid, number = ANSWER.unpack(answer)
+        if number:
+            raise OSError(number, os.strerror(number), os.fsdecode(job.path))
+        return pid
 
-
-def wait_for_job(identity, ear):
-    """What the child does. Never returns."""
-    number = errno.EINVAL
-    try:
-        let_go_of_all_but(ear.fileno())
-        job = receive_job(ear)
-        if job is not None:
-            become_command(identity, *job)
-    except OSError as error:
-        number = error.errno or number
-    finally:
+    def end(self):
         try:
-            ear.sendall(number.to_bytes(4, "big"))
+            if self.pid is not None:
+                os.kill(self.pid, signal.SIGKILL)
+        except OSError:
+            pass  # it is dead
+        self.mouth.close()
+
+
+class Starting:
+    """The starter, seen from itself. It has one thread."""
+
+    def __init__(self, identity, ear, scythe):
+        self.identity = identity
+        self.ear = ear
+        self.scythe = scythe
+
+    def run(self):
+        """Start what is asked for until nobody asks. Never returns."""
+        try:
+            let_go_of_all_but(self.ear.fileno(), self.scythe)
+            wake, alarm = os.pipe()
+            os.set_blocking(wake, False)
+            os.set_blocking(alarm, False)
+            signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
+            signal.signal(signal.SIGCHLD, lambda *_: None)
+            untouched = own_limits()
+            poll = select.poll()
+            poll.register(self.ear, select.POLLIN)
+            poll.register(wake, select.POLLIN)
+            while own_limits() == untouched:
+                for descriptor, _ in poll.poll():
+                    if descriptor != wake:
+                        self.serve(receive_job(self.ear))
+                    else:
+                        os.read(wake, 1 << 10)
+                        self.bury()
+        except (OSError, EOFError):
+            pass  # nobody asks any more
         finally:
-            os._exit(127)
+            os._exit(0)
+
+    def serve(self, job):
+        pid, number = 0, 0
+        try:
+            pid = self.spawn(*job)
+        except OSError as error:
+            number = error.errno or errno.EINVAL
+        except ValueError:
+            number = errno.EINVAL
+        finally:
+            for descriptor in job[-1].values():
+                os.close(descriptor)
+            os.chdir("/")
+        self.ear.sendall(ANSWER.pack(pid, number))
+
+    def spawn(self, path, arguments, environment, cwd, streams):
+        os.chdir(cwd)
+        actions = [(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in streams.items()]
+        with self.identity.being_user():
+            pid = os.posix_spawn(
+                path,
+                arguments,
+                environment,
+                file_actions=actions,
+                setsid=True,
+                setsigmask=(),
+                setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # which Python ignores
+            )
+            let_the_kernel_pick(pid)
+        return pid
+
+    def bury(self):
+        """Tell who ended, then let the kernel forget it."""
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            killed = ended.si_code in (os.CLD_KILLED, os.CLD_DUMPED)
+            status = ended.si_status if killed else ended.si_status << 8  # as `waitpid` says it
+            os.write(self.scythe, DEATH.pack(ended.si_pid, status))
+            os.waitpid(ended.si_pid, 0)
 
 
-def let_go_of_all_but(descriptor):
-    """Close the channel and the pipes of other commands, which would otherwise wait for this child's end."""
+def own_limits():
+    """What a command may have changed of this process."""
+    every = [resource.getrlimit(number) for number in range(16)]  # RLIM_NLIMITS
+    return every, os.getpriority(os.PRIO_PROCESS, 0), os.sched_getaffinity(0), os.sched_getscheduler(0)
+
+
+def let_go_of_all_but(*kept):
+    """Close the channel and the pipes of commands, which would otherwise wait for this process's end."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in range(3):
         os.dup2(nothing, standard)
-    os.closerange(3, descriptor)
-    os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
+    first = 3
+    for descriptor in sorted(kept):
+        os.closerange(first, descriptor)
+        first = descriptor + 1
+    os.closerange(first, os.sysconf("SC_OPEN_MAX"))
 
 
 def receive_job(ear):
-    """The job with its streams, which have numbers from `FIRST_FREE` on; None when nobody asks any more."""
+    """The next job with its streams, which have numbers from `FIRST_FREE` on. Raises EOFError."""
     room = socket.CMSG_SPACE(STREAMS_LIMIT * array.array("i").itemsize)
     data, extra, _, _ = ear.recvmsg(4, room)
-    if not data:
-        return None
     handles = array.array("i")
     for _, _, rights in extra:
         handles.frombytes(rights)
-    while len(data) < 4:
-        data += ear.recv(4 - len(data))
-    size = int.from_bytes(data, "big")
+    size = int.from_bytes(data + exactly(ear, 4 - len(data)), "big")
+    path, arguments, environment, cwd, numbers = marshal.loads(exactly(ear, size))
+    return path, arguments, environment, cwd, dict(zip(numbers, map(out_of_the_way, handles)))
+
+
+def exactly(ear, size):
     parts = []
     while size:
         parts.append(ear.recv(min(size, 1 << 16)))
-        size -= len(parts[-1])
         if not parts[-1]:
-            return None
-    path, arguments, environment, cwd, numbers = marshal.loads(b"".join(parts))
-    return path, arguments, environment, cwd, dict(zip(numbers, map(out_of_the_way, handles)))
+            raise EOFError
+        size -= len(parts[-1])
+    return b"".join(parts)
 
 
 def out_of_the_way(descriptor):
@@ -172,19 +261,14 @@ def out_of_the_way(descriptor):
     return moved
 
 
-def become_command(identity, path, arguments, environment, cwd, streams):
-    """Raises OSError where that is not possible."""
-    os.setsid()
-    if identity.server is not None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
-        signal.signal(number, signal.SIG_DFL)
-    for theirs, ours in streams.items():
-        os.dup2(ours, theirs)
-    os.chdir(cwd)
-    os.nice(COMMAND_NICE)
-    identity.become_user()
-    os.execve(path, arguments, environment)
+def let_the_kernel_pick(pid):
+    """A command, not this program, when processor time or memory runs out."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, pid, COMMAND_NICE)
+        with open(f"/proc/{pid}/oom_score_adj", "w") as file:
+            file.write("1000")
+    except OSError:
+        pass  # it ended by itself
 
 
 class Spawner:
@@ -192,60 +276,34 @@ class Spawner:
 
     def __init__(self):
         self.identity = None
-        self.waiting = None
-        self.busy = threading.Lock()  # held while a child that has no program yet has the policy's user
+        self.ended = None
+        self.starter = None
+        self.busy = threading.Lock()  # held while a child that has no program yet may exist
 
-    def begin(self, identity):
+    def begin(self, identity, ended):
         self.identity = identity
-        self.prepare()
-
-    def prepare(self):
-        """Have a starter ready, if that is possible now; otherwise the next start makes its own."""
-        if self.waiting is None and self.busy.acquire(blocking=False):
-            try:
-                self.waiting = self.waiting or Starter(self.identity)
-            except OSError:
-                pass  # commands use up every process there may be
-            finally:
-                self.busy.release()
+        self.ended = ended
+        self.starter = Starter(identity, ended)
 
     def start(self, job, timeout_s):
         """The new process's id. Raises OSError when it cannot be started, TimeoutError when it is held up."""
         until = time.monotonic() + timeout_s
-        if not self.busy.acquire(timeout=timeout_s):
-            raise TimeoutError(errno.ETIMEDOUT, "it was kept from starting")
-        try:
-            return self.start_by_any(job, until)
-        finally:
-            self.busy.release()
-
-    def start_by_any(self, job, until):
-        while True:
-            starter, self.waiting = self.waiting or Starter(self.identity), None
+        if self.busy.acquire(timeout=timeout_s):
             try:
-                starter.run(job, until)
-            except (BrokenPipeError, ConnectionResetError):  # killed while it waited
-                if time.monotonic() < until:
-                    continue
-                raise TimeoutError(errno.ETIMEDOUT, "it was kept from starting") from None
-            let_the_kernel_pick(starter.pid)
-            return starter.pid
+                while time.monotonic() < until:
+                    try:
+                        return self.starter.start(job, until)
+                    except socket.timeout:
+                        break
+                    except (BrokenPipeError, ConnectionResetError):
+                        self.replace()
+            finally:
+                self.busy.release()
+        raise TimeoutError(errno.ETIMEDOUT, "it was kept from starting")
 
-
-def let_the_kernel_pick(pid):
-    """A command, not this program, when memory runs out."""
-    try:
-        with open(f"/proc/{pid}/oom_score_adj", "w") as file:
-            file.write("1000")
-    except OSError:
-        pass  # it ended by itself
-
-
-def signal_one(pid, number):
-    try:
-        os.kill(pid, number)
-    except OSError:
-        pass  # it ended by itself
+    def replace(self):
+        self.starter.end()
+        self.starter = Starter(self.identity, self.ended)
 
 
 SPAWNER = Spawner()
