@@ -21,7 +21,7 @@ CLOCK_S = 0.2
 """By how much the clocks of the runner and of who ran it may differ over a run."""
 
 
-def read_lines(data: bytes, nonce: str) -> tuple[list[Line], int]:
+def read_lines(data: bytes, nonce: str) -> tuple[Sequence[Line], int]:
     """Return the runner's lines and how many are not its own. A torn last line is left out."""
     whole = data.splitlines() if data.endswith(b"\n") else data.splitlines()[:-1]
     found = [_parse(line) for line in whole]

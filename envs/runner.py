@@ -173,12 +173,14 @@ def provides(paths, name):
 class Reporter:
     """A pytest plugin that says what happened to each test, as it happens."""
 
+    manager = None  # pytest's, of plugins
+
     def __init__(self, channel, nonce, root):
         self.channel, self.nonce, self.root = channel, nonce, root + os.sep
         # Bound now: code under test may replace a module's attributes, and put them back only later.
         self.write, self.encode = os.write, json.JSONEncoder(ensure_ascii=True).encode
         self.clock, self.process, self.pid = time.perf_counter, os.getpid, os.getpid()
-        self.number, self.began, self.config = 0, self.clock(), None
+        self.number, self.began = 0, self.clock()
 
     def send(self, **fields):
         if self.process() != self.pid:
@@ -193,7 +195,7 @@ class Reporter:
     def plugins(self):
         """Name, module and file (of the tree, or empty) of the plugins that are not pytest's own."""
         found = []
-        for name, plugin in self.config.pluginmanager.list_name_plugin() if self.config else ():
+        for name, plugin in self.manager.list_name_plugin() if self.manager else ():
             is_module = isinstance(plugin, type(sys))
             owner = plugin if isinstance(plugin, type) else type(plugin)
             module = plugin.__name__ if is_module else owner.__module__
@@ -212,7 +214,7 @@ class Reporter:
     def declared(self):
         """What the plugins there are ask for themselves."""
         names = []
-        for plugin in self.config.pluginmanager.get_plugins():
+        for plugin in self.manager.get_plugins() if self.manager else ():
             asked = getattr(plugin, "pytest_plugins", ()) if isinstance(plugin, type(sys)) else ()
             names += asked.split(",") if isinstance(asked, str) else asked
         return [str(name) for name in names]
@@ -231,7 +233,7 @@ class Reporter:
 
     def pytest_configure(self, config):
         """Know the settings and marks of plugins that are not loaded: a project may make warnings errors."""
-        self.config = config
+        self.manager = config.pluginmanager
         config.addinivalue_line("filterwarnings", "ignore::pytest.PytestUnknownMarkWarning")
         for name in getattr(config, "_get_unknown_ini_keys", list)():
             self.parser.addini(name, "of a plugin that is not loaded")

@@ -42,8 +42,8 @@ class Template:
     """The keeper's hold on the template."""
 
     def __init__(self, arguments, users, workdir, *, memory, text):
-        """Start it, with a first connection in `line`. `users` are its user and group, `memory` bounds each fork
-        or is 0, `text` is the source of `template`.
+        """Start it, with a first connection in `line`. `users` are its user and group, `memory` bounds each
+        fork or is 0, `text` is the source of `template`.
         """
         self.memory = memory
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -143,17 +143,15 @@ class Forker:
     """Has the template fork."""
 
     def __init__(self):
-        self.line = None
-        self.user = 0
-        self.memory = 0
-        self.told = None
+        self.gone = True
         self.numbers = itertools.count(1)
         self.jobs = {}  # number -> Fork
         self.lock = threading.Lock()
 
-    def begin(self, template, user, told):
-        """Have it fork processes for this user; `told(pid, status)` hears of every end."""
-        self.line, self.memory, self.user, self.told = template.line, template.memory, user, told
+    def begin(self, template, user, ended):
+        """Have it fork processes for this user; `ended(pid, status)` hears of every end."""
+        self.line, self.memory, self.user, self.ended = template.line, template.memory, user, ended
+        self.gone = False
         threading.Thread(target=self.listen, daemon=True).start()
 
     def start(self, job, timeout_s):
@@ -161,7 +159,7 @@ class Forker:
         until = time.monotonic() + min(timeout_s, READY_S)
         number = next(self.numbers)
         with self.lock:
-            if self.line is None:
+            if self.gone:
                 raise TemplateGone
             self.jobs[number] = job
         try:
@@ -191,24 +189,23 @@ class Forker:
 
     def listen(self):
         """Hear the template until it is gone."""
-        line = self.line
         pids = {}  # number -> pid
         while True:
             try:
-                data = line.recv(1 << 12)
+                data = self.line.recv(1 << 12)
             except OSError:
                 data = b""
             if not data:
                 break
             answer = json.loads(data)
             if "status" in answer:
-                self.told(pids.pop(answer["id"]), answer["status"])
+                self.ended(pids.pop(answer["id"]), answer["status"])
             else:
                 pids[answer["id"]] = answer.get("pid")
                 self.answer(answer)
         self.end()
         for pid in pids.values():
-            self.told(pid, signal.SIGKILL)  # nobody knows how they end
+            self.ended(pid, signal.SIGKILL)  # nobody knows how they end
 
     def answer(self, answer):
         with self.lock:
@@ -225,7 +222,7 @@ class Forker:
     def end(self):
         """Ask no more of it."""
         with self.lock:
-            self.line = None
+            self.gone = True
             jobs, self.jobs = self.jobs, {}
         for job in jobs.values():
             job.error = errno.EPIPE

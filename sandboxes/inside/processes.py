@@ -48,13 +48,16 @@ class Reaper:
         if pid == SPAWNER.starter.pid:  # the number may be another's soon
             SPAWNER.starter.pid = None
 
-    def start(self, command, job, timeout_s, by=SPAWNER):
-        """Start a command's process so that its end cannot be missed; return its id. Raises OSError."""
+    def start(self, command, job, timeout_s, by=None):
+        """Have a command's process started, `by` the spawner, so that its end cannot be missed; return its id.
+
+        Raises OSError.
+        """
         with self.lock:
             self.starting += 1
         pid = None
         try:
-            pid = by.start(job, timeout_s)
+            pid = (by or SPAWNER).start(job, timeout_s)
         finally:
             with self.lock:
                 self.starting -= 1

@@ -64,49 +64,50 @@ class Template:
 
     def __init__(self, descriptor):
         self.control = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, descriptor)
-        self.line = None  # the connection that counts
         self.running = {}  # pid -> id of the request, for this connection
         self.wake, self.bell = os.pipe()
         os.set_blocking(self.bell, False)
         os.set_blocking(self.wake, False)
         self.room = environment_room()
+        self.line = self.next_line()  # the connection that counts
+        self.line_is_up = True
 
     def serve(self):
         """Return in a fork."""
         signal.set_wakeup_fd(self.bell)
         while True:
             poll = select.poll()
-            for descriptor in (
-                self.wake,
-                self.control.fileno(),
-                *([self.line.fileno()] if self.line else []),
-            ):
+            for descriptor in (self.wake, self.control.fileno()):
                 poll.register(descriptor, select.POLLIN)
+            if self.line_is_up:
+                poll.register(self.line.fileno(), select.POLLIN)
             ready = {descriptor for descriptor, _ in poll.poll()}
             if self.wake in ready:
                 self.bury()
             if self.control.fileno() in ready:
                 self.connect()
-            elif self.line is not None and self.line.fileno() in ready and self.answer():
+            elif self.line.fileno() in ready and self.answer():
                 return
 
     def connect(self):
         """Take the next connection; the one before is not heard any more."""
+        self.line.close()
+        self.running.clear()
+        self.line = self.next_line()
+        self.line_is_up = True
+
+    def next_line(self):
         data, descriptors = receive(self.control)
         if not data:
             os._exit(0)  # the sandbox has ended
-        if self.line is not None:
-            self.line.close()
-        self.running.clear()
-        self.line = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, descriptors[0])
         self.control.send(b"ok")
+        return _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, descriptors[0])
 
     def answer(self):
         """Answer one request; return whether this is the fork."""
         data, descriptors = receive(self.line)
         if not data:
-            self.line.close()
-            self.line = None
+            self.line_is_up = False
             return False
         request = json.loads(data)
         hear, tell = os.pipe()

@@ -19,13 +19,11 @@ def whole(*tests: str) -> list[Row]:
         {"kind": "collected", "ids": list(tests), "declared": []},
     ]
     for test in tests:
-        rows += [
-            {"kind": "start", "id": test},
-            {"kind": "phase", "id": test, "when": "call", "outcome": "passed"},
-            {"kind": "finish", "id": test},
-        ]
+        rows.append({"kind": "start", "id": test})
+        rows.append({"kind": "phase", "id": test, "when": "call", "outcome": "passed"})
+        rows.append({"kind": "finish", "id": test})
     rows.append({"kind": "end", "status": 0, "plugins": []})
-    return [{"nonce": NONCE, "n": number, "t": number / 10, **row} for number, row in enumerate(rows)]
+    return renumbered([{"nonce": NONCE, **row} for row in rows])
 
 
 def told(rows: list[Row], duration_s: float = 5.0) -> tuple[str, ...]:

@@ -106,7 +106,8 @@ def test_what_is_loaded():
     assert not {"ctypes", "_ctypes", "resource"} & set(sys.modules)
     assert sys.argv == ["-c"] and list({"one", "two", "three"}) == list({"one", "two", "three"})
     assert sorted(order) == sorted("abcdefgh") and order == list({*"abcdefgh"})
-order = json.loads(subprocess.check_output([sys.executable, "-c", "import json; print(json.dumps(list({*'abcdefgh'})))"]))
+program = "import json; print(json.dumps(list({*'abcdefgh'})))"
+order = json.loads(subprocess.check_output([sys.executable, "-c", program]))
 def test_random_is_seeded_anew(tmp_path):
     place = "/tmp/drawn"
     drawn = open(place).read().split() if os.path.exists(place) else []
@@ -130,10 +131,12 @@ def one():
 '''
 STATE = """
 import atexit, gc, json, locale, logging, os, resource, signal, sys, threading, time, warnings
+OUTPUTS = (sys.__stdout__, sys.__stderr__)
 def shape(value): return type(value).__name__ if not isinstance(value, type) else value.__name__
 state = {
     "path": sys.path, "argv": sys.argv, "flags": str(sys.flags), "modules": sorted(sys.modules),
     "finders": [shape(each) for each in sys.meta_path], "importers": sorted(sys.path_importer_cache),
+
     "cwd": os.getcwd(), "umask": os.umask(0o22), "recursion": sys.getrecursionlimit(),
     "handlers": {str(each): str(signal.getsignal(each)) for each in signal.valid_signals()},
     "mask": str(signal.pthread_sigmask(signal.SIG_BLOCK, [])), "threads": threading.active_count(),
@@ -141,12 +144,13 @@ state = {
     "loggers": sorted(logging.root.manager.loggerDict), "root": len(logging.root.handlers),
     "users": [os.getresuid(), os.getresgid(), os.getgroups()], "nice": os.nice(0),
     "leads": [os.getsid(0) == os.getpid(), os.getpgid(0) == os.getpid()],
-    "collector": [gc.get_threshold(), gc.isenabled(), gc.get_debug()], "locale": locale.setlocale(locale.LC_ALL),
-    "streams": [[each.encoding, each.errors, each.line_buffering] for each in (sys.__stdout__, sys.__stderr__)],
-    "hash": hash("abc"), "zone": time.tzname, "main": sorted(vars(sys.modules["__main__"])),
-    "limits": {name: resource.getrlimit(getattr(resource, name)) for name in dir(resource) if "RLIMIT" in name},
-    "oom": open("/proc/self/oom_score_adj").read(), "hooks": [shape(sys.excepthook), shape(sys.displayhook)],
-    "status": [row for row in open("/proc/self/status") if row.startswith(("Cap", "Uid", "NoNew", "Sig", "Sec"))],
+    "collector": [gc.get_threshold(), gc.isenabled(), gc.get_debug()],
+    "locale": locale.setlocale(locale.LC_ALL), "hash": hash("abc"), "zone": time.tzname,
+    "streams": [[each.encoding, each.errors, each.line_buffering] for each in OUTPUTS],
+    "main": sorted(vars(sys.modules["__main__"])),
+    "limits": [resource.getrlimit(number) for number in range(16)],
+    "hooks": [shape(sys.excepthook), shape(sys.displayhook)],
+    "status": [row for row in open("/proc/self/status") if row[:3] in ("Cap", "Uid", "Gid", "NoN", "Sec")],
     "registries": [name for name, each in sys.modules.items() if hasattr(each, "__warningregistry__")],
     "at exit": atexit._ncallbacks(), "dumps": open("/proc/self/environ").read().count("PYTHONHASHSEED=0"),
 }
@@ -160,7 +164,8 @@ FILES = {
     "test_state.py": STATE,
     "test_suite.py": SUITE,
     "test_cannot.py": "import no_such_thing\n",
-    "pytest.ini": "[pytest]\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error::DeprecationWarning\n",
+    "pytest.ini": "[pytest]\n"
+    "asyncio_default_fixture_loop_scope = function\nfilterwarnings = error::DeprecationWarning\n",
 }
 
 
