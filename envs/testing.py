@@ -18,7 +18,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from importlib import resources
 from typing import Any
 
@@ -135,11 +135,12 @@ def template(setup: RunnerSetup) -> tuple[str, ...]:
     if setup.runner == "junit" or os.environ.get(COLD_VARIABLE):
         return ()
     settings = [f"{key}={value}" for key, value in _ENVIRONMENT.items()]
-    return ("env", *settings, *_program(setup), *setup.plugins)
+    return ("env", *settings, *_program(setup.runner), *setup.plugins)
 
 
-def _program(setup: RunnerSetup) -> list[str]:
-    return ["python3", "-c", resources.files("envs").joinpath(RUNNERS[setup.runner]).read_text()]
+@cache
+def _program(runner: str) -> tuple[str, ...]:
+    return ("python3", "-c", resources.files("envs").joinpath(RUNNERS[runner]).read_text())
 
 
 def run_tests(
@@ -164,7 +165,7 @@ def run_tests(
         request |= {"command": setup.command, "reports": setup.reports or "**/*.xml"}
     warm = bool(sandbox.spec.template) and sandbox.spec.template == template(setup) and not cold
     result = sandbox.exec(
-        _program(setup),
+        _program(setup.runner),
         timeout_s=timeout_s,
         env=_ENVIRONMENT,
         stdin=json.dumps(request).encode(),

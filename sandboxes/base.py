@@ -247,8 +247,8 @@ class Sandbox(Protocol):
     def recycled(self, *, timeout_s: float) -> Sandbox | None:
         """End this handle as `close` does, and return the same sandbox, blank, under a new one.
 
-        Blank is: as it was opened without content, and with its whole lifetime before it. Nothing that was done
-        in it can be found, except how much it was: numbers that the kernel counts on (`docs/isolation.md`).
+        Blank is: as it was opened without content, and with its whole lifetime before it. Nothing that was
+        done in it can be found, except how much it was: what the kernel counts (`docs/isolation.md`).
         None when that cannot be proven, or a call was under way; then it has been closed. Never raises.
         """
         ...

@@ -46,6 +46,7 @@ from .leases import LEASE_S, Renewals
 from .progress import Progress, silent
 from .recipe import ImageRecipe
 from .remote import (
+    LIVES,
     SERVER_PIDS,
     SERVER_USER,
     SHM_MB,
@@ -205,7 +206,7 @@ class BubblewrapBackend:
         options += ["--seccomp", str(calls)] if calls is not None else []
         command = bubblewrap_command(spec, options, environment, users)
         command = group.entering(command) if group else command
-        environ = {**os.environ, OWNER_VARIABLE: str(Owner.current(spec.lifetime_s))}
+        environ = {**os.environ, OWNER_VARIABLE: str(Owner.current(LIVES * spec.lifetime_s))}
         ours, theirs = socket.socketpair()
         errors = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it lives as long as the sandbox
         try:
@@ -233,7 +234,7 @@ class BubblewrapBackend:
     def _group(self, spec: SandboxSpec) -> Cgroup | None:
         if not self._control_groups:
             return None
-        name = f"{Owner.current(spec.lifetime_s)}.{next(NUMBERS)}"
+        name = f"{Owner.current(LIVES * spec.lifetime_s)}.{next(NUMBERS)}"
         pids = spec.pids + SERVER_PIDS
         return Cgroup.create(name, memory_bytes=memory_bytes(spec), pids=pids, cpus=spec.cpus)
 

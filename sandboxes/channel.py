@@ -26,9 +26,10 @@ HEADER_LIMIT = 64 << 20
 PAYLOAD_LIMIT = 512 << 20
 COMPLAINT_LIMIT = 4_096
 MODULES = (
-    "identity", "frames", "spawning", "template", "forking", "limits", "processes", "files", "trees",
-    "commands", "search", "server", "scrubbing", "keeper",
-)  # fmt: skip
+    *("identity", "frames", "starting", "spawning", "template", "forking", "limits", "processes", "files"),
+    *("trees", "commands", "search", "server", "scrubbing", "keeper"),
+)
+"""In the order of their imports; the last one is run."""
 
 BOOTSTRAP = """\
 import json, os, sys, types

@@ -34,6 +34,7 @@ from .mounts import mounter
 from .progress import Progress, silent
 from .recipe import ImageRecipe
 from .remote import (
+    LIVES,
     SERVER_PIDS,
     SERVER_USER,
     SHM_MB,
@@ -177,7 +178,7 @@ class DockerBackend:
 
     def _start_one(self, spec: SandboxSpec, *, timeout_s: float) -> DockerSandbox:
         deadline = time.monotonic() + timeout_s
-        owner = Owner.current(spec.lifetime_s)
+        owner = Owner.current(LIVES * spec.lifetime_s)
         with self._api.until(deadline):
             container = self._create(spec, owner)
         try:

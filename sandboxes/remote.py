@@ -26,7 +26,7 @@ from .channel import Channel, Reply, reply_error
 from .disks import Disks
 from .images import ENVIRONMENT_FOLDER
 
-SERVER_PIDS = 40
+SERVER_PIDS = 48
 """Processes and threads of the program inside, on top of what commands may have."""
 SHM_MB = 64
 """Size of `/dev/shm`."""
@@ -39,7 +39,7 @@ KILL_GRACE_S = 10.0
 
 
 LIVES = 8
-"""How many lifetimes of its spec a sandbox may be there for, recycled again and again."""
+"""How many lifetimes of its spec a sandbox may be there for, recycled again and again. Its label says so."""
 
 logger = logging.getLogger(__name__)
 

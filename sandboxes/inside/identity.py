@@ -39,6 +39,7 @@ class Identity:
     def take(self):
         """Become the server's user, for good. Raises OSError where that is not allowed."""
         if self.server is not None:
+            refuse_traceable()
             empty_bounding_set()
             prctl(PR_SET_KEEPCAPS, 1)
             os.setgroups([])
@@ -99,6 +100,17 @@ class Identity:
                 os.kill(-1, number)
             except OSError:
                 pass  # there is nobody
+
+
+def refuse_traceable():
+    """Raise PermissionError where whoever changes its user may be traced by the new one for a moment."""
+    try:
+        with open("/proc/sys/fs/suid_dumpable") as file:
+            setting = file.read().strip()
+    except OSError:
+        return  # another kernel
+    if setting == "1":
+        raise PermissionError("this machine lets users trace privileged programs; set fs.suid_dumpable to 0")
 
 
 def set_user_ids(real, effective, saved):

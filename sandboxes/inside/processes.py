@@ -45,8 +45,8 @@ class Reaper:
                 command.ended(status)
             elif self.starting:
                 self.early[pid] = status
-        if pid == SPAWNER.starter.pid:  # the number may be another's soon
-            SPAWNER.starter.pid = None
+        if pid == SPAWNER.starter.pid:
+            SPAWNER.starter.buried = True
 
     def start(self, command, job, timeout_s, by=None):
         """Have a command's process started, `by` the spawner, so that its end cannot be missed; return its id.
@@ -78,14 +78,15 @@ class Own:
     """The processes of this program: no command's, whatever they look like."""
 
     def begin(self, identity, keeper, kept):
-        """`keeper` is the process that made this one, None where this is the first; `kept` are others of it."""
+        """`keeper` is the process that made this one, None where there is none; `kept` are others of it."""
         self.identity = identity
         self.others = set(kept) if keeper is None else {keeper, *kept}
         self.parents = {os.getpid()} if keeper is None else {os.getpid(), keeper}  # of orphans
         self.alone = keeper is not None or os.getpid() == 1  # with its commands, in a PID namespace
 
     def all(self):
-        return {os.getpid(), SPAWNER.starter.pid} | self.others
+        starter = SPAWNER.starter
+        return {os.getpid()} | self.others | (set() if starter.buried else {starter.pid})
 
 
 OWN = Own()
@@ -214,8 +215,8 @@ def kill_found(find):
     """Kill what `find` finds, and what that has started meanwhile.
 
     Each is stopped before it is killed, so that it cannot have children in between. Where there are many, or
-    they fork faster than that, everything is stopped at once, which the kernel does in one step; what is not to
-    be killed goes on after that.
+    they fork faster than that, everything is stopped at once, which the kernel does in one step; what is not
+    to be killed goes on after that.
     """
     if len(process_numbers()) <= FEW and kill_one_by_one(find, patience_s=0.5):
         return

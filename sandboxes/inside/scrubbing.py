@@ -17,25 +17,14 @@ import time
 from .identity import LIBC
 
 PAUSE_S = 0.001
+SETTLE_S = 0.5  # how long what is no process may take to go away after its last user
 QUEUES = "/dev/mqueue"
 TERMINALS = "/dev/pts"
 SYSTEM_V = {"shm": "shmctl", "msg": "msgctl", "sem": "semctl"}  # table below /proc/sysvipc -> what removes
 REMOVE = 0  # IPC_RMID
-SOCKETS = (
-    "tcp",
-    "tcp6",
-    "udp",
-    "udp6",
-    "udplite",
-    "udplite6",
-    "raw",
-    "raw6",
-    "icmp",
-    "icmp6",
-    "unix",
-    "packet",
-)
-CONNECTIONS = "ActiveOpens"  # TCP's, of all time
+SOCKETS = ("udp", "udp6", "udplite", "udplite6", "raw", "raw6", "icmp", "icmp6", "unix", "packet")
+LINGERING = "ip6_flowlabel"  # which outlives its socket
+CONNECTIONS = "ActiveOpens"
 KEYCTL = {"x86_64": 250, "aarch64": 219}
 GET_KEYRING, USER_KEYRING = 0, -4  # KEYCTL_GET_KEYRING_ID, KEY_SPEC_USER_KEYRING
 
@@ -45,14 +34,15 @@ class Scrubbing:
 
     def __init__(self, identity):
         self.identity = identity
-        self.blank = state() if os.path.ismount(QUEUES) else None
+        self.queues_are_seen = os.path.ismount(QUEUES)
+        self.blank = state() if self.queues_are_seen else {}
 
     def trace(self, kept, timeout_s):
         """Remove what the last episode left; return what is left of it nevertheless, empty when nothing is.
 
         `kept` are processes that may stay.
         """
-        if self.blank is None:
+        if not self.queues_are_seen:
             return f"message queues cannot be seen: nothing is mounted at {QUEUES}"
         until = time.monotonic() + timeout_s
         try:
@@ -74,7 +64,8 @@ class Scrubbing:
             time.sleep(PAUSE_S)
 
     def remove_the_rest(self, until):
-        """What goes away after its last user may take the kernel a moment."""
+        """Remove what may be removed; return what differs from the start nevertheless."""
+        until = min(until, time.monotonic() + SETTLE_S)
         with self.identity.acting_as_user():
             remove_system_v()
             remove_queues()
@@ -102,10 +93,12 @@ def bury(own):
 
 def state():
     """What commands can change and the kernel remembers, name by name, where it can be compared."""
-    found = {f"System V {kind}": len(rows(f"/proc/sysvipc/{kind}")) for kind in SYSTEM_V}
+    found = {}
+    found.update({f"System V {kind}": len(rows(f"/proc/sysvipc/{kind}")) for kind in SYSTEM_V})
     found["message queues"] = sorted(os.listdir(QUEUES))
     found["terminals"] = sorted(os.listdir(TERMINALS))
     found.update({f"{kind} sockets": len(rows(f"/proc/net/{kind}")) for kind in SOCKETS})
+    found["flow labels"] = len(rows(f"/proc/net/{LINGERING}"))
     found["sockets"] = sockets_in_use()
     found["connections"] = connections_ever()
     return found
@@ -127,7 +120,11 @@ def sockets_in_use():
 
 
 def connections_ever():
-    """How many TCP connections were tried here. The kernel remembers whom they were with, for long."""
+    """How many TCP connections were ever tried here.
+
+    None means none in TIME_WAIT either, nor the figures that the kernel keeps of every address for an hour.
+    (It takes the kernel milliseconds to look through its tables of connections, which are the machine's.)
+    """
     with open("/proc/net/snmp") as file:
         names, values = [row.split() for row in file if row.startswith("Tcp:")]
     return int(values[names.index(CONNECTIONS)])

@@ -121,6 +121,7 @@ def end():
     """Kill everything and leave, and the sandbox ends. Where it has its own PID namespace the kernel does the
     same once more.
     """
+    WRITING.acquire(timeout=1.0)  # that commands are killed now is nobody's result
     kill_everything()
     os._exit(0)
 

@@ -1,6 +1,8 @@
 """A recycled sandbox is blank, and as good as a new one."""
 
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,6 +67,48 @@ def test_a_recycled_sandbox_keeps_the_contract(chain: Chain, check: Check) -> No
         chain.sandbox = chain.take().recycled(timeout_s=20)
     assert chain.sandbox is not None
     check(chain.sandbox)
+
+
+def holds(pid: int, secret: bytes) -> bool:
+    """Whether a process has this anywhere in its memory."""
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:  # noqa: PTH123
+        for row in maps:
+            start, _, end = row.split()[0].partition("-")
+            try:
+                memory.seek(int(start, 16))
+                if secret in memory.read(int(end, 16) - int(start, 16)):
+                    return True
+            except (OSError, OverflowError, ValueError):
+                continue  # the kernel's own pages
+    return False
+
+
+def processes_of(sandbox: Sandbox) -> list[int]:
+    """As seen from here: those in the PID namespace of who holds the sandbox's working directory."""
+    mark = sandbox.exec("readlink /proc/self/ns/pid", timeout_s=20).stdout.strip()
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdigit() and str((folder / "ns/pid").readlink()) == mark:
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may read the memory of others")
+def test_nothing_of_an_episode_is_in_the_memory_of_the_next(chain: Chain) -> None:
+    sandbox = chain.take()
+    secret = os.urandom(16).hex()  # this process holds it, and is not looked at
+    sandbox.exec("cat; env", env={"SECRET": secret}, stdin=secret.encode(), timeout_s=20)
+    sandbox.write(secret, secret.encode() * 9, timeout_s=20)
+    sandbox.search(secret, timeout_s=20)
+    before = processes_of(sandbox)
+    assert any(holds(pid, secret.encode()) for pid in before), "it is there as long as the episode"
+    chain.sandbox = sandbox.recycled(timeout_s=20)
+    assert chain.sandbox is not None
+    after = processes_of(chain.sandbox)
+    assert len(after) >= 3 and not any(holds(pid, secret.encode()) for pid in after)
 
 
 def test_a_fake_is_recycled_as_it_was_made() -> None:
