@@ -175,7 +175,7 @@ def run_tests(
     )
     log = result.stdout + ("\n" + result.stderr if result.stderr else "")
     if warm and not result.forked:
-        log += "\nThe sandbox's template is gone: this run started cold.\n"
+        log += "\nNo template answered in the sandbox: this run started cold.\n"
     told = partial(read_report, result.report, nonce, plugins=setup.plugins)
     if setup.runner == "junit":
         told = partial(read_junit_report, result.report, nonce, workdir, request["targets"])

@@ -60,7 +60,7 @@ class SandboxSpec:
     role: Literal["work", "grading"] = "work"
     """Whose processes it is for. One that has held a policy's commands is never one for grading."""
 
-    template: tuple[str, ...] = ()
+    template: tuple[str, ...] = field(default=(), repr=False)
     """A command that is started once, before any other and under a user of its own, and waits to be forked
     (`sandboxes.inside.template`). Empty: none."""
 

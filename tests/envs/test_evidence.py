@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 
@@ -98,3 +98,43 @@ def test_plugins_are_those_of_the_registration_and_of_trusted_files() -> None:
     mine = ("140223", "lib.sneaky", "src/lib/sneaky.py")
     assert loaded(mine) == ("the plugin lib.sneaky was loaded and is none of those registered",)
     assert loaded(mine, declared=("lib.testing",)) == ()
+
+
+FORGER = """
+import gc
+reporter = next(each for each in gc.get_objects() if type(each).__name__ == "Reporter")
+reporter.{how}
+def test_a(): assert False
+"""
+FORGERIES = {
+    "send(kind='phase', id='test_x.py::test_a', when='call', outcome='passed')": "while it did not run",
+    "write(reporter.channel, reporter.encode({'nonce': reporter.nonce}).encode() + b'\\n')": "was due",
+    "number = 40": "line 40 of the report came when line 1 was due",
+    "send(kind='end', status=0, plugins=[])": "the report goes on after its end",
+}
+
+
+@pytest.mark.parametrize("how", FORGERIES)
+def test_what_a_test_file_slips_into_a_real_run_is_named(
+    run_program: Callable[..., tuple[bytes, str]], how: str
+) -> None:
+    data, log = run_program("runner.py", {"test_x.py": FORGER.format(how=how)}, targets=["test_x.py"])
+    report = read_report(data, "nonce")
+    assert any(FORGERIES[how] in sentence for sentence in report.irregular), (report, log)
+    assert not report.finished
+
+
+def test_a_plugin_that_the_code_under_test_registers_is_named(
+    run_program: Callable[..., tuple[bytes, str]],
+) -> None:
+    files = {
+        "lib.py": "class Plugin: pass\n",
+        "conftest.py": "class Mine: pass\ndef pytest_configure(config):\n"
+        "    config.pluginmanager.register(Mine())\n",
+        "test_x.py": "import lib\ndef test_a(pytestconfig):\n"
+        "    pytestconfig.pluginmanager.register(lib.Plugin())\n",
+    }
+    data, _ = run_program("runner.py", files, targets=["test_x.py"])
+    sentence = "the plugin lib was loaded and is none of those registered"
+    assert read_report(data, "nonce", plugins=()).irregular == (sentence,)
+    assert read_report(data, "nonce", plugins=("lib",)).irregular == ()

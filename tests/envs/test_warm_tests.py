@@ -238,10 +238,10 @@ def test_unittest_has_a_template_too(backend_and_image: tuple[Backend, str]) -> 
     assert sorted(warm.outcomes.values()) == ["error", "failed", "passed"]
 
 
-def test_a_run_says_when_the_template_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_says_when_no_template_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     sandbox = FakeSandbox(SandboxSpec("any", template=template(SETUP)), run=lambda *_: ExecResult(0, "", ""))
-    assert "template is gone" in run_tests(sandbox, SETUP, ["x.py"], timeout_s=1).log
-    assert "gone" not in run_tests(sandbox, SETUP, ["x.py"], timeout_s=1, cold=True).log
+    assert "started cold" in run_tests(sandbox, SETUP, ["x.py"], timeout_s=1).log
+    assert "cold" not in run_tests(sandbox, SETUP, ["x.py"], timeout_s=1, cold=True).log
     assert template(RunnerSetup("junit", command="{reports}")) == ()
     monkeypatch.setenv(COLD_VARIABLE, "1")
     assert template(SETUP) == ()
