@@ -2,6 +2,7 @@
 
 from .backend import Backend as Backend
 from .base import BackgroundProcess as BackgroundProcess
+from .base import Content as Content
 from .base import ExecResult as ExecResult
 from .base import Match as Match
 from .base import Sandbox as Sandbox
@@ -11,6 +12,7 @@ from .base import SandboxSpec as SandboxSpec
 from .base import SandboxUnavailable as SandboxUnavailable
 from .base import SandboxUnresponsive as SandboxUnresponsive
 from .base import TreeChanges as TreeChanges
+from .forking import fork as fork
 from .leftovers import Swept as Swept
 from .leftovers import sweep as _sweep
 from .progress import Progress as Progress
@@ -35,7 +37,7 @@ def connect(name: str = "auto", *, timeout_s: float = 20.0, runtime: str | None 
 
 
 def gc(*, timeout_s: float = 60.0) -> Swept:
-    """Remove everything that dead runs left here: containers, processes, control groups, unfinished builds.
+    """Remove everything that dead runs left here: containers, processes, control groups, builds, layers.
 
     What belongs to a live process, or to another machine whose lease has not run out, is left alone. Never
     raises: what could not be looked at, such as an engine that does not answer, is named in the report.

@@ -217,6 +217,15 @@ class Sandbox(Protocol):
         """Put content into a sandbox that has been given none, before its first command."""
         ...
 
+    def snapshot(self, *, timeout_s: float) -> Content:
+        """Its working directory and `/tmp` as they are now, to be opened with any number of times.
+
+        Nothing is copied where the backend can do without. Calls that are under way are waited for, others
+        held back meanwhile; what runs in the background is stopped, and goes on. Processes, `/dev/shm`,
+        sockets and the like are no part of it. The sandbox goes on, and what it writes is its own.
+        """
+        ...
+
     def changes(
         self, path: str, known: Mapping[str, str], *, timeout_s: float, file_limit: int = 1_048_576
     ) -> TreeChanges:

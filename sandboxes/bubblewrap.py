@@ -26,22 +26,22 @@ import logging
 import os
 import shutil
 import socket
-import stat
 import subprocess
 import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
 from .backend import OWNER_VARIABLE, Owner, reap_processes
 from .base import Content, SandboxError, SandboxSpec, SandboxUnavailable
+from .bubblewrap_command import bubblewrap_command, group_mounts, root_mounts, writable_disks
 from .cgroups import Cgroup, reap_groups
-from .channel import COMPLAINT_LIMIT, SERVER_COMMAND, Channel, Stream
-from .disks import Disk, Disks, disks_of
-from .images import ENVIRONMENT_FOLDER, cache_folder, ensure_base, ensure_environment
+from .channel import COMPLAINT_LIMIT, Channel, Stream
+from .disks import Disks, disks_of
+from .images import cache_folder, ensure_base, ensure_environment
+from .layers import reap_layers
 from .leases import LEASE_S, Renewals
 from .progress import Progress, silent
 from .recipe import ImageRecipe
@@ -49,7 +49,6 @@ from .remote import (
     LIVES,
     SERVER_PIDS,
     SERVER_USER,
-    SHM_MB,
     TEMPLATE_USER,
     RemoteSandbox,
     base_environment,
@@ -65,13 +64,6 @@ logger = logging.getLogger(__name__)
 END_S = 5.0
 NUMBERS = itertools.count(1)
 """Tell the control groups of this process apart, whichever backend made them."""
-STARTING_CAPABILITIES = tuple(
-    f"CAP_{name}" for name in ("SETUID", "SETGID", "SETPCAP", "KILL", "CHOWN", "SYS_RESOURCE")
-)
-"""What the program inside starts with, within its user namespace. It keeps SETUID and KILL
-(`inside.identity`).
-"""
-MOUNTED_ANEW = ("proc", "dev", "sys", "tmp", "run", "lost+found")
 
 
 class BubblewrapSandbox(RemoteSandbox):
@@ -288,7 +280,7 @@ class BubblewrapBackend:
 
     def reap(self) -> list[str]:
         """Processes die with their owner, as the kernel sees to it; what is left is mostly control groups."""
-        return reap_processes() + reap_groups()
+        return reap_processes() + reap_groups() + reap_layers(cache_folder())
 
     def close(self) -> None:
         with self._lock:
@@ -334,81 +326,6 @@ def first_process(bubblewrap: int) -> int | None:
     except OSError:
         return None
     return int(children[0]) if children else None
-
-
-def writable_disks(spec: SandboxSpec) -> tuple[Disk, ...]:
-    """What of a sandbox can be written; see `bubblewrap_command`."""
-    uid, gid = user_and_group(spec)
-    return (
-        Disk(spec.workdir, spec.disk_mb, 0o755, uid, gid),
-        Disk("/tmp", spec.disk_mb, 0o1777, 0, 0),
-        Disk("/dev/shm", SHM_MB, 0o1777, 0, 0),
-    )
-
-
-def bubblewrap_command(
-    spec: SandboxSpec, options: list[str], environment: Path, users: PendingUserMap | None
-) -> list[str]:
-    """The command line of a sandbox whose first process is the program of `sandboxes.inside`."""
-    command = ["bwrap", "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session", "--as-pid-1"]
-    command += ["--cap-drop", "ALL", "--hostname", "sandbox", "--clearenv"]
-    if users is not None:
-        command += ["--uid", "0", "--gid", "0", *users.options]
-        command += [word for name in STARTING_CAPABILITIES for word in ("--cap-add", name)]
-    else:
-        uid, gid = user_and_group(spec)
-        command += ["--uid", str(uid), "--gid", str(gid), "--disable-userns"]
-    command += ["--share-net"] if spec.network else []
-    for key, value in base_environment(spec).items():
-        command += ["--setenv", key, value]
-    command += options
-    command += ["--ro-bind", str(environment), ENVIRONMENT_FOLDER, "--proc", "/proc", *proc_mounts()]
-    command += ["--dev", "/dev"]
-    disk = str(spec.disk_mb << 20)
-    command += ["--perms", "1777", "--size", str(SHM_MB << 20), "--tmpfs", "/dev/shm"]
-    command += ["--mqueue", "/dev/mqueue", "--remount-ro", "/dev"]
-    command += ["--perms", "1777", "--size", disk, "--tmpfs", "/tmp"]
-    command += ["--perms", "0755", "--size", disk, "--tmpfs", spec.workdir, "--remount-ro", "/"]
-    return [*command, "--chdir", "/", "--", *SERVER_COMMAND]
-
-
-def root_mounts(root: Path) -> list[str]:
-    """An empty root that holds the base's folders, so that a working directory can be made beside them."""
-    mounts = []
-    for entry in sorted(root.iterdir()):
-        if entry.is_symlink():
-            mounts += ["--symlink", str(entry.readlink()), f"/{entry.name}"]
-        elif entry.name not in MOUNTED_ANEW and entry.is_dir():
-            mounts += ["--ro-bind", str(entry), f"/{entry.name}"]
-    return mounts
-
-
-def group_mounts(group: Cgroup | None) -> list[str]:
-    """Show a sandbox its control group where a container has it: it tells which limit was hit."""
-    mounts = []
-    for folder in group.folders if group is not None else []:
-        mounts += ["--ro-bind", str(folder), str(folder.parent)]
-    return mounts
-
-
-@cache
-def proc_mounts() -> list[str]:
-    """Make the kernel's settings under `/proc` read-only, and hide what only root may read.
-
-    As root on the host the sandbox's user is the host's root without any capability, and the kernel lets
-    that user write settings by its number alone. bubblewrap covers only some of them.
-    """
-    mounts = []
-    for entry in sorted(Path("/proc").iterdir()):
-        if entry.name.isdigit() or entry.is_symlink():
-            continue
-        mode = entry.stat().st_mode
-        if not stat.S_ISDIR(mode) and not mode & 0o044:
-            mounts += ["--ro-bind", "/dev/null", str(entry)]
-        elif stat.S_ISDIR(mode) or mode & 0o222:
-            mounts += ["--ro-bind", str(entry), str(entry)]
-    # Only a namespace's root may write these; the program inside does, before it parts from it.
-    return [*mounts, "--bind", "/proc/sys/user", "/proc/sys/user"]
 
 
 def try_bubblewrap(timeout_s: float) -> None:

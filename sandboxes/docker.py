@@ -27,10 +27,13 @@ import requests
 from .backend import Owner, this_host
 from .base import Content, SandboxError, SandboxSpec, SandboxUnavailable
 from .channel import COMPLAINT_LIMIT, SERVER_COMMAND, Channel, Stream
-from .disks import Disk, Disks, disks_of
+from .disks import Disks, disks_of
 from .docker_images import build_image
+from .images import cache_folder
+from .layers import reap_layers
 from .leases import LEASE_S, Renewals
 from .mounts import mounter
+from .namespaces import Disk
 from .progress import Progress, silent
 from .recipe import ImageRecipe
 from .remote import (
@@ -267,7 +270,7 @@ class DockerBackend:
             return True
 
     def reap(self) -> list[str]:
-        removed = []
+        removed = reap_layers(cache_folder())
         with translated("cannot list containers"):
             found = self._api.containers(all=True, filters={"label": OWNER_LABEL})
         for container in found:

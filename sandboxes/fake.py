@@ -15,6 +15,7 @@ import tarfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatch
+from uuid import uuid4
 
 from .base import Content, ExecResult, Match, SandboxLost, SandboxSpec, TreeChanges
 from .progress import Progress, silent
@@ -119,6 +120,25 @@ class FakeSandbox:
         self.unpack(content.archive(), ".", timeout_s=timeout_s)
         if content.scratch is not None:
             self.unpack(content.scratch(), "/tmp", timeout_s=timeout_s)
+
+    def snapshot(self, *, timeout_s: float) -> Content:
+        with self._lock:
+            self._called("snapshot")
+            archives = [self._packed(self.spec.workdir), self._packed("/tmp")]
+        return Content(f"snapshot-{uuid4().hex}", lambda: archives[0], lambda: archives[1])
+
+    def _packed(self, root: str) -> bytes:
+        start, buffer = root.rstrip("/") + "/", io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            for path in sorted(path for path in self._all_folders() if path.startswith(start)):
+                folder = tarfile.TarInfo(path[len(start) :])
+                folder.type = tarfile.DIRTYPE
+                archive.addfile(folder)
+            for path in sorted(path for path in self.files if path.startswith(start)):
+                info = tarfile.TarInfo(path[len(start) :])
+                info.size, info.mode = len(self.files[path]), 0o755 if path in self.executable else 0o644
+                archive.addfile(info, io.BytesIO(self.files[path]))
+        return buffer.getvalue()
 
     def _lay_member(self, root: str, member: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
         place = posixpath.normpath(posixpath.join(root, member.name))

@@ -12,6 +12,7 @@ from .backend import reap_processes
 from .base import SandboxError, SandboxUnavailable
 from .cgroups import reap_groups
 from .images import cache_folder, locked
+from .layers import reap_layers
 
 RECORD_S = 3600.0
 """After this long nobody is still writing a record of a few bytes."""
@@ -34,6 +35,7 @@ def sweep(*, timeout_s: float) -> Swept:
         reap_processes,
         reap_groups,
         lambda: list(reap_cache(cache_folder())),
+        lambda: reap_layers(cache_folder()),
     ]
     for place in places:
         try:

@@ -27,12 +27,13 @@ from .images import cache_folder
 Result = TypeVar("Result")
 
 UNSHARE, SETNS = {"x86_64": (272, 308), "aarch64": (97, 268)}.get(os.uname().machine, (0, 0))
-MOVE_MOUNT, FSOPEN, FSCONFIG, FSMOUNT = 429, 430, 431, 432
+OPEN_TREE, MOVE_MOUNT, FSOPEN, FSCONFIG, FSMOUNT = 428, 429, 430, 431, 432
 """System call numbers. Those over 424 are the same on every machine."""
 CLONE_FS, CLONE_NEWNS = 0x200, 0x20000
-MS_REC, MS_PRIVATE = 0x4000, 0x40000
+MS_REC, MS_SLAVE = 0x4000, 0x80000
 SET_STRING, CREATE = 1, 6  # FSCONFIG_…
 CLOSE_ON_EXEC = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
+CLONE_TREE = 1 | os.O_CLOEXEC  # OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC
 EMPTY_PATH = 4  # MOVE_MOUNT_F_EMPTY_PATH: the mount that a descriptor names
 MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 NO_SUID, NO_DEVICES, NO_PROGRAMS = 2, 4, 8  # MOUNT_ATTR_…
@@ -102,11 +103,12 @@ class Mounter:
         """Move this thread into its namespace, and the room over `place`. A job, and the first one."""
         before = Path("/").stat()
         call("have mounts of our own", UNSHARE, CLONE_FS | CLONE_NEWNS)
-        if library().mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) != 0:
+        # What is unmounted outside is unmounted here too, and nothing of ours is seen outside.
+        if library().mount(b"none", b"/", None, MS_REC | MS_SLAVE, None) != 0:
             raise failed("keep mounts to ourselves")
         self._own = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         os.umask(0o022)
-        room = new_tmpfs(megabytes=16, mode=0o755)
+        room = new_tmpfs(size=16 << 20, mode=0o755)
         attach(room, str(place))
         os.close(room)
         self._room = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -119,7 +121,7 @@ class Mounter:
 
     def _try_overlay(self, place: Path) -> None:
         """An overlay with one layer on the disk of `place` and one in memory, as they will be needed."""
-        upper = new_tmpfs(megabytes=1, mode=0o755)
+        upper = new_tmpfs(size=1 << 20, mode=0o755)
         try:
             Path("probe").mkdir()
             attach(upper, "probe")
@@ -176,15 +178,14 @@ def complaint(context: int) -> str:
 
 def new_tmpfs(
     *,
+    size: int,
     mode: int,
-    megabytes: int = 0,
-    size: int = 0,
     user: int = 0,
     group: int = 0,
     attributes: int = NO_SUID | NO_DEVICES,
 ) -> int:
-    """A folder in memory, of `megabytes` and `size` bytes together."""
-    options = [("size", str((megabytes << 20) + size)), ("mode", f"{mode:o}")]
+    """A folder in memory, of `size` bytes at most, in whole pages."""
+    options = [("size", str(size)), ("mode", f"{mode:o}")]
     options += [("uid", str(user)), ("gid", str(group)), ("source", "tmpfs")]
     return new_mount("tmpfs", options, attributes)
 
@@ -195,6 +196,17 @@ def new_overlay(lowers: Sequence[str], upper: str, work: str) -> int:
     options += [("upperdir", upper), ("workdir", work)]
     options += [("redirect_dir", "on"), ("metacopy", "off"), ("index", "off"), ("xino", "on")]
     return new_mount("overlay", options, NO_SUID | NO_DEVICES)
+
+
+def read_only_overlay(lowers: Sequence[str]) -> int:
+    """Two or more folders over each other, to be read."""
+    options = [("source", "overlay"), ("lowerdir", ":".join(lowers)), ("redirect_dir", "follow")]
+    return new_mount("overlay", options, NO_SUID | NO_DEVICES | NO_PROGRAMS)
+
+
+def clone(path: str) -> int:
+    """Another mount of what is at `path`, nowhere yet."""
+    return call(f"mount {path} once more", OPEN_TREE, HERE, os.fsencode(path), CLONE_TREE)
 
 
 def attach(mount: int, path: str) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
+from uuid import uuid4
 
 from .base import (
     BackgroundProcess,
@@ -22,6 +23,7 @@ from .base import (
     SandboxUnresponsive,
     TreeChanges,
 )
+from .calls import Calls
 from .channel import Channel, Reply, reply_error
 from .disks import Disks
 from .images import ENVIRONMENT_FOLDER
@@ -30,6 +32,8 @@ SERVER_PIDS = 48
 """Processes and threads of the program inside, on top of what commands may have."""
 SHM_MB = 64
 """Size of `/dev/shm`."""
+SNAPSHOT_BYTES = 384 << 20
+"""Longest archive that travels out of a sandbox, for a snapshot without copy-on-write."""
 SERVER_USER = 65_532
 """Number of the user that the program inside runs as: in no image, and of no command."""
 TEMPLATE_USER = 65_531
@@ -52,6 +56,7 @@ class Room:
         self.disks: Disks | None = None
         self.opened = time.monotonic()
         self._end = end
+        self.calls = Calls()
         self._closing = threading.Lock()
         self._closed = False
 
@@ -145,9 +150,42 @@ class RemoteSandbox:
 
     def lay(self, content: Content, *, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
+        if self.disks is not None:
+            with self._in_use(), self._room.calls.held_back(deadline, self.name):
+                self.disks.swap(content, timeout_s=deadline - time.monotonic())
+            return
         self.unpack(content.archive(), ".", timeout_s=timeout_s)
         if content.scratch is not None:
             self.unpack(content.scratch(), "/tmp", timeout_s=deadline - time.monotonic())
+
+    def snapshot(self, *, timeout_s: float) -> Content:
+        deadline = time.monotonic() + timeout_s
+        with self._in_use(), self._room.calls.held_back(deadline, self.name):
+            stopped = self._running(deadline, stop=True)
+            try:
+                left = deadline - time.monotonic()
+                if self.disks is None:
+                    return self._packed(deadline)
+                return self.disks.copy(timeout_s=left) if stopped else self.disks.freeze(timeout_s=left)
+            finally:
+                if stopped:
+                    self._running(time.monotonic() + KILL_GRACE_S, stop=False)
+
+    def _running(self, deadline: float, *, stop: bool) -> bool:
+        """Whether something runs in the background, which is stopped or goes on now."""
+        reply = self._send("running", {"stop": stop}, timeout_s=deadline - time.monotonic())
+        return bool(reply.header["background"])
+
+    def _packed(self, deadline: float) -> Content:
+        archives: list[bytes] = []
+        for path in (self.spec.workdir, "/tmp"):
+            fields = {"path": path, "limit": SNAPSHOT_BYTES}
+            try:
+                reply = self._send("pack", fields, timeout_s=deadline - time.monotonic())
+            except OSError as error:
+                raise SandboxError(f"{self.name} cannot be snapshotted: {error}") from None
+            archives.append(bytes(reply.payload))
+        return Content(f"snapshot-{uuid4().hex}", lambda: archives[0], lambda: archives[1])
 
     def changes(
         self, path: str, known: Mapping[str, str], *, timeout_s: float, file_limit: int = 1_048_576
@@ -254,8 +292,14 @@ class RemoteSandbox:
     def _ask(
         self, operation: str, fields: dict[str, Any], payload: bytes = b"", *, timeout_s: float
     ) -> Reply:
-        with self._in_use():
-            reply = self._channel.request(operation, fields, payload, timeout_s=timeout_s)
+        deadline = time.monotonic() + timeout_s
+        with self._in_use(), self._room.calls.under_way(deadline, self.name):
+            return self._send(operation, fields, payload, timeout_s=deadline - time.monotonic())
+
+    def _send(
+        self, operation: str, fields: dict[str, Any], payload: bytes = b"", *, timeout_s: float
+    ) -> Reply:
+        reply = self._channel.request(operation, fields, payload, timeout_s=timeout_s)
         if "error" in reply.header:
             raise reply_error(reply.header)
         return reply

@@ -133,6 +133,8 @@ def lay(root, member, archive, folders):
         os.symlink(member.linkname, path)
     elif member.isreg():
         put(path, archive.extractfile(member).read(), False)
-        os.chmod(path, 0o755 if member.mode & 0o100 else 0o644)
+        os.chmod(path, member.mode & 0o777 if member.mtime else 0o755 if member.mode & 0o100 else 0o644)
     else:
         raise ValueError(f"archive member {member.name!r} is neither file, folder nor symbolic link")
+    if member.mtime:  # packed from live files: build tools compare their times
+        os.utime(path, (member.mtime, member.mtime), follow_symlinks=False)

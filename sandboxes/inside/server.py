@@ -29,7 +29,7 @@ from .identity import PR_SET_CHILD_SUBREAPER, prctl
 from .processes import OWN, REAPER, kill_everything
 from .search import do_search
 from .spawning import SPAWNER
-from .trees import do_changes
+from .trees import do_changes, do_pack, do_running
 
 WORKERS = 32
 RETIRED = 77  # how the server leaves when the keeper is to go on
@@ -47,6 +47,8 @@ OPERATIONS = {
     "unpack": do_unpack,
     "changes": do_changes,
     "search": do_search,
+    "running": do_running,
+    "pack": do_pack,
     "ping": do_ping,
 }
 NAMED_ERRORS = (

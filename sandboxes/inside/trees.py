@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
 import os
+import signal
 import stat
 import time
 
 from .files import open_regular, read_bytes, resolve, shown
+from .processes import background, signal_all
 
 LEFT_OUT = (".git", "__pycache__")
 ENTRIES_LIMIT = 200_000  # of one tree, whatever is asked about it
 CHANGED_FILES_LIMIT = 1_000
 CHANGED_BYTES_LIMIT = 64 << 20
+STOP_S = 1.0
 KNOWN_FILE_LIMIT = 256 << 20  # a known file is compared up to here, however little of it may travel
 
 
@@ -129,3 +134,75 @@ class Changes:
             self.contents.append(data)
             if entry.stat(follow_symlinks=False).st_mode & stat.S_IXUSR:
                 self.executable.append(name)
+
+
+def do_running(request, _payload):
+    """What commands left running; with `stop`, it is stopped, or goes on."""
+    running = background()
+    if request["stop"] is not None:
+        signal_all(running, signal.SIGSTOP if request["stop"] else signal.SIGCONT)
+    if request["stop"]:
+        wait_until_stopped(running)
+    return {"background": sorted(running.items())}, []
+
+
+def wait_until_stopped(pids):
+    """A process that was in the middle of a call stops at its end."""
+    until = time.monotonic() + STOP_S
+    while any(state_of(pid) in "RSD" for pid in pids) and time.monotonic() < until:
+        time.sleep(0.001)
+
+
+def state_of(pid):
+    """The letter of a process's state; `X` when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0].decode()
+    except (OSError, IndexError):
+        return "X"
+
+
+def do_pack(request, _payload):
+    """A folder as an archive."""
+    return {}, [packed(resolve(request["path"]), request["limit"])]
+
+
+def packed(root, limit):
+    """An uncompressed tar archive of a folder: files, folders and symbolic links that can be read.
+
+    Raises OSError when it is longer than `limit` bytes.
+    """
+    import tarfile  # most sandboxes never pack, and starting is timed
+
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for path, folders, files in os.walk(root):
+            for name in sorted(folders + files):
+                full = os.path.join(path, name)
+                pack_one(archive, full, os.path.relpath(full, root), limit)
+                if buffer.tell() > limit:
+                    raise too_much(root, limit)
+    return buffer.getvalue()
+
+
+def pack_one(archive, path, name, limit):
+    """Add one entry, unless it is special, unreadable, or gone meanwhile."""
+    try:
+        info = archive.gettarinfo(path, name)
+        if info is None or not (info.isreg() or info.islnk() or info.isdir() or info.issym()):
+            return
+        if info.isdir() or info.issym():
+            archive.addfile(info)
+            return
+        descriptor = open_regular(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return
+    with os.fdopen(descriptor, "rb") as file:
+        info.type, info.linkname, info.size = b"0", "", os.fstat(descriptor).st_size
+        if info.size > limit:
+            raise too_much(path, limit)
+        archive.addfile(info, file)
+
+
+def too_much(path, limit):
+    return OSError(errno.EFBIG, f"Larger than {limit >> 20} MiB, too much for a snapshot", path)

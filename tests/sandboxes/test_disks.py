@@ -1,5 +1,6 @@
 """Disks are swapped from outside, whole, and look as the backend made them."""
 
+import os
 import threading
 from collections.abc import Iterator
 
@@ -7,7 +8,9 @@ import pytest
 
 from sandboxes import Backend, Sandbox
 from sandboxes.conformance import SOON_S, small_spec
-from sandboxes.disks import Disks, outside
+from sandboxes.conformance_forking import tree
+from sandboxes.disks import Disks
+from sandboxes.namespaces import find_place, outside
 from sandboxes.remote import RemoteSandbox
 
 REAL = [
@@ -80,6 +83,28 @@ def test_a_swap_runs_in_a_thread_of_its_own(swapped: tuple[Sandbox, Disks]) -> N
     assert int(mounted) in (3, 4), "old disks are gone; bubblewrap has its folder under the first"
 
 
+def test_content_ends_with_its_episode_and_a_snapshot_does_not(swapped: tuple[Sandbox, Disks]) -> None:
+    sandbox, _ = swapped
+    sandbox.lay(tree("episode"), timeout_s=SOON_S)
+    sandbox.write("made", b"made", timeout_s=SOON_S)
+    content = sandbox.snapshot(timeout_s=SOON_S)
+    blank = sandbox.recycled(timeout_s=SOON_S)
+    assert blank is not None
+    try:
+        assert (
+            output(blank, "ls -A /workspace /tmp /tmp/home") == "/tmp:\nhome\n\n/tmp/home:\n\n/workspace:\n"
+        )
+        assert "overlay /workspace" not in output(blank, "cat /proc/self/mounts")
+        blank.lay(content, timeout_s=SOON_S)
+        assert output(blank, "cat made keep.txt /tmp/notes/n") == "madekept\nscratch"
+    finally:
+        blank.close()
+
+
 def test_numbers_outside_follow_the_map() -> None:
     rows = [(0, 0, 1), (1000, 1_900_001_000, 1)]
     assert outside(0, rows) == 0 and outside(1000, rows) == 1_900_001_000 and outside(1, rows) is None
+
+
+def test_a_process_that_is_not_a_sandbox_s_first_is_left_alone() -> None:
+    assert find_place(os.getpid(), "") is None and find_place(1, "") is None and find_place(2**22, "") is None

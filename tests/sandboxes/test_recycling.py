@@ -61,6 +61,7 @@ def test_a_trace_is_gone_or_the_sandbox_is(chain: Chain, check: Recycling) -> No
     chain.sandbox = check(chain.take())
 
 
+@pytest.mark.parametrize("chain", REAL[:1], indirect=True)
 @pytest.mark.parametrize("check", [*FILES, *COMMANDS, *ATTACKS], ids=named)
 def test_a_recycled_sandbox_keeps_the_contract(chain: Chain, check: Check) -> None:
     if chain.sandbox is None:
