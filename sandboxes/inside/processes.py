@@ -49,7 +49,7 @@ class Reaper:
             SPAWNER.starter.buried = True
 
     def start(self, command, job, timeout_s, by=None):
-        """Have a command's process started so that its end cannot be missed; return its id. Raises OSError."""
+        """Have a process started so that its end cannot be missed; return its id. Raises OSError."""
         with self.lock:
             self.starting += 1
         pid = None
