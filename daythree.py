@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from daythree_bench import bench
 from daythree_register import register_app
 from daythree_shell import (
     HOME,
@@ -260,43 +261,7 @@ def collect_garbage(as_json: Json = False) -> None:
     raise typer.Exit(1 if swept.failed else 0)
 
 
-@app.command(epilog="Example: daythree bench grading --tasks tasks/wcwidth --json")
-def bench(
-    *,
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="sandbox, grading, rollout or learner.")],
-    tasks: Annotated[
-        Path | None, typer.Option(help="Task set; grading needs one, rollout plays its tasks too.")
-    ] = None,
-    sandbox: Sandboxes = "auto",
-    as_json: Json = False,
-) -> None:
-    """Measure one part of the system on this machine."""
-    if what not in ("sandbox", "grading", "rollout", "learner"):
-        raise typer.BadParameter(f"cannot measure {what!r}; use sandbox, grading, rollout or learner")
-    if what == "grading" and tasks is None:
-        raise typer.BadParameter("measuring grading needs a task set: --tasks DIR")
-    refuse(name_clashes())
-    taskset = read_taskset(tasks) if tasks else None
-    from trainer import bench as measuring
-    from trainer.terminal import print_json, print_table, progress
-
-    table: dict[str, dict[str, Any]] = {}
-    with progress() as bars:
-        if what == "learner":
-            table |= measuring.measure_learner(progress=bars)
-        if what == "rollout":
-            table |= measuring.measure_generation(progress=bars)
-        if what == "sandbox" or taskset:
-            with open_backend(sandbox) as backend:
-                if what == "sandbox":
-                    table |= measuring.measure_sandbox(backend, progress=bars)
-                elif taskset:
-                    measure = {"grading": measuring.measure_grading, "rollout": measuring.measure_episodes}
-                    table |= measure[what](taskset, backend, progress=bars)
-    if as_json:
-        print_json(table)
-    else:
-        print_table(["", ""], measuring.rows(table))
+app.command(epilog="Example: daythree bench grading --tasks tasks/wcwidth --json")(bench)
 
 
 @app.command(epilog="Example: daythree demo --out runs/demo --set rl.steps=10")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import random
@@ -185,6 +186,12 @@ class EndpointSession:
                 self._messages.append({"role": "user", "content": seen.text})
             else:
                 self._messages.append({"role": "tool", "tool_call_id": seen.call_id, "content": seen.text})
+
+    def fork(self, *, seed: int) -> EndpointSession:
+        """The same messages so far, to be continued under another seed."""
+        other = copy.copy(self)
+        other._seed, other._messages = seed, list(self._messages)
+        return other
 
     def _read(self, choice: _Choice) -> Action:
         """Read an answer's calls and keep it among the messages."""

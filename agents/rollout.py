@@ -1,4 +1,4 @@
-"""The loop: one environment, one policy, one trajectory.
+"""The loop: one environment, one policy, one trajectory; or several that branch from a common beginning.
 
 Plain blocking code in one thread. The environment ends an episode when the policy submits or runs out of
 turns; the loop ends it when time, tokens or patience run out. Both ways reach the same grading. When the
@@ -7,16 +7,18 @@ sandbox or the policy itself fails, nothing is graded: the trajectory is unscore
 
 from __future__ import annotations
 
+import copy
 import time
 import uuid
 from collections.abc import Sequence
-from typing import Any, Protocol
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, cast
 
 from envs.tools import ToolSpec
 from envs.types import Observation, StopReason, Task, ToolCall
 from sandboxes.base import SandboxError
 
-from .types import Action, Policy, PolicyError, Trajectory, Turn
+from .types import Action, Policy, PolicyError, Session, Trajectory, Turn
 
 Outcome = tuple[Observation, float, bool, bool, dict[str, Any]]
 
@@ -51,58 +53,153 @@ class TaskEnv(Protocol):
         ...
 
 
+class ForkableEnv(TaskEnv, Protocol):
+    """An environment whose running episode can branch."""
+
+    def fork(self, count: int) -> Sequence[ForkableEnv]:
+        """Make `count` environments that go on from this one's state, which goes on as well."""
+        ...
+
+
+class Episode:
+    """One episode under way: an environment and a policy's session that take turns."""
+
+    def __init__(
+        self,
+        env: TaskEnv,
+        policy: Policy,
+        *,
+        task: Task,
+        seed: int,
+        group: str = "",
+        max_format_errors: int = 3,
+    ) -> None:
+        """Nothing starts before `play`."""
+        self._env, self._policy, self._task, self._seed, self._group = env, policy, task, seed, group
+        self._patience = max_format_errors
+        self._started = time.monotonic()
+        self._turns: list[Turn] = []
+        self._session: Session | None = None
+        self._deadline = float("inf")
+        self._errors_in_a_row = 0
+
+    def play(self, *, until: int | None = None) -> Trajectory | None:
+        """Take turns until the episode is over, and say how it went; None once `until` turns are taken."""
+        try:
+            ending = self._play(until)
+        except (SandboxError, PolicyError) as failure:
+            return self.lost(failure)
+        return None if ending is None else self._over(ending)
+
+    def lost(self, failure: SandboxError | PolicyError) -> Trajectory:
+        """The trajectory of an episode that failed for reasons that are not the policy's."""
+        return self._over({"stop": StopReason.INFRA}, f"{type(failure).__name__}: {failure}")
+
+    def fork(self, seeds: Sequence[int]) -> list[Episode]:
+        """Branch after the turns that were taken: one episode a seed, each in a sandbox of its own.
+
+        A branch has the same conversation, turn count and deadline, and the files as they are now; from there
+        its seed decides. Raises SandboxError.
+        """
+        assert self._session is not None, "play some turns first"
+        session, env = self._session, cast(ForkableEnv, self._env)
+        branches: list[Episode] = []
+        for seed, own in zip(seeds, env.fork(len(seeds)), strict=True):
+            branch = copy.copy(self)
+            branch._env, branch._seed = own, seed
+            branch._turns = list(self._turns)
+            branch._session = session.fork(seed=seed)
+            branches.append(branch)
+        return branches
+
+    def close(self) -> None:
+        """Close the environment of a branch that is not wanted any more."""
+        self._env.close()
+
+    def _play(self, until: int | None) -> dict[str, Any] | None:
+        """Take turns, noting each; return the last step's info."""
+        if self._session is None:
+            first, _ = self._env.reset(seed=self._seed, options={"task": self._task.id})
+            self._session = self._policy.start(self._task, self._env.tools, first, seed=self._seed)
+            self._deadline = time.monotonic() + self._task.limits.episode_s
+        while until is None or len(self._turns) < until:
+            asked = time.monotonic()
+            late = asked >= self._deadline
+            action = StopReason.TIME if late else self._session.act(deadline=self._deadline)
+            if isinstance(action, StopReason):
+                return self._env.finish(action)[-1]
+            answered = time.monotonic()
+            observations, over, info = _act(self._env, action)
+            acted_s = time.monotonic() - answered
+            self._turns.append(Turn(action, observations, answered - asked, acted_s))
+            if over:
+                return info
+            self._errors_in_a_row = self._errors_in_a_row + 1 if action.error else 0
+            if self._errors_in_a_row == self._patience:
+                return self._env.finish(StopReason.FORMAT)[-1]
+            self._session.observe(observations)
+        return None
+
+    def _over(self, ending: dict[str, Any], error: str = "") -> Trajectory:
+        verdict = ending.get("verdict")
+        return Trajectory(
+            id=uuid.uuid4().hex,
+            task_id=self._task.id,
+            task_hash=self._task.hash,
+            group=self._group,
+            policy=self._policy.name,
+            seed=self._seed,
+            turns=tuple(self._turns),
+            stop=ending["stop"],
+            reward=None if verdict is None else verdict.reward,
+            verdict=verdict,
+            patch=ending.get("patch", ""),
+            error=error,
+            duration_s=time.monotonic() - self._started,
+        )
+
+
 def run_episode(
     env: TaskEnv, policy: Policy, *, task: Task, seed: int, group: str = "", max_format_errors: int = 3
 ) -> Trajectory:
     """Let a policy work on a task until the episode ends, and say how it went."""
-    started = time.monotonic()
-    turns: list[Turn] = []
-    ending: dict[str, Any] = {"stop": StopReason.INFRA}
-    error = ""
+    episode = Episode(env, policy, task=task, seed=seed, group=group, max_format_errors=max_format_errors)
+    trajectory = episode.play()
+    assert trajectory is not None, "it was played to its end"
+    return trajectory
+
+
+def run_branches(
+    env: ForkableEnv,
+    policy: Policy,
+    *,
+    task: Task,
+    seed: int,
+    after: int,
+    seeds: Sequence[int],
+    group: str = "",
+) -> list[Trajectory]:
+    """Play `after` turns once, then every branch of them to its end, one a seed and all at the same time.
+
+    The trajectories share their first turns; when the episode is over before it branches, it is the only one.
+    """
+    trunk = Episode(env, policy, task=task, seed=seed, group=group)
+    ended = trunk.play(until=after)
+    if ended is not None:
+        return [ended]
     try:
-        ending = _play(env, policy, turns, task=task, seed=seed, patience=max_format_errors)
-    except (SandboxError, PolicyError) as failure:
-        error = f"{type(failure).__name__}: {failure}"
-    verdict = ending.get("verdict")
-    return Trajectory(
-        id=uuid.uuid4().hex,
-        task_id=task.id,
-        task_hash=task.hash,
-        group=group,
-        policy=policy.name,
-        seed=seed,
-        turns=tuple(turns),
-        stop=ending["stop"],
-        reward=None if verdict is None else verdict.reward,
-        verdict=verdict,
-        patch=ending.get("patch", ""),
-        error=error,
-        duration_s=time.monotonic() - started,
-    )
-
-
-def _play(
-    env: TaskEnv, policy: Policy, turns: list[Turn], *, task: Task, seed: int, patience: int
-) -> dict[str, Any]:
-    """Take turns, noting each in `turns`, until the episode is over; return the last step's info."""
-    first, _ = env.reset(seed=seed, options={"task": task.id})
-    session = policy.start(task, env.tools, first, seed=seed)
-    deadline = time.monotonic() + task.limits.episode_s
-    errors_in_a_row = 0
-    while True:
-        asked = time.monotonic()
-        action = session.act(deadline=deadline) if asked < deadline else StopReason.TIME
-        if isinstance(action, StopReason):
-            return env.finish(action)[-1]
-        answered = time.monotonic()
-        observations, over, info = _act(env, action)
-        turns.append(Turn(action, observations, answered - asked, time.monotonic() - answered))
-        if over:
-            return info
-        errors_in_a_row = errors_in_a_row + 1 if action.error else 0
-        if errors_in_a_row == patience:
-            return env.finish(StopReason.FORMAT)[-1]
-        session.observe(observations)
+        branches = trunk.fork(seeds)
+    except SandboxError as failure:
+        return [trunk.lost(failure)]
+    finally:
+        trunk.close()
+    try:
+        with ThreadPoolExecutor(len(branches), thread_name_prefix="branch") as threads:
+            played = list(threads.map(lambda branch: branch.play(), branches))
+    finally:
+        for branch in branches:
+            branch.close()
+    return [trajectory for trajectory in played if trajectory is not None]
 
 
 def _act(env: TaskEnv, action: Action) -> tuple[tuple[Observation, ...], bool, dict[str, Any]]:

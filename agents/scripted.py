@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -107,6 +108,13 @@ class ScriptedSession:
     def observe(self, observations: Sequence[Observation]) -> None:
         """Keep what was seen for the script."""
         self._seen += observations
+
+    def fork(self, *, seed: int) -> ScriptedSession:
+        """A script goes on as it would have."""
+        del seed
+        other = copy.copy(self)
+        other._seen = list(self._seen)
+        return other
 
 
 def playing(calls: tuple[ToolCall, ...]) -> Script:

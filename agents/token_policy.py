@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -89,3 +90,9 @@ class TokenSession:
         """Append what the last action led to; it is sent with the next request."""
         assert not self._pending, "observe() comes after act(), once"
         self._pending = self._policy.codec.extend(observations, after=self._completion)
+
+    def fork(self, *, seed: int) -> TokenSession:
+        """The same ids so far, to be continued under another seed."""
+        other = copy.copy(self)
+        other._seed, other._ids = seed, list(self._ids)
+        return other

@@ -111,6 +111,10 @@ class Session(Protocol):
         """Take in what the last action's calls led to, in their order."""
         ...
 
+    def fork(self, *, seed: int) -> Session:
+        """A session with the same conversation, which goes on by itself; `seed` decides what it samples."""
+        ...
+
 
 class Policy(Protocol):
     """Something that can work on tasks. Shared by many episodes at once, from many threads."""

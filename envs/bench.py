@@ -5,17 +5,21 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from sandboxes.backend import Backend
 from sandboxes.progress import Progress, silent
 
+from .bench_task import bench_taskset, ten_steps
 from .coding import CodingEnv
 from .grading import SETUP_S, grade, sandbox_spec, submission_of
 from .tasksets import TaskSet
 from .trees import pack
 from .types import Task, ToolCall
 
+IMAGE_S = 900.0
 Row = dict[str, float]
 """Milliseconds: p50, p99, and the number of samples as `n`."""
 
@@ -73,6 +77,46 @@ def _bare(taskset: TaskSet, task: Task, backend: Backend) -> float:
         return _timed(lambda: sandbox.exec(command, timeout_s=task.limits.test_s, env={"PYTHONPATH": paths}))
     finally:
         sandbox.close()
+
+
+def measure_episodes(
+    backend: Backend,
+    folder: Path,
+    *,
+    concurrency: int = 4,
+    seconds: float = 20.0,
+    progress: Progress = silent,
+) -> dict[str, Row]:
+    """Episodes a second: reset, ten steps, grading a file of five tests. `backend` is best a pool.
+
+    Several play at once, each in a thread with an environment of its own, for about `seconds`; every one
+    must be solved. Rows are milliseconds of each part as one episode sees it, waiting for the processor
+    included, beside the tests alone.
+    """
+    taskset = bench_taskset(folder)
+    task, calls = taskset.tasks[0], ten_steps()
+    times: dict[str, list[float]] = {"reset": [], "ten steps": [], "submit and grade": []}
+    until, solved = time.monotonic() + seconds, list[bool]()
+
+    def play(_: int) -> None:
+        with CodingEnv([taskset], backend=backend) as env:
+            while time.monotonic() < until:
+                times["reset"].append(_timed(lambda: env.reset(options={"task": task.id})))
+                times["ten steps"].append(_timed(lambda: [env.step(call) for call in calls]))
+                started = time.perf_counter()
+                solved.append(env.step(ToolCall("", "submit", {}))[1] == 1.0)
+                times["submit and grade"].append(time.perf_counter() - started)
+                progress("measuring episodes", len(solved), 0)
+
+    backend.ensure_image(taskset.environment(task).image, timeout_s=IMAGE_S, progress=progress)
+    started = time.perf_counter()
+    with ThreadPoolExecutor(concurrency) as threads:
+        list(threads.map(play, range(concurrency)))
+    rate = len(solved) / (time.perf_counter() - started)
+    assert all(solved), f"{solved.count(False)} of {len(solved)} episodes were not solved"
+    rows = {f"{name}, ms": summarise(values) for name, values in times.items()}
+    rows["the tests alone, bare pytest, ms"] = summarise([_bare(taskset, task, backend) for _ in range(5)])
+    return {f"episodes, {concurrency} at once": {"per_second": rate, "n": float(len(solved))}} | rows
 
 
 def summarise(times: Sequence[float]) -> Row:

@@ -11,6 +11,7 @@ reward, and none is made up.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from functools import lru_cache
@@ -21,7 +22,7 @@ import gymnasium
 
 import sandboxes
 from sandboxes.backend import Backend
-from sandboxes.base import Sandbox
+from sandboxes.base import Content, Sandbox
 
 from .grading import SETUP_S, collect, grade, sandbox_spec
 from .history import one_commit
@@ -97,8 +98,8 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
         self._drop_sandbox()
         taskset, task = self._current = self._choose((options or {}).get("task"))
         self._backend.ensure_image(taskset.environment(task).image, timeout_s=task.limits.episode_s)
-        self._sandbox = sandbox = self._backend.open(sandbox_spec(taskset, task), timeout_s=SETUP_S)
-        sandbox.unpack(_archive(taskset, task), ".", timeout_s=SETUP_S)
+        content = _content(taskset, task)
+        self._sandbox = self._backend.open(sandbox_spec(taskset, task), timeout_s=SETUP_S, content=content)
         self._turns, self._ends = 0, time.monotonic() + task.limits.episode_s
         self._last = Observation(task.instruction)
         return self._last, {"task": task.id, "set": taskset.name}
@@ -138,6 +139,31 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
         }
         terminated = reason is StopReason.SUBMITTED
         return self._last, verdict.reward, terminated, not terminated, info
+
+    def fork(self, count: int) -> list[CodingEnv]:
+        """Branch the running episode: `count` environments that go on from here, each in its own sandbox.
+
+        Files of the working directory and of `/tmp`, turns taken, time left, last observation and the state
+        of the random numbers are those of now; processes in the background do not come along. This
+        environment goes on as well. The backend is shared, and belongs to whom it belonged. Raises
+        SandboxError, and leaves no branch behind then.
+        """
+        taskset, task = self._episode()
+        assert self._sandbox is not None, "the episode is over; call reset first"
+        snapshot, spec = self._sandbox.snapshot(timeout_s=SETUP_S), sandbox_spec(taskset, task)
+        branches: list[CodingEnv] = []
+        try:
+            for _ in range(count):
+                branch = copy.copy(self)
+                branch._owns_backend, branch._sandbox = False, None
+                branch.np_random = copy.deepcopy(self.np_random)
+                branches.append(branch)
+                branch._sandbox = self._backend.open(spec, timeout_s=SETUP_S, content=snapshot)
+        except BaseException:
+            for branch in branches:
+                branch.close()
+            raise
+        return branches
 
     def render(self) -> str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the last observation's text in render mode `ansi`."""
@@ -180,8 +206,13 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
 
 
 @lru_cache(maxsize=256)
+def _content(taskset: TaskSet, task: Task) -> Content:
+    """What the policy finds in its working directory: the base tree and one commit of it."""
+    return Content(f"base-{task.base_digest}", lambda: _archive(taskset, task))
+
+
+@lru_cache(maxsize=64)
 def _archive(taskset: TaskSet, task: Task) -> bytes:
-    """Return what the policy finds in its working directory: the base tree and one commit of it."""
     base = taskset.base_tree(task)
     return pack(base | one_commit(base))
 

@@ -10,6 +10,7 @@ What can still be cheated from inside the test process is the subject of docs/ar
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,8 @@ from .types import Task, Verdict
 
 SETUP_S = 60.0
 """Deadline for starting a sandbox and laying a tree into it."""
+LIFETIME_STEP_S = 3600.0
+"""Lifetimes are whole multiples of this, so that tasks whose tests take different times share sandboxes."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,12 @@ class Expects(Protocol):
 def sandbox_spec(taskset: TaskSet, task: Task) -> SandboxSpec:
     """Return the spec of a sandbox for this task, the policy's and the grader's alike."""
     seconds = task.limits.episode_s + task.limits.test_s + 2 * SETUP_S
+    whole_s = math.ceil(seconds / LIFETIME_STEP_S) * LIFETIME_STEP_S
     environment = taskset.environment(task)
     return SandboxSpec(
         image=environment.image.ref,
         workdir=task.workdir,
-        lifetime_s=seconds,
+        lifetime_s=whole_s,
         template=template(environment.tests),
     )
 
@@ -183,7 +187,7 @@ def run_clean(
 
     Raises SandboxError when it could not be started, or the tree not be laid into it.
     """
-    sandbox = backend.open(spec, timeout_s=SETUP_S)
+    sandbox = backend.open(replace(spec, role="grading"), timeout_s=SETUP_S)
     try:
         sandbox.unpack(pack(tree), ".", timeout_s=SETUP_S)
         try:

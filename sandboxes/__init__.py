@@ -15,15 +15,20 @@ from .base import TreeChanges as TreeChanges
 from .forking import fork as fork
 from .leftovers import Swept as Swept
 from .leftovers import sweep as _sweep
+from .pool import Pool as Pool
+from .pool import PoolStats as PoolStats
 from .progress import Progress as Progress
 from .progress import silent as silent
 from .recipe import ImageRecipe as ImageRecipe
 
 
-def connect(name: str = "auto", *, timeout_s: float = 20.0, runtime: str | None = None) -> Backend:
-    """The backend of that name; `auto` is Docker where an engine answers, else bubblewrap.
+def connect(
+    name: str = "auto", *, timeout_s: float = 20.0, runtime: str | None = None, ready: int | None = None
+) -> Pool:
+    """The backend of that name in a pool; `auto` is Docker where an engine answers, else bubblewrap.
 
-    `runtime` is for Docker: the OCI runtime of its containers (see `DockerBackend`).
+    `runtime` is for Docker: the OCI runtime of its containers (see `DockerBackend`). At most `ready` blank
+    sandboxes wait to be used, by default what suits the machine; with 0 none is kept ready and none recycled.
 
     What dead runs left in it is removed first. Raises `SandboxUnavailable`, in one line that says what to do.
     """
@@ -33,7 +38,7 @@ def connect(name: str = "auto", *, timeout_s: float = 20.0, runtime: str | None 
     except SandboxUnavailable:
         backend.close()
         raise
-    return backend
+    return Pool(backend, ready=ready)
 
 
 def gc(*, timeout_s: float = 60.0) -> Swept:

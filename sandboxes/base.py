@@ -167,6 +167,10 @@ class Sandbox(Protocol):
 
     spec: SandboxSpec
 
+    def ping(self, *, timeout_s: float) -> None:
+        """Ask for a sign of life."""
+        ...
+
     def exec(
         self,
         command: str | Sequence[str],

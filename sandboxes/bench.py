@@ -1,52 +1,79 @@
-"""Measure what a sandbox costs, beside what the engine's own ways to run a command cost, in the same run.
+"""Measure what a sandbox costs, beside what others cost, in the same run.
 
 Every kind of step takes its turn in every round, so that a machine that slows down slows all of them alike.
+Beside ours: the engine's own `docker exec` and `docker run`, and the peers of `sandboxes.bench_peers`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
+import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .backend import Backend
-from .base import Sandbox, SandboxSpec
+from .base import Content, Sandbox, SandboxSpec
+from .bench_peers import Peer
+from .pool import Pool
 from .progress import Progress, silent
 
 STEP_S = 30.0
 SOURCE = b"def value(x):\n    return x + 1\n\n" * 100
+Steps = dict[str, Callable[[], object]]
+
+
+def small_tree() -> bytes:
+    """A tree of 50 modules."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for number in range(50):
+            info = tarfile.TarInfo(f"module_{number}.py")
+            info.size = len(SOURCE)
+            tar.addfile(info, io.BytesIO(SOURCE))
+    return buffer.getvalue()
+
+
+SMALL = Content("bench-small", small_tree)
 
 
 def measure(
     backend: Backend,
     image: str,
     *,
+    peers: Mapping[str, Peer] | None = None,
     rounds: int = 100,
-    opens: int = 5,
+    opens: int = 10,
     timeout_s: float = 600.0,
     progress: Progress = silent,
 ) -> dict[str, dict[str, float]]:
     """Milliseconds by kind of step: `{"read": {"p50": …, "p99": …, "samples": …}, …}`.
 
-    Steps: `exec` (`true`), `read`, `write`, `list`, `search`, `search_regex`; `open` and `close` of a cold
-    sandbox; with Docker also `docker_exec` and `docker_run` of `true` through the engine's own API. The slow
-    kinds (`open`, `close`, `docker_run`) are taken `opens` times. Ends early, with fewer samples, at
-    `timeout_s`. Raises `SandboxError`.
+    Steps: `exec` (`true`), `read`, `write`, `list`, `search`, `search_regex`; `open` of a cold and of a warm
+    sandbox, until its first command is done, the warm one's reset alone, and `close`. With Docker also
+    `docker_exec` and `docker_run` of `true` through the engine's own API; of each peer `start`, `step`. What
+    is slow is taken `opens` times; what is warm needs a pool. Ends early, with fewer samples, at
+    `timeout_s`. Raises `SandboxError`, and RuntimeError when a peer fails.
     """
     deadline = time.monotonic() + timeout_s
     samples: dict[str, list[float]] = {}
     with contextlib.ExitStack() as stack:
-        sandbox = backend.open(SandboxSpec(image), timeout_s=STEP_S)
+        pool = backend if isinstance(backend, Pool) else None
+        bare = pool.inner if pool else backend
+        sandbox = bare.open(SandboxSpec(image), timeout_s=STEP_S)
         stack.callback(sandbox.close)
-        steps = tool_steps(sandbox)
-        rare: dict[str, Callable[[], object]] = {}
+        steps, rare = tool_steps(sandbox), dict[str, Callable[[], object]]()
         if backend.name == "docker":
             engine = stack.enter_context(docker_client())
             steps["docker_exec"] = docker_exec(engine, sandbox)
             rare["docker_run"] = lambda: engine.containers.run(
                 image, "true", remove=True, network_mode="none"
             )
+        for name, peer in (peers or {}).items():
+            peer.measure("start")
+            steps[f"{name} step"] = lambda peer=peer: peer.measure("step")
+            rare[f"{name} stop and start"] = lambda peer=peer: (peer.measure("stop"), peer.measure("start"))
         for step in steps.values():
             step()  # the first of each kind pays for what is then in memory
         for number in range(rounds):
@@ -56,12 +83,14 @@ def measure(
             take(samples, steps)
             if number * opens // rounds != (number - 1) * opens // rounds:
                 take(samples, rare)
-                open_and_close(samples, backend, image)
+                open_and_close(samples, bare, image)
+                if pool:
+                    open_warm(samples, pool, image)
         progress("measuring sandboxes", rounds, rounds)
     return {name: summary(values) for name, values in samples.items()}
 
 
-def tool_steps(sandbox: Sandbox) -> dict[str, Callable[[], object]]:
+def tool_steps(sandbox: Sandbox) -> Steps:
     """One call of every kind that an agent's tools make."""
     for number in range(50):
         sandbox.write(f"bench/module_{number}.py", SOURCE, timeout_s=STEP_S)
@@ -76,25 +105,41 @@ def tool_steps(sandbox: Sandbox) -> dict[str, Callable[[], object]]:
     }
 
 
-def take(samples: dict[str, list[float]], steps: dict[str, Callable[[], object]]) -> None:
+def take(samples: dict[str, list[float]], steps: Steps) -> None:
     """Time every step once."""
     for name, step in steps.items():
-        started = time.perf_counter()
-        step()
-        samples.setdefault(name, []).append((time.perf_counter() - started) * 1e3)
+        timed(samples, name, step)
+
+
+def timed(samples: dict[str, list[float]], name: str, step: Callable[[], Any]) -> Any:
+    started = time.perf_counter()
+    result = step()
+    samples.setdefault(name, []).append((time.perf_counter() - started) * 1e3)
+    return result
 
 
 def open_and_close(samples: dict[str, list[float]], backend: Backend, image: str) -> None:
     """Time a cold sandbox until its first command is done, and its end."""
-    started = time.perf_counter()
-    sandbox = backend.open(SandboxSpec(image), timeout_s=STEP_S)
-    try:
+
+    def opened() -> Sandbox:
+        sandbox = backend.open(SandboxSpec(image), timeout_s=STEP_S)
         sandbox.exec("true", timeout_s=STEP_S)
-        samples.setdefault("open", []).append((time.perf_counter() - started) * 1e3)
-        started = time.perf_counter()
+        return sandbox
+
+    sandbox = timed(samples, "open, cold", opened)
+    timed(samples, "close", sandbox.close)
+
+
+def open_warm(samples: dict[str, list[float]], pool: Pool, image: str) -> None:
+    """Time a sandbox that waits in a pool, with a small tree laid into it."""
+    spec = SandboxSpec(image)
+    pool.expect(spec)
+    pool.settle(timeout_s=STEP_S)
+    sandbox = timed(samples, "reset, warm", lambda: pool.open(spec, timeout_s=STEP_S, content=SMALL))
+    try:
+        timed(samples, "first command after it", lambda: sandbox.exec("true", timeout_s=STEP_S))
     finally:
         sandbox.close()
-    samples.setdefault("close", []).append((time.perf_counter() - started) * 1e3)
 
 
 def docker_exec(engine: Any, sandbox: Sandbox) -> Callable[[], object]:

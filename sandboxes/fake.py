@@ -55,12 +55,17 @@ class FakeSandbox:
         self.closed = False
         self._run = run
         self._fail_at = fail_at
+        self.successor: FakeSandbox | None = None
+        """What it was recycled to."""
         self._blank = dict(files or {})
-        self._successor: FakeSandbox | None = None
         self._lock = threading.RLock()
         self._make_folder(spec.workdir)
         for path, data in (files or {}).items():
             self._put(self._resolve(path), data)
+
+    def ping(self, *, timeout_s: float) -> None:
+        with self._lock:
+            self._called("ping")
 
     def exec(
         self,
@@ -211,14 +216,14 @@ class FakeSandbox:
                 return None
             self.close()
             fresh = type(self)(self.spec, self._blank, run=self._run, fail_at=self._fail_at)
-            self._successor = fresh
+            self.successor = fresh
             return fresh
 
     def shut(self) -> None:
         """End it, whichever handle is valid now; for its backend."""
         self.close()
-        if self._successor is not None:
-            self._successor.shut()
+        if self.successor is not None:
+            self.successor.shut()
 
     def close(self) -> None:
         self.closed = True

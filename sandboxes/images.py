@@ -58,6 +58,7 @@ def ensure_environment(recipe: ImageRecipe, *, deadline: float, progress: Progre
             if recipe.requirements:
                 run_step("pip", pip_command(recipe, folder), deadline)
             lay_metadata(recipe, folder)
+            point_scripts(folder)
             progress(what, 1, 1)
     return place
 
@@ -167,6 +168,14 @@ def lay_metadata(recipe: ImageRecipe, folder: Path) -> None:
         place = folder / f"{re.sub(r'[-_.]+', '_', name).lower()}-{version}.dist-info"
         place.mkdir()
         (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+
+
+def point_scripts(folder: Path) -> None:
+    """Let the packages' programs start the image's Python; pip names the one that it runs in itself."""
+    for script in folder.glob("bin/*"):
+        first, newline, rest = script.read_bytes().partition(b"\n")
+        if first.startswith(b"#!") and os.fsencode(sys.executable) in first:
+            script.write_bytes(b"#!/usr/bin/env python3" + newline + rest)
 
 
 def pip_command(recipe: ImageRecipe, folder: Path) -> list[str]:

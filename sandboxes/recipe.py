@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 
 FORMAT = 1
 """Raised when the builders lay the same recipe differently, so that old images are not mistaken for new."""
+ENVIRONMENT_FORMAT = 2
+"""The same for what lies at `/opt/env`; bases stay."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class ImageRecipe:
     @property
     def ref(self) -> str:
         """Name and digest; the same text for the same recipe on every machine."""
-        return f"daythree/{self.name}:{digest(asdict(self))}"
+        return f"daythree/{self.name}:{digest({**asdict(self), 'environment_format': ENVIRONMENT_FORMAT})}"
 
     @property
     def base_digest(self) -> str:
@@ -40,6 +42,7 @@ class ImageRecipe:
     def environment_digest(self) -> str:
         return digest(
             {
+                "environment_format": ENVIRONMENT_FORMAT,
                 "requirements": sorted(self.requirements),
                 "python": self.python,
                 "provides": sorted(self.provides),

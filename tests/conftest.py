@@ -4,14 +4,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandboxes import Backend, ImageRecipe, SandboxUnavailable, connect
+from sandboxes import Backend, ImageRecipe, SandboxUnavailable
+from sandboxes.bubblewrap import BubblewrapBackend
+from sandboxes.docker import DockerBackend
 
 BASE = ImageRecipe("base-test")
 
 
-def connected(name: str) -> Iterator[Backend]:
+def connected(kind: type[DockerBackend | BubblewrapBackend]) -> Iterator[Backend]:
+    """The backend itself, without a pool around it."""
     try:
-        backend = connect(name)
+        backend = kind()
+        backend.reap()
     except SandboxUnavailable as error:
         pytest.skip(str(error))
     yield backend
@@ -20,12 +24,12 @@ def connected(name: str) -> Iterator[Backend]:
 
 @pytest.fixture(scope="session")
 def docker_backend() -> Iterator[Backend]:
-    yield from connected("docker")
+    yield from connected(DockerBackend)
 
 
 @pytest.fixture(scope="session")
 def bubblewrap_backend() -> Iterator[Backend]:
-    yield from connected("bubblewrap")
+    yield from connected(BubblewrapBackend)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from sandboxes.backend import Backend
 from sandboxes.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from sandboxes.bench_peers import Peer
+
     from .engine import EngineClient
 
 Table = dict[str, dict[str, Any]]
@@ -26,13 +29,59 @@ ANSWER_S, IMAGE_S = 300.0, 900.0
 """Deadlines of one completion, and of building an image."""
 
 
-def measure_sandbox(backend: Backend, *, progress: Progress = silent) -> Table:
-    """Time a sandbox and its calls, in milliseconds; beside them Docker's own `exec` and `run`."""
-    from sandboxes import bench
+def measure_sandbox(
+    backend: Backend, *, peers: Path | None = None, crowd: int = 0, progress: Progress = silent
+) -> Table:
+    """Time a sandbox, its calls and its forks; beside them Docker's own `exec` and `run`, and the peers.
+
+    `peers` is an interpreter that has some of them; `crowd` is how many sandboxes to keep alive at once.
+    """
+    from sandboxes import bench, bench_load
 
     image = backend.ensure_image(ImageRecipe("bench"), timeout_s=IMAGE_S, progress=progress)
-    table = bench.measure(backend, image, progress=progress)
-    return {f"{backend.name}: {name}, ms": row for name, row in table.items()}
+    with ExitStack() as stack:
+        others = _peers(backend, peers, image, stack, progress) if peers else {}
+        table = bench.measure(backend, image, peers=others, progress=progress)
+    progress("measuring forks", 0, 1)
+    table |= {
+        f"{name}, 50 MB changed of 500": row for name, row in bench_load.measure_forks(backend, image).items()
+    }
+    progress("measuring forks", 1, 1)
+    figures: Table = {f"{backend.name}: {name}, ms": row for name, row in table.items()}
+    if crowd:
+        many = bench_load.measure_crowd(backend, image, count=crowd, progress=progress)
+        figures |= {f"{backend.name}: {crowd} at once, {name}": row for name, row in many.items()}
+    return figures
+
+
+def _peers(
+    backend: Backend, python: Path, image: str, stack: ExitStack, progress: Progress
+) -> dict[str, Peer]:
+    """Start the other systems that an interpreter has, each with an image that suits it."""
+    from sandboxes.bench_peers import Peer, installed, pins
+
+    found: dict[str, Peer] = {}
+    for name in installed(python):
+        own = image
+        if name == "swe-rex":  # its server has to be in the image
+            recipe = ImageRecipe("bench-swe-rex", requirements=pins(python, name))
+            own = backend.ensure_image(recipe, timeout_s=IMAGE_S, progress=progress)
+        found[name] = Peer(python, name, own)
+        stack.callback(found[name].close)
+    return found
+
+
+def measure_episode_rate(backend: Backend, folder: Path, *, progress: Progress = silent) -> Table:
+    """Play small episodes one at a time and four at a time: reset, ten steps, grading."""
+    from envs import bench
+
+    table: Table = {}
+    for concurrency in (1, 4):
+        rows = bench.measure_episodes(
+            backend, folder / str(concurrency), concurrency=concurrency, progress=progress
+        )
+        table |= {f"{backend.name}, {concurrency} at once: {name}": row for name, row in rows.items()}
+    return table
 
 
 def measure_grading(taskset: TaskSet, backend: Backend, *, progress: Progress = silent) -> Table:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from agents.rollout import run_episode
+from agents.rollout import Episode, run_branches, run_episode
 from agents.scripted import SUBMIT, ScriptedPolicy
 from agents.types import Action, PolicyError
 from envs.types import Limits, Observation, StopReason, ToolCall
@@ -145,3 +145,19 @@ def test_a_mistake_in_the_program_is_not_taken_for_a_failing_sandbox(make_env, m
     task = make_task()
     with pytest.raises(ZeroDivisionError):
         run_episode(make_env([task]), Playing(ZeroDivisionError()), task=task, seed=0)
+
+
+def test_an_episode_that_ends_before_it_branches_is_played_once(make_env, make_task):
+    task = make_task()
+    policy = ScriptedPolicy([EDIT])
+    (only,) = run_branches(make_env([task]), policy, task=task, seed=0, after=9, seeds=[1, 2], group="g")
+    assert only.stop is StopReason.SUBMITTED and only.reward == 1.0
+
+
+def test_playing_can_pause_between_turns(make_env, make_task):
+    task = make_task()
+    policy = ScriptedPolicy([EDIT])
+    episode = Episode(make_env([task]), policy, task=task, seed=0)
+    assert episode.play(until=1) is None
+    ended = episode.play()
+    assert ended is not None and len(ended.turns) == 2 and ended.reward == 1.0

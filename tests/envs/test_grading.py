@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from envs.grading import Submission, admit, decide, graded_tree, submission_of
+from envs.grading import Submission, admit, decide, grade, graded_tree, sandbox_spec, submission_of
 from envs.tasksets import TaskSet
 from envs.testing import RunReport
 from envs.trees import TreeFile, apply_patch
 from envs.types import Task
 from sandboxes.base import TreeChanges
+from sandboxes.fake import FakeBackend
 
 CODE = "calculator/__init__.py"
 TESTS = "tests/test_calculator.py"
@@ -115,6 +118,17 @@ def outcomes(task: Task, **changed: str) -> RunReport:
     every = [*task.fail_to_pass, *task.pass_to_pass]
     got = {test: changed.get(test.rpartition("::")[2], "passed") for test in every}
     return RunReport(outcomes={test: outcome for test, outcome in got.items() if outcome}, finished=True)
+
+
+def test_grading_never_shares_a_sandbox_with_a_policy_and_tasks_share_theirs(
+    calculator: TaskSet, task: Task
+) -> None:
+    slower = replace(task, limits=replace(task.limits, test_s=task.limits.test_s + 77))
+    assert sandbox_spec(calculator, slower) == sandbox_spec(calculator, task)
+    backend = FakeBackend()
+    grade(submit(calculator, task), calculator, task, backend)
+    assert {sandbox.spec.role for sandbox in backend.opened} == {"grading"}
+    assert sandbox_spec(calculator, task).role == "work"
 
 
 def test_all_listed_tests_passed_is_resolved(task: Task) -> None:

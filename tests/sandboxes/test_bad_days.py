@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import docker
@@ -12,6 +13,7 @@ import pytest
 
 from sandboxes import Backend, SandboxError, SandboxLost, SandboxSpec, SandboxUnavailable, SandboxUnresponsive
 from sandboxes.docker import DockerBackend
+from sandboxes.pool import Pool
 
 pytestmark = pytest.mark.docker
 
@@ -193,3 +195,34 @@ def test_an_image_that_was_removed_meanwhile_says_what_to_do(
     engine.close()
     call = lambda: backend.open(SandboxSpec("daythree/removed:now"), timeout_s=20)  # noqa: E731
     fails(SandboxUnavailable, call, 5, "ensure_image")
+
+
+def test_a_pool_replaces_what_an_engine_took_with_it(
+    backend: DockerBackend, docker_image: str, proxy: Proxy
+) -> None:
+    pool = Pool(backend, ready=2)
+    pool.expect(SandboxSpec(docker_image), 2)
+    assert pool.settle(timeout_s=60) and pool.stats().idle == 2
+    proxy.cut()
+    time.sleep(1.1)
+    sandbox = pool.open(SandboxSpec(docker_image), timeout_s=60)
+    assert sandbox.exec("echo here", timeout_s=20).stdout == "here\n"
+    assert pool.stats().warm == 0
+    pool.close()
+    assert pool.stats().started == pool.stats().thrown_away
+
+
+def test_callers_of_a_pool_outwait_an_engine_that_stalls(
+    backend: DockerBackend, docker_image: str, proxy: Proxy
+) -> None:
+    pool = Pool(backend, start_s=5.0)
+    proxy.running.clear()
+    spec = SandboxSpec(docker_image)
+    with ThreadPoolExecutor(1) as threads:
+        patient = threads.submit(pool.open, spec, timeout_s=60)
+        fails(SandboxUnavailable, lambda: pool.open(spec, timeout_s=1), 4)
+        time.sleep(5)
+        proxy.running.set()
+        assert patient.result().exec("echo here", timeout_s=20).stdout == "here\n"
+    assert pool.stats().failed > 0
+    pool.close()

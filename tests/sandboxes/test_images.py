@@ -46,6 +46,12 @@ def test_an_environment_is_installed_once(cache: Path) -> None:
     assert again == folder
 
 
+def test_programs_of_packages_start_the_python_of_the_image(cache: Path) -> None:
+    recipe = ImageRecipe("library", ("pygments==2.21.0",), python=RECIPE.python)
+    script = ensure_environment(recipe, deadline=soon(), progress=silent) / "bin/pygmentize"
+    assert script.read_text().startswith("#!/usr/bin/env python3\n"), "and not that of the builder"
+
+
 def test_a_project_under_test_is_known_by_its_metadata_alone(cache: Path) -> None:
     recipe = ImageRecipe("library", provides=("Some.Thing==0.0.0",), python=RECIPE.python)
     folder = ensure_environment(recipe, deadline=soon(), progress=silent)
