@@ -21,7 +21,7 @@ from sandboxes.base import Sandbox, SandboxError, SandboxSpec, TreeChanges
 
 from . import protection
 from .tasksets import TaskSet
-from .testing import RunnerSetup, RunReport, run_tests
+from .testing import RunnerSetup, RunReport, run_tests, template
 from .trees import Tree, TreeFile, diff_trees, is_safe, is_text, pack, patched_paths
 from .types import Task, Verdict
 
@@ -58,7 +58,13 @@ def sandbox_spec(taskset: TaskSet, task: Task) -> SandboxSpec:
     """Return the spec of a sandbox for this task, the policy's and the grader's alike."""
     seconds = task.limits.episode_s + task.limits.test_s + 2 * SETUP_S
     whole_s = math.ceil(seconds / LIFETIME_STEP_S) * LIFETIME_STEP_S
-    return SandboxSpec(image=taskset.environment(task).image.ref, workdir=task.workdir, lifetime_s=whole_s)
+    environment = taskset.environment(task)
+    return SandboxSpec(
+        image=environment.image.ref,
+        workdir=task.workdir,
+        lifetime_s=whole_s,
+        template=template(environment.tests),
+    )
 
 
 def collect(sandbox: Sandbox, taskset: TaskSet, task: Task, *, timeout_s: float) -> Submission:

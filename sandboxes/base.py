@@ -60,6 +60,10 @@ class SandboxSpec:
     role: Literal["work", "grading"] = "work"
     """Whose processes it is for. One that has held a policy's commands is never one for grading."""
 
+    template: tuple[str, ...] = field(default=(), repr=False)
+    """A command that is started once, before any other and under a user of its own, and waits to be forked
+    (`sandboxes.inside.template`). Empty: none."""
+
     def __post_init__(self) -> None:
         assert self.workdir.startswith("/"), f"workdir must be absolute, got {self.workdir!r}"
         assert (
@@ -120,6 +124,8 @@ class ExecResult:
     """
     background: tuple[BackgroundProcess, ...] = ()
     """What this command and those before it left running."""
+    forked: bool = False
+    """It was a fork of the sandbox's template."""
 
     def __post_init__(self) -> None:
         assert (self.exit_code is None) == self.timed_out, "no exit code exactly when timed out"
@@ -175,6 +181,7 @@ class Sandbox(Protocol):
         stdin: bytes = b"",
         output_limit: int = 65_536,
         report: bool = False,
+        forked: bool = False,
     ) -> ExecResult:
         """Run a command to its end and return what it did.
 
@@ -184,6 +191,8 @@ class Sandbox(Protocol):
         open descriptor's number in `DAYTHREE_REPORT_FD` (a shell reaches it as `/dev/fd/N`); what it writes
         there, at most 16 MiB, comes back apart from its output. A command that cannot be found gives exit
         code 127, one that cannot be started 126, one killed by a signal 128 more than the signal's number.
+        With `forked`, the sandbox's template (`spec.template`) goes on in a fork of itself in the command's
+        place; the command runs only where no template answers.
         Processes left in the background are named in the result and live on until the sandbox is closed; of a
         command that was refused another process, none does.
         """

@@ -49,6 +49,7 @@ from .remote import (
     LIVES,
     SERVER_PIDS,
     SERVER_USER,
+    TEMPLATE_USER,
     RemoteSandbox,
     base_environment,
     memory_bytes,
@@ -299,7 +300,7 @@ def user_map(spec: SandboxSpec) -> PendingUserMap | None:
     uid, gid = user_and_group(spec)
     if first_outside() is None or uid == 0 or gid == 0:
         return None
-    return PendingUserMap([uid, SERVER_USER], [gid])
+    return PendingUserMap([uid, SERVER_USER, TEMPLATE_USER], [gid])
 
 
 def spawn(

@@ -26,8 +26,8 @@ HEADER_LIMIT = 64 << 20
 PAYLOAD_LIMIT = 512 << 20
 COMPLAINT_LIMIT = 4_096
 MODULES = (
-    *("identity", "frames", "starting", "spawning", "limits", "processes", "files", "trees", "commands"),
-    *("search", "server", "scrubbing", "keeper"),
+    *("identity", "frames", "starting", "spawning", "template", "forking", "limits", "processes", "files"),
+    *("trees", "commands", "search", "server", "scrubbing", "keeper"),
 )
 """In the order of their imports; the last one is run."""
 
@@ -52,7 +52,7 @@ for name, source in json.loads(text):
     exec(compile(source, "<" + module.__name__ + ">", "exec"), module.__dict__)
 module.main(size + text, sys.argv[1:])
 """
-DEFAULT_SETTINGS = {"processes": 0, "memory": 0, "owned": [], "user_namespaces": True}
+DEFAULT_SETTINGS = {"template": [], "processes": 0, "memory": 0, "owned": [], "user_namespaces": True}
 SERVER_COMMAND = ("python3", "-I", "-S", "-u", "-c", BOOTSTRAP)
 """What a backend runs as the sandbox's first process."""
 

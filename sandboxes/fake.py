@@ -77,6 +77,7 @@ class FakeSandbox:
         stdin: bytes = b"",
         output_limit: int = 65_536,
         report: bool = False,
+        forked: bool = False,
     ) -> ExecResult:
         with self._lock:
             self._called("exec")

@@ -36,6 +36,8 @@ SNAPSHOT_BYTES = 384 << 20
 """Longest archive that travels out of a sandbox, for a snapshot without copy-on-write."""
 SERVER_USER = 65_532
 """Number of the user that the program inside runs as: in no image, and of no command."""
+TEMPLATE_USER = 65_531
+"""The same for the template (`SandboxSpec.template`)."""
 KILL_GRACE_S = 10.0
 """What an answer may take beyond the deadline that is kept inside: killing there has to be thorough."""
 
@@ -107,6 +109,7 @@ class RemoteSandbox:
         stdin: bytes = b"",
         output_limit: int = 65_536,
         report: bool = False,
+        forked: bool = False,
     ) -> ExecResult:
         fields = {
             "command": command if isinstance(command, str) else list(command),
@@ -115,6 +118,7 @@ class RemoteSandbox:
             "env": dict(env or {}),
             "output_limit": output_limit,
             "report": report,
+            "forked": forked,
         }
         header, payload = self._ask("exec", fields, stdin, timeout_s=timeout_s + KILL_GRACE_S)
         stdout, stderr, reported = split(payload, header["sizes"])
@@ -128,6 +132,7 @@ class RemoteSandbox:
             report=reported,
             limit=header["limit"],
             background=tuple(BackgroundProcess(*row) for row in header["background"]),
+            forked=header.get("forked", False),
         )
 
     def read(self, path: str, *, timeout_s: float, offset: int = 0, limit: int | None = None) -> bytes:
@@ -346,6 +351,8 @@ def server_settings(
         "server_user": server_user,
         "open_files": spec.open_files,
         "pids": spec.pids,
+        "template": list(spec.template),
+        "template_user": TEMPLATE_USER,
         **more,
     }
 

@@ -19,6 +19,7 @@ import signal
 
 from .commands import PREFIX
 from .files import WORKDIR
+from .forking import Template
 from .frames import receive, send
 from .identity import PR_SET_CHILD_SUBREAPER, Identity, prctl
 from .limits import LIMITS, limit_resources
@@ -28,7 +29,7 @@ from .server import RETIRED, serve
 
 
 def prepare(request):
-    """Take the sandbox over: be its init, part from the commands' user. Returns the two users."""
+    """Take the sandbox over: be its init, part from the commands' user. Returns users and template."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     os.closerange(3, 1024)  # what whoever started this forgot to close; commands would inherit it
     user, group = request["user"]
@@ -41,21 +42,30 @@ def prepare(request):
     if request["memory"]:  # no cgroup bounds it: so much for each process of a command
         PREFIX.extend(["sh", "-c", 'ulimit -v "$0" && exec "$@"', str(request["memory"] >> 10)])
     LIMITS.begin([request["workdir"], "/tmp", "/dev/shm"], request["pids"])
-    identity = Identity(user, group, request["server_user"])
+    identity, template = Identity(user, group, request["server_user"]), None
+    if request["template"] and identity.server is not None:
+        template = start_template(request, group)
     identity.take()
     signal.signal(signal.SIGINT, lambda *_: None)  # nothing else reaches a first process without a handler
     os.chdir("/")
     WORKDIR[0] = request["workdir"]
-    return identity
+    return identity, template
+
+
+def start_template(request, group):
+    text = dict(json.loads(PROGRAM["text"][4:]))["template"].encode()
+    users = (request["template_user"], group)
+    return Template(request["template"], users, request["workdir"], memory=request["memory"], text=text)
 
 
 class Keeper:
     """See the module. `kept` are processes that outlive an episode with it."""
 
-    def __init__(self, identity, lease_s):
+    def __init__(self, identity, template, lease_s):
         self.identity = identity
+        self.template = template
         self.lease_s = lease_s
-        self.kept = set()
+        self.kept = {template.pid} if template else set()
         self.scrubbing = Scrubbing(identity)
         gc.freeze()  # what servers share with this process is not to be copied for looking at it
         signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
@@ -66,7 +76,8 @@ class Keeper:
             request = self.expect("scrub")
             if request is None:
                 return
-            trace = self.scrubbing.trace(self.kept, request["timeout_s"])
+            trace = self.template.settle(request["timeout_s"]) if self.template else ""
+            trace = trace or self.scrubbing.trace(self.kept, request["timeout_s"])
             send({"id": request["id"], "trace": trace}, [])
             request = None if trace else self.expect("begin")
 
@@ -78,11 +89,16 @@ class Keeper:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             try:
                 request["lease_s"] = self.lease_s
-                serve(self.identity, request, keeper=ours, kept=self.kept)
+                if self.template:
+                    self.template.control.close()
+                serve(self.identity, request, keeper=ours, kept=self.kept, template=self.template)
             finally:
                 os._exit(1)
+        if self.template:
+            self.template.line.close()
         while True:
             pid, status = os.waitpid(-1, 0)  # orphans are buried
+            self.kept.discard(pid)
             if pid == server:
                 return os.WIFEXITED(status) and os.WEXITSTATUS(status) == RETIRED
 
@@ -107,9 +123,9 @@ def main(program, arguments):
         return
     request = frame[0]
     PROGRAM.update(bootstrap=request["bootstrap"], text=program)
-    identity = prepare(request)
+    identity, template = prepare(request)
     if identity.server is None:
         serve(identity, request)
     else:
-        Keeper(identity, request["lease_s"]).run(request)
+        Keeper(identity, template, request["lease_s"]).run(request)
     os._exit(0)

@@ -38,7 +38,7 @@ class Reaper:
             self.ended(pid, status)
 
     def ended(self, pid, status):
-        """Also told by the starter, whose children commands are as long as it lives."""
+        """Also told by the starter and the template, whose children commands are as long as they live."""
         with self.lock:
             command = self.commands.pop(pid, None)
             if command is not None:
@@ -48,13 +48,13 @@ class Reaper:
         if pid == SPAWNER.starter.pid:
             SPAWNER.starter.buried = True
 
-    def start(self, command, job, timeout_s):
-        """Start a command's process so that its end cannot be missed; return its id. Raises OSError."""
+    def start(self, command, job, timeout_s, by=None):
+        """Have a process started so that its end cannot be missed; return its id. Raises OSError."""
         with self.lock:
             self.starting += 1
         pid = None
         try:
-            pid = SPAWNER.start(job, timeout_s)
+            pid = (by or SPAWNER).start(job, timeout_s)
         finally:
             with self.lock:
                 self.starting -= 1

@@ -23,6 +23,7 @@ import time
 
 from .commands import do_exec
 from .files import do_listdir, do_read, do_unpack, do_write, shown
+from .forking import FORKER
 from .frames import WRITING, receive, send
 from .identity import PR_SET_CHILD_SUBREAPER, prctl
 from .processes import OWN, REAPER, kill_everything
@@ -145,7 +146,7 @@ def watch(until, lease_s):
         time.sleep(min(max(0.01, end_at - time.monotonic()), 60.0))
 
 
-def serve(identity, request, *, keeper=None, kept=()):
+def serve(identity, request, *, keeper=None, kept=(), template=None):
     """Answer requests until the channel ends, beginning with `request`, which asked for that."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     OWN.begin(identity, keeper, kept)
@@ -154,6 +155,8 @@ def serve(identity, request, *, keeper=None, kept=()):
     clock = (time.monotonic() + request["lifetime_s"], request["lease_s"])
     threading.Thread(target=watch, args=clock, daemon=True).start()
     SPAWNER.begin(identity, REAPER.ended)
+    if template is not None:
+        FORKER.begin(template, identity.user, REAPER.ended)
     REAPER.begin()
     workers = Workers()
     send({"id": request["id"], "pid": os.getpid()}, [])
