@@ -13,12 +13,15 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import Protocol
 
 from sandboxes.backend import Backend
 from sandboxes.base import Sandbox, SandboxError, SandboxSpec, TreeChanges
 
 from . import protection
+from .integrity.inspection import Inspection, Listed, Reference, first_run
+from .integrity.sessions import Session
 from .tasksets import TaskSet
 from .testing import RunnerSetup, RunReport, run_tests
 from .trees import Tree, TreeFile, diff_trees, is_safe, is_text, pack, patched_paths
@@ -131,18 +134,40 @@ def admit_tree(tree: Tree, base: Tree, allowed: frozenset[str]) -> Submission:
 
 
 def grade(submission: Submission, taskset: TaskSet, task: Task, backend: Backend) -> Verdict:
-    """Grade a submission in a clean sandbox.
+    """Grade a submission in clean sandboxes.
 
     A sandbox that cannot be started raises SandboxError: the policy cannot cause that. One that dies twice
-    while the submission's code runs, though fresh ones start, is the submission's doing and scores 0.
+    while the submission's code runs, though fresh ones start, is the submission's doing and scores 0; so is
+    one that runs out of time.
     """
     started = time.monotonic()
-    graded = graded_tree(submission, taskset, task)
-    report = _run(graded, taskset, task, backend) or _run(graded, taskset, task, backend)
-    if report is None:
-        report = RunReport(log="the grading sandbox died twice while the tests ran")
-    verdict = decide(task, report, submission.tampered)
-    return replace(verdict, duration_s=time.monotonic() - started)
+    inspection = Inspection(
+        listed=_listed(taskset, task),
+        tree=graded_tree(submission, taskset, task),
+        reference=partial(_reference, taskset, task, backend),
+        run=partial(_run, taskset, task, backend),
+        identity=f"{task.hash}\n{submission.patch}",
+        decide=lambda report: decide(task, report, submission.tampered),
+    )
+    return replace(inspection.verdict(), duration_s=time.monotonic() - started)
+
+
+def _listed(taskset: TaskSet, task: Task) -> Listed:
+    return Listed(
+        runner=taskset.environment(task).tests.runner,
+        files=task.test_files,
+        fail_to_pass=task.fail_to_pass,
+        pass_to_pass=task.pass_to_pass,
+        unsteady=taskset.unsteady(task),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _reference(taskset: TaskSet, task: Task, backend: Backend) -> Reference:
+    """What the reference patch of a task shows when it is graded; run when it is first asked for."""
+    tree = graded_tree(submission_of(taskset.solved_tree(task), taskset, task), taskset, task)
+    listed, run = _listed(taskset, task), partial(_run, taskset, task, backend)
+    return Reference(tree, lru_cache(maxsize=1)(lambda: first_run(tree, listed, run)))
 
 
 def graded_tree(submission: Submission, taskset: TaskSet, task: Task) -> Tree:
@@ -158,10 +183,15 @@ def lay_trusted(tree: Tree, trusted: Mapping[str, TreeFile], allowed: Collection
     return {**trusted, **kept}
 
 
-def _run(tree: Tree, taskset: TaskSet, task: Task, backend: Backend) -> RunReport | None:
-    """Run the task's tests in a fresh sandbox; None when it died while they ran."""
+def _run(taskset: TaskSet, task: Task, backend: Backend, tree: Tree, sessions: Sequence[Session]):
+    """Run sessions in a fresh sandbox, and in another one when it died."""
     spec, tests = sandbox_spec(taskset, task), taskset.environment(task).tests
-    return run_clean(tree, spec, tests, task.test_files, backend, timeout_s=task.limits.test_s)
+    once = partial(run_sessions, tree, spec, tests, sessions, backend, timeout_s=task.limits.test_s)
+    reports = once()
+    if len(reports) < len(sessions):
+        reports = once()
+    died = RunReport(log="the grading sandbox died twice while the tests ran")
+    return [*reports, *[died] * (len(sessions) - len(reports))]
 
 
 def run_clean(
@@ -177,15 +207,49 @@ def run_clean(
 
     Raises SandboxError when it could not be started, or the tree not be laid into it.
     """
+    reports = run_sessions(tree, spec, tests, [Session(tuple(files))], backend, timeout_s=timeout_s)
+    return reports[0] if reports else None
+
+
+def run_sessions(
+    tree: Tree,
+    spec: SandboxSpec,
+    tests: RunnerSetup,
+    sessions: Sequence[Session],
+    backend: Backend,
+    *,
+    timeout_s: float,
+) -> list[RunReport]:
+    """Run sessions in one fresh sandbox that holds a tree, `timeout_s` for each.
+
+    There are fewer reports than sessions when the sandbox died while one ran. Raises SandboxError when it
+    could not be started, or the tree not be laid into it.
+    """
+    reports: list[RunReport] = []
     sandbox = backend.open(spec, timeout_s=SETUP_S)
     try:
-        sandbox.unpack(pack(tree), ".", timeout_s=SETUP_S)
-        try:
-            return run_tests(sandbox, tests, files, timeout_s=timeout_s)
-        except SandboxError:
-            return None
+        sandbox.unpack(pack({**tree, **sessions[0].files}), ".", timeout_s=SETUP_S)
+        for number, session in enumerate(sessions):
+            try:
+                if number and session.files:  # by now code of the tree has run here, and may have broken it
+                    sandbox.unpack(pack(session.files), ".", timeout_s=SETUP_S)
+                reports.append(_session(sandbox, tests, session, timeout_s))
+            except SandboxError:
+                break
+        return reports
     finally:
         sandbox.close()
+
+
+def _session(sandbox: Sandbox, tests: RunnerSetup, session: Session, timeout_s: float) -> RunReport:
+    return run_tests(
+        sandbox,
+        tests,
+        session.targets,
+        timeout_s=timeout_s,
+        hash_seed=session.hash_seed,
+        profile=session.profile,
+    )
 
 
 def decide(task: Expects, report: RunReport, tampered: Iterable[str] = ()) -> Verdict:
