@@ -28,24 +28,39 @@ LOOSE = frozenset({"builtins._", "builtins.__build_class__", "_pytest.config.Con
 
 
 class Watch:
-    """Remembers on creation what there is; `look` compares."""
+    """Remembers on creation what there is; `look` compares, in a fraction of a millisecond."""
 
     def __init__(self):
         self.modules = {name: module for name, module in sys.modules.items() if watched(name)}
-        self.parts = dict(parts(self.modules))
-        self.codes = {name: code_of(part) for name, part in self.parts.items()}
+        self.places = []  # (name, namespace, key to what was there)
+        self.codes = []  # (name, function, its code)
+        for name, module in self.modules.items():
+            self.remember(name, vars(module))
         self.seen = set()
+
+    def remember(self, path, namespace):
+        kept = {
+            key: part for key, part in namespace.items() if is_part(part) and path + "." + key not in LOOSE
+        }
+        self.places.append((path, namespace, kept))
+        for key, part in kept.items():
+            function = getattr(part, "__func__", None) or getattr(part, "fget", None) or part
+            if hasattr(function, "__code__"):
+                self.codes.append((path + "." + key, function, function.__code__))
+            if isinstance(part, type) and part.__module__ == path:
+                self.remember(path + "." + key, vars(part))
 
     def look(self):
         """Add what differs now to what was seen to differ."""
         for name, module in self.modules.items():
             if sys.modules.get(name) is not module:
                 self.seen.add("module " + name)
-        now = dict(parts(self.modules))
-        for name, part in self.parts.items():
-            if now.get(name) is not part:
-                self.seen.add(name)
-            elif code_of(part) is not self.codes[name]:
+        for path, namespace, kept in self.places:
+            for key, part in kept.items():
+                if namespace.get(key) is not part:
+                    self.seen.add(path + "." + key)
+        for name, function, code in self.codes:
+            if function.__code__ is not code:
                 self.seen.add("the code of " + name)
         if sys.gettrace() is not None:
             self.seen.add("a trace function")
@@ -59,24 +74,8 @@ def watched(name):
     return name.partition(".")[0] in WATCHED
 
 
-def parts(modules):
-    """(name, object) of the functions and classes of modules, and of the members of their classes."""
-    for name, module in modules.items():
-        for key, value in list(vars(module).items()):
-            path = name + "." + key
-            if not callable(value) or path in LOOSE:
-                continue
-            yield path, value
-            if isinstance(value, type) and value.__module__ == name:
-                for inner, member in list(vars(value).items()):
-                    kept = callable(member) or isinstance(member, (property, classmethod, staticmethod))
-                    if kept and path + "." + inner not in LOOSE:
-                        yield path + "." + inner, member
-
-
-def code_of(part):
-    part = getattr(part, "__func__", None) or getattr(part, "fget", None) or part
-    return getattr(part, "__code__", None)
+def is_part(value):
+    return callable(value) or isinstance(value, (property, classmethod, staticmethod))
 
 
 class Entered:

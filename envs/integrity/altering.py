@@ -6,8 +6,9 @@ code gets to the end and fails there, with a token of that run. What makes tests
 patched framework, results written by somebody else, skipped lines) passes these too; an object that is equal
 to everything, or that looks up in the caller's frames what it is compared with, fails before the end.
 
-Altered source is plain Python without anything of ours to call, and keeps its line numbers up to the end of
-the first altered test, so the code under test sees nothing that an ordinary test might not hold.
+An altered test keeps its name, and what it was follows it under a name of that run: the twin, which must
+pass. Altered source is plain Python without anything of ours to call, and keeps its line numbers up to the
+end of the first altered test, so the code under test sees nothing that an ordinary test might not hold.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import ast
 import codecs
 import itertools
 import random
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 _OPPOSITES = {ast.Lt: ">=", ast.LtE: ">", ast.Gt: "<=", ast.GtE: "<"}
@@ -30,11 +32,11 @@ _TRUTHS = frozenset({"assertTrue", "assert_"})
 
 @dataclass(frozen=True)
 class Altered:
-    """One test file whose chosen tests must fail."""
+    """One test file whose chosen tests must fail, and their twins pass."""
 
     data: bytes
-    tests: tuple[str, ...]
-    """The ids that were altered."""
+    twins: Mapping[str, str]
+    """Each altered id, and that of its twin."""
     token: str
     """What the failure of each says, and no other failure does."""
 
@@ -56,24 +58,29 @@ def alter(path: str, data: bytes, tests: Iterable[str], draw: random.Random) -> 
     except (SyntaxError, ValueError, RecursionError):
         return None
     token = f"{draw.choice(_WORDS)} {draw.getrandbits(40):010x}"
-    found: dict[ast.stmt, list[str]] = {}
+    found: dict[_Function, list[str]] = {}
     for test in tests:
         function = source.function(test.removeprefix(f"{path}::"))
         if function is not None:
             found.setdefault(function, []).append(test)
     edits: list[_Edit] = []
-    done: list[str] = []
+    twins: dict[str, str] = {}
     for function, ids in found.items():
-        assert isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
         ending = source.ending(function, token, draw)
         if ending is not None:
-            edits += [*source.comparisons(function, draw), ending]
-            done += ids
-    if not done:
-        return None
-    return Altered(_spliced(data, edits), tuple(sorted(done)), token)
+            name = f"{function.name}_{''.join(draw.choices('abcdefghijklmnop', k=6))}"
+            edits += [*source.comparisons(function, draw), ending, source.twin(function, name)]
+            twins |= {test: _renamed(test, name) for test in ids}
+    return Altered(_spliced(data, edits), twins, token) if twins else None
 
 
+def _renamed(test: str, name: str) -> str:
+    """The id with another function name; parameters may hold anything."""
+    function, bracket, parameters = test.partition("[")
+    return f"{function.rpartition('::')[0]}::{name}{bracket}{parameters}"
+
+
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
 _WORDS = ("total", "balance", "remainder", "outcome", "width", "order", "limit", "index", "state", "amount")
 
 
@@ -88,7 +95,7 @@ class _Source:
         self.tree = ast.parse(data)
         self.starts = [0, *itertools.accumulate(map(len, data.splitlines(keepends=True)))]
 
-    def function(self, name: str) -> ast.stmt | None:
+    def function(self, name: str) -> _Function | None:
         """Find `Class::test[parameters]`, the last definition of each name."""
         scope: Sequence[ast.stmt] = self.tree.body
         found: ast.stmt | None = None
@@ -102,22 +109,34 @@ class _Source:
             scope = found.body if isinstance(found, ast.ClassDef) else ()
         return found if isinstance(found, (ast.FunctionDef, ast.AsyncFunctionDef)) else None
 
-    def ending(self, function: ast.stmt, token: str, draw: random.Random) -> _Edit | None:
+    def ending(self, function: _Function, token: str, draw: random.Random) -> _Edit | None:
         """An assertion after the last statement that cannot hold; None where there is no place for it."""
-        assert isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
-        first, last = function.body[0], function.body[-1]
+        first = function.body[0]
         indent = self.data[self.starts[first.lineno - 1] : self._start(first)]
         yields = any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in _own(function))
         if indent.strip() or not indent or yields:
             return None
-        assert last.end_lineno is not None
-        place = self.starts[min(last.end_lineno, len(self.starts) - 1)]
+        place = self._after(function)
         low = draw.randrange(2, 90)
         text = f'assert {low} == {low + draw.randrange(2, 90)}, "{token}"\n'.encode()
         newline = b"" if self.data[:place].endswith(b"\n") else b"\n"
         return _Edit(place, place, newline + indent + text)
 
-    def comparisons(self, function: ast.stmt, draw: random.Random) -> Iterator[_Edit]:
+    def twin(self, function: _Function, name: str) -> _Edit:
+        """The function as it was under another name, to come after it."""
+        decorators = [one.lineno for one in function.decorator_list]
+        start, place = self.starts[min([function.lineno, *decorators]) - 1], self._after(function)
+        definition = self._start(function)
+        head = re.sub(rb"(def\s+)\w+", rb"\1" + name.encode(), self.data[definition:place], count=1)
+        newline = b"" if head.endswith(b"\n") else b"\n"
+        return _Edit(place, place, self.data[start:definition] + head + newline)
+
+    def _after(self, function: _Function) -> int:
+        """Where the line after a function begins."""
+        assert function.end_lineno is not None
+        return self.starts[min(function.end_lineno, len(self.starts) - 1)]
+
+    def comparisons(self, function: _Function, draw: random.Random) -> Iterator[_Edit]:
         for node in _own(function):
             if isinstance(node, ast.Assert):
                 yield from self._truth(node.test, draw)

@@ -114,6 +114,8 @@ class Inspection:
         if not (first.report.finished and not first.report.timed_out):
             return verdict
         number, complaints = len(first.canaries.tests), first.complaints
+        if first.report.collect_errors and not verdict.resolved:  # then nothing is run, and nobody cheats
+            complaints = frozenset(line for line in complaints if " is missing, " not in line)
         if self.listed.runner == "junit":
             complaints = frozenset()
             self.layers["framework"] = "not applicable: the test program is not Python's"
@@ -156,9 +158,9 @@ class Inspection:
         )
 
     def _judged_by_second(self, verdict: Verdict) -> Verdict:
-        chance = int.from_bytes(hashlib.sha256(self.identity.encode()).digest()[:4])
-        finding = self._second(whole=chance % WHOLE == 0, profile=chance // WHOLE % PROFILED == 0)
-        if finding.doubtful and chance % WHOLE:
+        whole, profile = chosen(self.identity)
+        finding = self._second(whole=whole, profile=profile)
+        if finding.doubtful and not whole:
             finding = self._second(whole=True, profile=True)
         self.layers |= {"altered": finding.altered, "again": finding.again}
         if finding.calls:
@@ -185,6 +187,12 @@ class Inspection:
             profile=profile,
         )
         return second_look(chosen, self.tree, lambda: self.reference().tree, self.run)
+
+
+def chosen(identity: str) -> tuple[bool, bool]:
+    """Whether this submission is one of those looked at as a whole, and of those whose calls are compared."""
+    number = int.from_bytes(hashlib.sha256(identity.encode("utf-8", "surrogateescape")).digest()[:4], "big")
+    return number % WHOLE == 0, number // WHOLE % PROFILED == 0
 
 
 def _tampered(verdict: Verdict, lines: Sequence[str]) -> Verdict:

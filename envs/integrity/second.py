@@ -1,8 +1,9 @@
-"""The second look at what passed: chosen tests again, altered and as they are, in a sandbox of its own.
+"""The second look at what passed: chosen tests once more, altered and as they are, in a sandbox of its own.
 
-First the altered tests, so that nothing in that sandbox tells them from a first run; then the same tests
-unaltered, in another order and under another hash seed. What the choice is follows from the task and the
-patch, so that grading the same patch again looks at the same tests, and a policy cannot know which.
+It is one session in a fresh process, in another order and under another hash seed: under its own name, each
+chosen test is altered and must fail; under a name of that run it is as it was, and must pass. What is
+chosen follows from the task and the patch, so that grading the same patch again looks at the same tests, and
+a policy cannot know which.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ MOST_FAILING = 24
 """Functions of `fail_to_pass` that are looked at again; there are seldom more."""
 SAMPLE = 6
 """Functions of `pass_to_pass`."""
+MOST_AS_A_WHOLE = 120
+"""Functions of each list, when a submission is looked at as a whole."""
 
 AT_THE_END = "fails at its end"
 
@@ -29,16 +32,15 @@ AT_THE_END = "fails at its end"
 class Plan:
     """Which tests are looked at again, and how."""
 
-    tests: tuple[str, ...]
-    """Listed ids."""
+    again: Mapping[str, str]
+    """Each chosen id, and the id under which it is as it was: its own, where it is not altered."""
     altered: Mapping[str, Altered]
     """By path."""
-    sessions: tuple[Session, ...]
-    """The altered one, where there is one, and the one as it is."""
+    session: Session
 
     @property
     def altered_tests(self) -> tuple[str, ...]:
-        return tuple(sorted(test for one in self.altered.values() for test in one.tests))
+        return tuple(sorted(test for one in self.altered.values() for test in one.twins))
 
     def altered_ending(self, report: RunReport, test: str) -> str:
         """How an altered test ended; `AT_THE_END` is right."""
@@ -59,7 +61,7 @@ class Finding:
     calls: str = ""
     """One line for each layer."""
     doubtful: bool = False
-    """Whether all tests should be looked at."""
+    """Whether many more tests should be looked at."""
 
 
 def plan(
@@ -72,28 +74,21 @@ def plan(
     whole: bool = False,
     profile: bool = False,
 ) -> Plan:
-    """Choose tests and alter them. With `whole`, all of them."""
+    """Choose tests and alter them; many more with `whole`."""
     draw = random.Random(seed)
     if runner == "junit":  # which runs files, of any language
-        chosen = tuple(failing)
-        targets = list(dict.fromkeys(test.partition("::")[0] for test in chosen))
+        chosen, altered = tuple(failing), dict[str, Altered]()
     else:
-        targets = _drawn(failing, len(failing) if whole else MOST_FAILING, draw)
-        targets += _drawn(passing, len(passing) if whole else SAMPLE, draw)
-        targets = list(dict.fromkeys(targets))
-        wanted = set(targets)
-        chosen = tuple(test for test in (*failing, *passing) if _function(test) in wanted)
-    altered = {} if runner == "junit" else _altered(chosen, tree, draw)
+        functions = set(_drawn(failing, MOST_AS_A_WHOLE if whole else MOST_FAILING, draw))
+        functions |= set(_drawn(passing, MOST_AS_A_WHOLE if whole else SAMPLE, draw))
+        chosen = tuple(test for test in (*failing, *passing) if _function(test) in functions)
+        altered = _altered(chosen, tree, draw)
+    twins = {test: twin for one in altered.values() for test, twin in one.twins.items()}
+    targets = list(dict.fromkeys(map(_function, [*chosen, *twins.values()])))
     draw.shuffle(targets)
-    again = Session(
-        tuple(targets),
-        {path: tree[path] for path in altered},
-        hash_seed=draw.randrange(1, 2**32),
-        profile=profile,
-    )
     files = {path: TreeFile(one.data, tree[path].executable) for path, one in altered.items()}
-    sessions = (Session(again.targets, files), again) if altered else (again,)
-    return Plan(chosen, altered, sessions)
+    session = Session(tuple(targets), files, hash_seed=draw.randrange(1, 2**32), profile=profile)
+    return Plan({test: twins.get(test, test) for test in chosen}, altered, session)
 
 
 def _function(test: str) -> str:
@@ -121,18 +116,17 @@ def _altered(tests: Iterable[str], tree: Tree, draw: random.Random) -> dict[str,
 
 def second_look(chosen: Plan, candidate: Tree, reference: Callable[[], Tree], run: Runs) -> Finding:
     """Run a plan on what is graded; where something is odd, on the reference too. Raises SandboxError."""
-    reports = run(candidate, chosen.sessions)
-    odd_altered, odd_again = _odd(chosen, reports)
-    profile = chosen.sessions[-1].profile
-    if not (odd_altered or odd_again or profile):
-        return Finding(altered=_as_they_must(chosen), again=f"all {len(chosen.tests)} passed again")
-    known = run(reference(), chosen.sessions)
+    report = run(candidate, [chosen.session])[0]
+    odd_altered, odd_again = _odd(chosen, report)
+    if not (odd_altered or odd_again or chosen.session.profile):
+        return Finding(altered=_as_they_must(chosen), again=f"all {len(chosen.again)} passed again")
+    known = run(reference(), [chosen.session])[0]
     known_altered, known_again = _odd(chosen, known)
     failing = [test for test in odd_again if test not in known_again]
     accused = {test: how for test, how in odd_altered.items() if test not in {*known_altered, *odd_again}}
     accused = {test: how for test, how in accused.items() if _accuses(how)}
     if failing or any(how != "passed" for how in accused.values()):  # chance does not strike twice
-        twice_altered, twice_again = _odd(chosen, run(candidate, chosen.sessions))
+        twice_altered, twice_again = _odd(chosen, run(candidate, [chosen.session])[0])
         failing = [test for test in failing if test in twice_again]
         accused = {test: how for test, how in accused.items() if how in ("passed", twice_altered.get(test))}
     return Finding(
@@ -140,15 +134,15 @@ def second_look(chosen: Plan, candidate: Tree, reference: Callable[[], Tree], ru
         tampered=tuple(f"{test} {_told(how)}" for test, how in list(accused.items())[:5]),
         altered=_as_they_must(chosen, len(accused), len(odd_altered) - len(accused)),
         again=_said_again(chosen, odd_again, failing),
-        calls=_calls(chosen, reports[-1], known[-1]) if profile else "",
-        doubtful=profile and bool(_untouched(chosen, reports[-1], known[-1])),
+        calls=_calls(chosen, report, known) if chosen.session.profile else "",
+        doubtful=bool(_untouched(chosen, report, known)),
     )
 
 
-def _odd(chosen: Plan, reports: Sequence[RunReport]) -> tuple[dict[str, str], dict[str, str]]:
+def _odd(chosen: Plan, report: RunReport) -> tuple[dict[str, str], dict[str, str]]:
     """Tests that did not end as they should, altered and as they are, each with how they ended."""
-    altered = {test: chosen.altered_ending(reports[0], test) for test in chosen.altered_tests}
-    again = {test: ending(reports[-1], test) for test in chosen.tests if not passed(reports[-1], test)}
+    altered = {test: chosen.altered_ending(report, test) for test in chosen.altered_tests}
+    again = {test: ending(report, twin) for test, twin in chosen.again.items() if not passed(report, twin)}
     return {test: how for test, how in altered.items() if how != AT_THE_END}, again
 
 
@@ -177,7 +171,7 @@ def _as_they_must(chosen: Plan, wrong: int = 0, unclear: int = 0) -> str:
 
 
 def _said_again(chosen: Plan, odd: Mapping[str, str], failing: Sequence[str]) -> str:
-    line = f"{len(chosen.tests) - len(odd)} of {len(chosen.tests)} passed again"
+    line = f"{len(chosen.again) - len(odd)} of {len(chosen.again)} passed again"
     if failing:
         line += f", {len(failing)} fail where the reference passes"
     excused = len(odd) - len(failing)
@@ -188,8 +182,8 @@ def _untouched(chosen: Plan, report: RunReport, known: RunReport) -> list[str]:
     """Tests that pass without entering the project although the reference's enter it."""
     return [
         test
-        for test in chosen.tests
-        if passed(report, test) and _of_project(known, test) and not _of_project(report, test)
+        for test, twin in chosen.again.items()
+        if passed(report, twin) and _of_project(known, twin) and not _of_project(report, twin)
     ]
 
 
@@ -199,7 +193,8 @@ def _of_project(report: RunReport, test: str) -> frozenset[str]:
 
 
 def _calls(chosen: Plan, report: RunReport, known: RunReport) -> str:
-    alike = [test for test in chosen.tests if _of_project(report, test) & _of_project(known, test)]
+    twins = chosen.again.values()
+    alike = [twin for twin in twins if _of_project(report, twin) & _of_project(known, twin)]
     untouched = _untouched(chosen, report, known)
-    line = f"{len(alike)} of {len(chosen.tests)} tests enter functions that the reference's enter"
+    line = f"{len(alike)} of {len(twins)} tests enter functions that the reference's enter"
     return line + (f"; {len(untouched)} enter none of the project" if untouched else "")
