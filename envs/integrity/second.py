@@ -26,6 +26,7 @@ MOST_AS_A_WHOLE = 120
 """Functions of each list, when a submission is looked at as a whole."""
 
 AT_THE_END = "fails at its end"
+_TOO_LONG = "not applicable: it takes the reference too long"
 
 
 @dataclass(frozen=True)
@@ -121,10 +122,12 @@ def second_look(chosen: Plan, candidate: Tree, reference: Callable[[], Tree], ru
     if not (odd_altered or odd_again or chosen.session.profile):
         return Finding(altered=_as_they_must(chosen), again=f"all {len(chosen.again)} passed again")
     known = run(reference(), [chosen.session])[0]
+    if known.timed_out:
+        return Finding(altered=_TOO_LONG, again=_TOO_LONG)
     known_altered, known_again = _odd(chosen, known)
     failing = [test for test in odd_again if test not in known_again]
     accused = {test: how for test, how in odd_altered.items() if test not in {*known_altered, *odd_again}}
-    accused = {test: how for test, how in accused.items() if _accuses(how)}
+    accused = {test: how for test, how in accused.items() if _accuses(how) and not report.timed_out}
     if failing or any(how != "passed" for how in accused.values()):  # chance does not strike twice
         twice_altered, twice_again = _odd(chosen, run(candidate, [chosen.session])[0])
         failing = [test for test in failing if test in twice_again]
