@@ -23,6 +23,8 @@ PROFILED = 8
 """One submission in so many has its calls compared with the reference's."""
 WHOLE = 16
 """One submission in so many has all its tests altered and run again, whatever else is found."""
+RESEEDED = 4
+"""One submission in so many is looked at again under another hash seed."""
 
 
 @dataclass(frozen=True)
@@ -158,10 +160,10 @@ class Inspection:
         )
 
     def _judged_by_second(self, verdict: Verdict) -> Verdict:
-        whole, profile = chosen(self.identity)
-        finding = self._second(whole=whole, profile=profile)
-        if finding.doubtful and not whole:
-            finding = self._second(whole=True, profile=True)
+        look = chosen(self.identity)
+        finding = self._second(look)
+        if finding.doubtful and not look.whole:
+            finding = self._second(replace(look, whole=True))
         self.layers |= {"altered": finding.altered, "again": finding.again}
         if finding.calls:
             self.layers["calls"] = finding.calls
@@ -174,25 +176,35 @@ class Inspection:
             )
         return _tampered(verdict, finding.tampered)
 
-    def _second(self, *, whole: bool, profile: bool) -> Finding:
+    def _second(self, look: Look) -> Finding:
         listed = self.listed
-        profile = profile and listed.runner == "pytest"
         chosen = plan(
             listed.runner,
             listed.fail_to_pass,
             listed.pass_to_pass,
             self.tree,
             self.identity,
-            whole=whole,
-            profile=profile,
+            whole=look.whole,
+            profile=look.profile and listed.runner == "pytest",
+            reseeded=look.reseeded,
         )
         return second_look(chosen, self.tree, lambda: self.reference().tree, self.run)
 
 
-def chosen(identity: str) -> tuple[bool, bool]:
-    """Whether this submission is one of those looked at as a whole, and of those whose calls are compared."""
+@dataclass(frozen=True)
+class Look:
+    """How close the second look is."""
+
+    whole: bool
+    profile: bool
+    reseeded: bool
+
+
+def chosen(identity: str) -> Look:
+    """Draw how close to look at this submission: always the same for the same."""
     number = int.from_bytes(hashlib.sha256(identity.encode("utf-8", "surrogateescape")).digest()[:4], "big")
-    return number % WHOLE == 0, number // WHOLE % PROFILED == 0
+    rest = number // WHOLE
+    return Look(number % WHOLE == 0, rest % PROFILED == 0, rest // PROFILED % RESEEDED == 0)
 
 
 def _tampered(verdict: Verdict, lines: Sequence[str]) -> Verdict:
