@@ -159,9 +159,9 @@ def run_tests(
 ) -> RunReport:
     """Run test files or ids in the sandbox's working directory. With `profile`, learn what each test enters.
 
-    They run in a fork of the sandbox's template where it has one for this setup, unless `cold` is asked for, or
-    a `hash_seed` that is not the template's 0. Raises SandboxError when the sandbox fails; whatever the tests
-    do is in the report.
+    They run in a fork of the sandbox's template where it has one for this setup, unless `cold` is asked for,
+    or a `hash_seed` that is not the template's 0. Raises SandboxError when the sandbox fails; whatever the
+    tests do is in the report.
     """
     nonce = secrets.token_hex(16)
     workdir = sandbox.spec.workdir

@@ -16,6 +16,7 @@ from ..testing import RunReport
 from ..trees import Tree
 from ..types import Verdict
 from .canaries import NO_CANARIES, Canaries, plant
+from .held_out import held_out, held_out_session, only_the_reference
 from .second import Finding, plan, second_look
 from .sessions import Runs, Session, passed
 
@@ -90,6 +91,7 @@ class Inspection:
         """Run and judge. Raises SandboxError."""
         first = first_run(self.tree, self.listed, self.run)
         verdict = self.decide(first.report)
+        self.layers["story"] = "; ".join(first.report.irregular) or "whole"
         if self._disturbed(first, verdict):
             first = first_run(self.tree, self.listed, self.run, canaries=False)
             verdict = self.decide(first.report)
@@ -97,7 +99,10 @@ class Inspection:
             verdict = self._judged_by_first(first, verdict)
         verdict = self._retried(verdict)
         if verdict.resolved:
-            verdict = self._judged_by_second(verdict)
+            look = chosen(self.identity)
+            if look.whole and self.listed.runner != "junit":
+                self._tell_of_held_out(first)
+            verdict = self._judged_by_second(verdict, look)
         return replace(verdict, layers=dict(self.layers))
 
     def _disturbed(self, first: FirstRun, verdict: Verdict) -> bool:
@@ -159,8 +164,19 @@ class Inspection:
             missing=missing,
         )
 
-    def _judged_by_second(self, verdict: Verdict) -> Verdict:
-        look = chosen(self.identity)
+    def _tell_of_held_out(self, first: FirstRun) -> None:
+        reference, listed = self.reference(), {*self.listed.fail_to_pass, *self.listed.pass_to_pass}
+        known = reference.first()
+        failing, number = only_the_reference(
+            first.report, known.report, {*listed, *first.canaries.tests, *known.canaries.tests}
+        )
+        session = held_out_session(self.tree, self.listed.files, self.identity)
+        others, more = held_out(session, self.tree, reference.tree, self.run)
+        lost = [*failing, *others]
+        line = f"{number + more - len(lost)} of {number + more} unlisted tests pass"
+        self.layers["held out"] = line + (f"; not {', '.join(lost[:5])}" if lost else "")
+
+    def _judged_by_second(self, verdict: Verdict, look: Look) -> Verdict:
         finding = self._second(look)
         if finding.doubtful and not look.whole:
             finding = self._second(replace(look, whole=True))

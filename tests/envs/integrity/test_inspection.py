@@ -210,9 +210,14 @@ def test_only_an_id_that_was_unsteady_at_registration_is_run_again_and_that_is_r
     assert verdict.layers["retried"] == "1 of 1 unsteady tests passed when run alone"
 
 
-def test_now_and_then_a_submission_is_looked_at_as_a_whole_and_its_calls_are_compared(
+def test_now_and_then_a_submission_is_looked_at_as_a_whole_with_its_calls_and_unlisted_tests(
     inspect, mended: str
 ) -> None:
-    verdict = inspect(such(mended, lambda look: look.whole and look.profile))
+    more = "from calculator import add\n\n\ndef test_more():\n    assert add(1, 1) == 2\n\n\n"
+    more += "def test_other():\n    assert add(2, 2) == 4\n"
+    code = mended.replace("return a + b", "return a + b if a != 1 else 0")
+    code = such(code, lambda look: look.whole and look.profile)
+    verdict = inspect(code, {"tests/test_more.py": TreeFile(more.encode())})
     assert verdict.resolved
+    assert verdict.layers["held out"] == "1 of 2 unlisted tests pass; not tests/test_more.py::test_more"
     assert verdict.layers["calls"] == "3 of 3 tests enter functions that the reference's enter"
