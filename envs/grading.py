@@ -5,7 +5,7 @@ data, filtered by rules that do not depend on anything inside the sandbox. `grad
 clean tree in a sandbox that never held a process of the policy, lays the trusted tests over it, runs them
 and compares ids. The reward is computed here, outside.
 
-What can still be cheated from inside the test process is the subject of docs/architecture.md, "Reward".
+Code under test could cheat from inside the test process; `envs.integrity` looks for that (docs/reward.md).
 """
 
 from __future__ import annotations
