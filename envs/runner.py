@@ -278,11 +278,12 @@ def outcome_of(report):
 
 def describe(excinfo, root):
     """Return an exception as type, message and the frames inside the project, outermost first."""
-    frames = [
-        (str(entry.path)[len(root) :], entry.lineno + 1, entry.frame.code.name)
-        for entry in excinfo.traceback
-        if str(entry.path).startswith(root)
-    ]
+    frames, trace = [], excinfo.tb  # not excinfo.traceback, which looks for each frame's file on disk
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if code.co_filename.startswith(root):
+            frames.append((code.co_filename[len(root) :], trace.tb_lineno, code.co_name))
+        trace = trace.tb_next
     try:
         message = str(excinfo.value)[:1000]
     except Exception:  # the project's own exception cannot say what it is
