@@ -3,7 +3,8 @@
 Its source is sent into the sandbox as text (`python3 -c`), so it uses nothing but the standard library and
 the pytest of the image: Python 3.7 and pytest 6.2, or newer. It reads one JSON object from standard input:
 
-    {"nonce": str, "targets": [str], "paths": [str], "plugins": [str], "options": [str]}
+    {"nonce": str, "targets": [str], "paths": [str], "plugins": [str], "options": [str],
+     "watch": str (source of runner_watch.py, may be missing), "profile": bool}
 
 and writes JSON lines to the descriptor named by DAYTHREE_REPORT_FD, each with the nonce, its number and the
 seconds since the first: which plugins there are, what was collected, the start of each test, one per phase
@@ -37,16 +38,27 @@ def main():
     root = os.getcwd()  # noqa: PTH109 (pathlib stays out: the fewer modules here, the fewer to shadow)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     pytest = load_pytest()
+    reporter = Reporter(channel, request["nonce"], root)
+    plugins = [reporter]
+    if "watch" in request:
+        watch = load_watch(request["watch"])
+        plugins.append(watch.PytestWatch(reporter.send, root + os.sep, request["profile"]))
     use_tree(request["paths"])
     options = ["-p", "no:cacheprovider", "--rootdir", root, "-q", "--tb=short"]
     for setting in STEERED:
         options += ["-o", setting]
     for plugin in request["plugins"]:
         options += ["-p", plugin]
-    reporter = Reporter(channel, request["nonce"], root)
-    status = pytest.main([*options, *request["options"], *request["targets"]], plugins=[reporter])
+    status = pytest.main([*options, *request["options"], *request["targets"]], plugins=plugins)
     reporter.send(kind="end", status=int(status), plugins=reporter.plugins())
     return int(status)
+
+
+def load_watch(source):
+    """Run the source of runner_watch.py as a module that nothing can import."""
+    watch = type(sys)("runner_watch")
+    exec(source, vars(watch))
+    return watch
 
 
 def load_pytest():
@@ -266,11 +278,12 @@ def outcome_of(report):
 
 def describe(excinfo, root):
     """Return an exception as type, message and the frames inside the project, outermost first."""
-    frames = [
-        (str(entry.path)[len(root) :], entry.lineno + 1, entry.frame.code.name)
-        for entry in excinfo.traceback
-        if str(entry.path).startswith(root)
-    ]
+    frames, trace = [], excinfo.tb  # not excinfo.traceback, which looks for each frame's file on disk
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if code.co_filename.startswith(root):
+            frames.append((code.co_filename[len(root) :], trace.tb_lineno, code.co_name))
+        trace = trace.tb_next
     try:
         message = str(excinfo.value)[:1000]
     except Exception:  # the project's own exception cannot say what it is

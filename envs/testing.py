@@ -114,6 +114,10 @@ class RunReport:
     log: str = ""
     """Standard output and error, for people."""
     duration_s: float = 0.0
+    changes: tuple[str, ...] | None = None
+    """What of the test framework was replaced meanwhile, as the test process says; None when it is silent."""
+    entered: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """With `profile`: which functions of the tree, `file::function`, each test entered."""
     forked: bool = False
     """The tests ran in a fork of the sandbox's template, not from a cold start."""
 
@@ -144,12 +148,20 @@ def _program(runner: str) -> tuple[str, ...]:
 
 
 def run_tests(
-    sandbox: Sandbox, setup: RunnerSetup, targets: Sequence[str], *, timeout_s: float, cold: bool = False
+    sandbox: Sandbox,
+    setup: RunnerSetup,
+    targets: Sequence[str],
+    *,
+    timeout_s: float,
+    cold: bool = False,
+    hash_seed: int = 0,
+    profile: bool = False,
 ) -> RunReport:
-    """Run test files or ids in the sandbox's working directory.
+    """Run test files or ids in the sandbox's working directory. With `profile`, learn what each test enters.
 
-    They run in a fork of the sandbox's template where it has one for this setup, unless `cold` is asked for.
-    Raises SandboxError when the sandbox fails; whatever the tests do is in the report.
+    They run in a fork of the sandbox's template where it has one for this setup, unless `cold` is asked for,
+    or a `hash_seed` that is not the template's 0. Raises SandboxError when the sandbox fails; whatever the
+    tests do is in the report.
     """
     nonce = secrets.token_hex(16)
     workdir = sandbox.spec.workdir
@@ -159,15 +171,19 @@ def run_tests(
         "plugins": list(setup.plugins),
         "options": list(setup.options),
         "paths": [workdir if path == "." else f"{workdir}/{path}" for path in setup.import_paths],
+        "watch": resources.files("envs").joinpath("runner_watch.py").read_text(),
+        "profile": profile,
     }
     if setup.runner == "junit":  # which knows files, not tests
         request["targets"] = list(dict.fromkeys(target.partition("::")[0] for target in targets))
         request |= {"command": setup.command, "reports": setup.reports or "**/*.xml"}
-    warm = bool(sandbox.spec.template) and sandbox.spec.template == template(setup) and not cold
+    warm = (
+        bool(sandbox.spec.template) and sandbox.spec.template == template(setup) and not (cold or hash_seed)
+    )
     result = sandbox.exec(
         _program(setup.runner),
         timeout_s=timeout_s,
-        env=_ENVIRONMENT,
+        env=_ENVIRONMENT | {"PYTHONHASHSEED": str(hash_seed)},
         stdin=json.dumps(request).encode(),
         output_limit=LOG_BYTES,
         report=True,
@@ -220,6 +236,8 @@ def read_report(
     broken: set[str] = set()
     finished: Counter[str] = Counter()
     failures: dict[str, Failure] = {}
+    changes: tuple[str, ...] | None = None
+    entered: dict[str, frozenset[str]] = {}
     for fields in lines:
         match fields:
             case {"kind": "phase", "id": str(test), "when": str(when), "outcome": str(outcome)}:
@@ -230,6 +248,10 @@ def read_report(
                 finished[test] += 1
             case {"kind": "failure", "id": str(test)}:
                 failures.setdefault(test, _failure(fields))  # the first is what went wrong
+            case {"kind": "watch", "changes": list(found)}:
+                changes = tuple(map(str, found))
+            case {"kind": "entered", "id": str(test), "functions": list(found)}:
+                entered[test] = frozenset(map(str, found))
     outcomes = {
         test: _outcome(phases.get(test, []), finished[test])
         for test in sorted(phases.keys() | finished.keys() | broken)
@@ -248,6 +270,8 @@ def read_report(
         timed_out=timed_out,
         log=log,
         duration_s=duration_s,
+        changes=changes,
+        entered=entered,
     )
 
 

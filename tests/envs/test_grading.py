@@ -5,12 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from pydantic import TypeAdapter
 
-from envs.grading import Submission, admit, decide, grade, graded_tree, sandbox_spec, submission_of
+from envs.grading import (
+    SUBMISSION_BYTES,
+    Submission,
+    admit,
+    decide,
+    grade,
+    graded_tree,
+    lay_trusted,
+    sandbox_spec,
+    submission_of,
+)
 from envs.tasksets import TaskSet
 from envs.testing import RunReport
 from envs.trees import TreeFile, apply_patch
-from envs.types import Task
+from envs.types import Task, Verdict
 from sandboxes.base import TreeChanges
 from sandboxes.fake import FakeBackend
 
@@ -43,6 +54,8 @@ def test_an_honest_change_travels_as_text(calculator: TaskSet, task: Task) -> No
         "pytest.ini",
         "tox.ini",
         "calculator/sitecustomize.py",
+        "sitecustomize/__init__.py",
+        ".travis.yml",
         "setup.py",
         "pyproject.toml",
         ".github/workflows/ci.yml",
@@ -78,6 +91,9 @@ def test_replacing_a_test_by_a_link_is_tampering_and_other_links_are_dropped(
         ("calculator/fast.so", b"x"),
         ("calculator/x.pyc", b"x"),
         ("evil.pth", b"import os"),
+        ("calculator/__pycache__/x.py", b"x"),
+        ("calculator/./x.py", b"x"),
+        (".hypothesis/examples/x", b"x"),
         ("evil.dist-info/entry_points.txt", b"[pytest11]\n"),
         ("data.bin", b"\0\1"),
         ("tests/test_own.py", b"def test_x(): pass\n"),
@@ -90,6 +106,57 @@ def test_what_is_not_source_text_does_not_travel(
     assert got.tree == calculator.base_tree(task)
     assert got.dropped
     assert not got.tampered
+
+
+@pytest.mark.parametrize(
+    "path", ["hypothesis.py", "pytest.py", "json/__init__.py", "pluggy/__init__.py", "py.py"]
+)
+def test_what_would_be_imported_in_place_of_an_installed_module_does_not_travel(
+    calculator: TaskSet, task: Task, path: str
+) -> None:
+    got = submit(calculator, task, written={path: b"def given(*_): return lambda test: lambda: None\n"})
+    assert (path in got.tree) == (path == "hypothesis.py")  # that one is not installed in this environment
+    assert not got.tampered
+
+
+def test_files_give_way_to_the_folders_of_what_stays_and_of_trusted_files(
+    calculator: TaskSet, task: Task
+) -> None:
+    got = submit(calculator, task, written={"tests": b"x\n"}, removed=(TESTS,))
+    assert got.tampered
+    assert "tests: a folder of that name is there" in got.dropped
+    assert graded_tree(got, calculator, task)[TESTS].data
+    trusted = {"new/test_x.py": TreeFile(b""), "setup.cfg": TreeFile(b"")}
+    laid = lay_trusted({"new": TreeFile(b""), "setup.cfg/x": TreeFile(b""), "a": TreeFile(b"")}, trusted, ())
+    assert laid.keys() == {"new/test_x.py", "setup.cfg", "a"}
+
+
+def test_more_than_a_submission_may_hold_does_not_travel(calculator: TaskSet, task: Task) -> None:
+    big = b"#" * (SUBMISSION_BYTES - 10)
+    got = submit(calculator, task, written={"a.py": big, "b.py": b"#" * 20, "c.txt": b"#" * 5})
+    assert "a.py" in got.tree
+    assert [line.partition(":")[0] for line in got.dropped] == ["b.py", "c.txt"]
+
+
+def test_a_run_that_ran_out_of_time_is_worth_nothing_though_all_had_passed(task: Task) -> None:
+    report = RunReport(outcomes=outcomes(task).outcomes, finished=True, timed_out=True)
+    assert decide(task, report).reward == 0.0
+
+
+def test_verdicts_stored_before_there_were_layers_can_be_read() -> None:
+    old = {
+        "resolved": True,
+        "passed": ["a"],
+        "failed": [],
+        "missing": [],
+        "tampered": [],
+        "log": "",
+        "duration_s": 1,
+    }
+    verdict = TypeAdapter(Verdict).validate_python(old)
+    assert verdict.layers == {}
+    told = Verdict(True, layers={"canaries": "all ended as they must"})
+    assert TypeAdapter(Verdict).validate_json(TypeAdapter(Verdict).dump_json(told)) == told
 
 
 def test_paths_that_leave_the_tree_do_not_travel(calculator: TaskSet, task: Task) -> None:
