@@ -19,14 +19,14 @@ from pathlib import PurePosixPath
 from typing import Protocol
 
 from sandboxes.backend import Backend
-from sandboxes.base import Sandbox, SandboxError, SandboxSpec, TreeChanges
+from sandboxes.base import Content, Sandbox, SandboxError, SandboxSpec, TreeChanges
 
 from . import protection
 from .integrity.inspection import Inspection, Listed, Reference, first_run
 from .integrity.sessions import Session
 from .tasksets import Environment, TaskSet
 from .testing import RunnerSetup, RunReport, run_tests, template
-from .trees import Tree, TreeFile, diff_trees, is_safe, is_text, pack, patched_paths
+from .trees import Tree, TreeFile, diff_trees, digest, is_safe, is_text, pack, patched_paths
 from .types import Task, Verdict
 
 SETUP_S = 60.0
@@ -71,6 +71,11 @@ def sandbox_spec(taskset: TaskSet, task: Task) -> SandboxSpec:
         lifetime_s=whole_s,
         template=template(environment.tests),
     )
+
+
+def grading(spec: SandboxSpec) -> SandboxSpec:
+    """The same for a sandbox that never holds a process of a policy."""
+    return replace(spec, role="grading")
 
 
 def collect(sandbox: Sandbox, taskset: TaskSet, task: Task, *, timeout_s: float) -> Submission:
@@ -232,10 +237,37 @@ def lay_trusted(tree: Tree, trusted: Mapping[str, TreeFile], allowed: Collection
     return {**trusted, **kept}
 
 
-def _run(taskset: TaskSet, task: Task, backend: Backend, tree: Tree, sessions: Sequence[Session]):
+@dataclass(frozen=True)
+class Ground:
+    """A tree that many gradings have in common; what differs from it is laid over it."""
+
+    tree: Tree
+    content: Content
+
+
+@lru_cache(maxsize=256)
+def _ground(taskset: TaskSet, task: Task) -> Ground:
+    """What is graded when nothing is handed in."""
+    base = taskset.base_tree(task)
+    tree = lay_trusted(base, taskset.trusted_files(task), reference_paths(task.reference_patch))
+    return Ground(tree, Content(f"graded-{digest(tree)}", lambda: pack(tree)))
+
+
+def _run(
+    taskset: TaskSet, task: Task, backend: Backend, tree: Tree, sessions: Sequence[Session]
+) -> list[RunReport]:
     """Run sessions in a fresh sandbox, and in another one when it died."""
     spec, tests = sandbox_spec(taskset, task), taskset.environment(task).tests
-    once = partial(run_sessions, tree, spec, tests, sessions, backend, timeout_s=task.limits.test_s)
+    once = partial(
+        run_sessions,
+        tree,
+        spec,
+        tests,
+        sessions,
+        backend,
+        timeout_s=task.limits.test_s,
+        ground=_ground(taskset, task),
+    )
     reports = once()
     if len(reports) < len(sessions):
         reports = once()
@@ -268,17 +300,24 @@ def run_sessions(
     backend: Backend,
     *,
     timeout_s: float,
+    ground: Ground | None = None,
 ) -> list[RunReport]:
     """Run sessions in one fresh sandbox that holds a tree, `timeout_s` for each.
+
+    Where the tree has all the files of `ground`, only what differs travels.
 
     There are fewer reports than sessions when the sandbox died while one ran, or when what ran made it
     impossible to lay files for the next. Raises SandboxError when it could not be started, or the tree not be
     laid into it.
     """
     reports: list[RunReport] = []
-    sandbox = backend.open(replace(spec, role="grading"), timeout_s=SETUP_S)
+    files, content = {**tree, **sessions[0].files}, None
+    if ground is not None and ground.tree.keys() <= files.keys():
+        content = ground.content
+        files = {name: entry for name, entry in files.items() if ground.tree.get(name) != entry}
+    sandbox = backend.open(grading(spec), timeout_s=SETUP_S, content=content)
     try:
-        sandbox.unpack(pack({**tree, **sessions[0].files}), ".", timeout_s=SETUP_S)
+        sandbox.unpack(pack(files), ".", timeout_s=SETUP_S)
         for session in sessions:
             try:
                 if reports and session.files:
