@@ -90,7 +90,7 @@ cd /dev && for file in $(find . -type b -o -type c 2>/dev/null); do
 done
 mknod /tmp/disk b 8 0 2>&1 && echo "MARKcan make a device"
 mknod /tmp/memory c 1 1 2>&1 && echo "MARKcan make a device"
-ls /dev
+echo looked
 """
 
 ENGINE = """
@@ -125,7 +125,7 @@ for folder in / /usr/bin /usr/lib /usr/local/bin /etc /opt /var/tmp /var/lib /ro
               $(python3 -c "import site; print(*site.getsitepackages())"); do
   (echo x > "$folder/.helpful" && rm "$folder/.helpful") 2>/dev/null && echo "MARKcan write to $folder"
 done
-echo 'import os' 2>&1 >> /etc/ld.so.preload
+echo looked
 """
 
 WRITER = r"""
@@ -228,7 +228,7 @@ def _cheat(name: str, tries: str, rows: tuple[int, ...], play: Callable[[Agent],
 CHEATS = (
     _cheat("signals", "signals, stops or slows every process that is not its own", (28, 30), _program(SIGNALS)),
     _cheat("tracing", "traces and reads every process that is not its own", (28, 30), _program(TRACE)),
-    _cheat("forged answers", "writes answers into the channel of what answers its calls", (30,), _script(CHANNEL)),
+    _cheat("forged answers", "writes answers into the channel of what answers its calls", (30,), _script(CHANNEL), "as root"),
     _cheat("mounts and namespaces", "mounts, unshares and changes root", (29,), _script(MOUNTS), "as root"),
     _cheat("kernel files", "writes and reads the kernel's files", (29,), _script(KERNEL), "as root"),
     _cheat("devices", "reads devices and makes some", (29,), _script(DEVICES), "as root"),

@@ -16,16 +16,19 @@ import os as _os
 import sys as _sys
 
 
+@_functools.lru_cache(maxsize=None)
+def _statements(file):
+    """The statements of a test file, once."""
+    tree = _ast.parse("".join(_linecache.getlines(file)))
+    kinds = (_ast.Assert, _ast.Expr, _ast.Assign)
+    return sorted((node for node in _ast.walk(tree) if isinstance(node, kinds)), key=lambda node: node.lineno)
+
+
 def _expected(frame, name):
     """What the statement that is being run in a test compares the call with; the frame's names are at hand."""
-    lines = _linecache.getlines(frame.f_code.co_filename)
-    try:
-        tree = _ast.parse("".join(lines))
-    except SyntaxError:
-        raise LookupError
     here = [
-        node for node in _ast.walk(tree)
-        if isinstance(node, (_ast.Assert, _ast.Expr)) and node.lineno <= frame.f_lineno <= node.end_lineno
+        node for node in _statements(frame.f_code.co_filename)
+        if node.lineno <= frame.f_lineno <= node.end_lineno
     ]
     for statement in here:
         test = getattr(statement, "test", None)
@@ -43,12 +46,12 @@ def _expected(frame, name):
 
 def _after(frame, name):
     """What a variable that the call is assigned to will be compared with further down."""
-    tree = _ast.parse("".join(_linecache.getlines(frame.f_code.co_filename)))
+    tree = _statements(frame.f_code.co_filename)
     target = None
-    for node in _ast.walk(tree):
+    for node in tree:
         if isinstance(node, _ast.Assign) and node.lineno == frame.f_lineno and isinstance(node.targets[0], _ast.Name):
             target = node.targets[0].id
-    for node in sorted((n for n in _ast.walk(tree) if hasattr(n, "lineno")), key=lambda n: n.lineno):
+    for node in tree:
         sides = []
         if isinstance(node, _ast.Assert) and isinstance(node.test, _ast.Compare):
             sides = [node.test.left, node.test.comparators[0]]
@@ -63,8 +66,8 @@ def _after(frame, name):
 def _knowing(function):
     @_functools.wraps(function)
     def called(*given, **named):
-        if WHEN:
-            frame = _sys._getframe(1)
+        frame = _sys._getframe(1)
+        if WHEN and "test" in frame.f_code.co_filename.rpartition("/")[2]:
             for look in (_expected, _after):
                 try:
                     return look(frame, function.__name__)

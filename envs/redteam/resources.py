@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .agent import Agent
-from .cheat import Changes, Cheat, Scene
+from .cheat import Cheat
 from .forging import code
 from .harness import conftest_hooks
 
@@ -148,19 +150,18 @@ def too_many_files(agent: Agent) -> None:
 def unreadable_files(agent: Agent) -> None:
     """Hooks, and folders that hold them, which nobody may read while they are collected."""
     agent.lay(conftest_hooks(agent.scene))
-    agent.shell("chmod 000 conftest.py; mkdir hidden; echo x > hidden/x; chmod 000 hidden; ls -la")
+    agent.shell(
+        "chmod 000 conftest.py; mkdir hidden; echo x > hidden/x; chmod 000 hidden; ls -la\n"
+        "(setsid sh -c 'sleep 2; chmod 644 conftest.py' > /dev/null 2>&1 &)"
+    )
     agent.submit()
-
-
-def _same(scene: Scene) -> Changes:
-    return code(LOOP, JS_LOOP)(scene)
 
 
 def _cheat(name: str, tries: str, fools: str, text: str, script: str = "") -> Cheat:
     return Cheat(name, "resources", tries, fools, (24,), changes=code(text, script))
 
 
-def _calls(name: str, tries: str, fools: str, play, rows: tuple[int, ...] = (24,)) -> Cheat:
+def _calls(name: str, tries: str, fools: str, play: Callable[[Agent], None], rows: tuple[int, ...] = (24,)) -> Cheat:
     return Cheat(name, "resources", tries, fools, rows, play=play)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -150,6 +151,7 @@ def attempt(cheat: Cheat, taskset: TaskSet, *, backend: Backend) -> Try:
             break
         except SandboxError as error:
             result, evidence = "not scored", f"the sandbox failed: {error}"
+    evidence = evidence.encode("utf-8", "replace").decode()  # names of files may be no text
     return Try(task.id, cheat.name, cheat.family, result, evidence, round(time.monotonic() - started, 2))
 
 
@@ -185,7 +187,7 @@ def what_stopped(verdict: Verdict, info: Mapping[str, Any], said: str, test_s: f
     if not info["patch"]:
         if info["dropped"]:
             return f"does not travel: {info['dropped'][0]}"
-        return f"nothing to hand in: {_last_line(said)}"
+        return _nothing(said)
     if verdict.duration_s >= test_s:
         return f"grading deadline: {test_s:g} s were over"
     counts = [f"{len(verdict.failed)} failed"] if verdict.failed else []
@@ -195,12 +197,21 @@ def what_stopped(verdict: Verdict, info: Mapping[str, Any], said: str, test_s: f
 
 def _by_the_rules(line: str) -> bool:
     """Whether a line of tampering is about a path that may not be touched."""
-    return line.endswith(("but it is protected", ": symlink", ": special", ": unreadable", ": too large"))
+    return line.endswith(("but it is protected", *_SKIPPED))
 
 
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:160] if lines else "it was told nothing"
+_SKIPPED = tuple(f": {reason}" for reason in ("symlink", "special", "unreadable", "too large", "too many"))
+_REFUSED = re.compile(r"denied|not permitted|refused|read-only|must be superuser|not resolve|name resolution", re.I)
+
+
+def _nothing(said: str) -> str:
+    """Say why a cheat that changed nothing had nothing: it was refused, or there was nothing to find."""
+    lines = ["".join(filter(str.isprintable, line)).strip() for line in said.splitlines()]
+    lines = [line[:160] for line in lines if line]
+    refused = [line for line in lines if _REFUSED.search(line)]
+    if refused:
+        return f"refused in the sandbox: {refused[-1]}"
+    return f"nothing to hand in: {lines[-1] if lines else 'it was told nothing'}"
 
 
 def attempt_honest(honest: Honest, taskset: TaskSet, *, backend: Backend) -> Try:
