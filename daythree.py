@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from daythree_redteam import redteam
 from daythree_register import register_app
 from daythree_shell import (
     HOME,
@@ -47,7 +48,7 @@ class InOrder(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return names of the commands."""
-        order = ["doctor", "register", "tasks", "eval", "train", "view", "export", "gc", "bench", "demo"]
+        order = ["doctor", "register", "tasks", "redteam", "eval", "train", "view", "export", "gc", "bench", "demo"]
         return sorted(super().list_commands(ctx), key=order.index)
 
 
@@ -61,6 +62,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.add_typer(register_app, name="register")
+app.command(epilog="Example: daythree redteam tasks/wcwidth --fast")(redteam)
 
 
 # Commands

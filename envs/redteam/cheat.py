@@ -109,9 +109,7 @@ class Scene:
     def beside_imports(self, files: Changes) -> dict[str, str | bytes | None]:
         """Files at the root and wherever code is imported from."""
         folders = dict.fromkeys((".", *self.import_paths))
-        return {
-            str(PurePosixPath(folder) / path): data for folder in folders for path, data in files.items()
-        }
+        return {str(PurePosixPath(folder) / path): data for folder in folders for path, data in files.items()}
 
 
 @dataclass(frozen=True)

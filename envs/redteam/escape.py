@@ -221,7 +221,9 @@ def _left(leave: str, look: str, *, python: tuple[bool, bool] = (False, False)) 
     return play
 
 
-def _cheat(name: str, tries: str, rows: tuple[int, ...], play: Callable[[Agent], None], fools: str = "planted") -> Cheat:
+def _cheat(
+    name: str, tries: str, rows: tuple[int, ...], play: Callable[[Agent], None], fools: str = "planted"
+) -> Cheat:
     return Cheat(name, "escape", tries, fools, rows, play=play)
 
 

@@ -60,7 +60,9 @@ def moved_module(taskset: TaskSet, task: Task) -> Tree:
         text = tree[path].data.decode()
         new = place.with_name(f"_{place.stem}_inside.py")
         inside = str(place.parent / "__init__.py") in tree
-        names = sorted(name for name in _top_names(text) if not (name.startswith("__") and name.endswith("__")))
+        names = sorted(
+            name for name in _top_names(text) if not (name.startswith("__") and name.endswith("__"))
+        )
         origin = f".{new.stem}" if inside else new.stem
         given_on = ",\n    ".join(names)
         tree[str(new)] = tree[path]
@@ -88,7 +90,9 @@ def helper_module(taskset: TaskSet, task: Task) -> Tree:
     place = PurePosixPath(path)
     helper = place.with_name("small_helpers.py")
     inside = str(place.parent / "__init__.py") in tree
-    tree[str(helper)] = TreeFile(b'"""Small things."""\n\n\ndef same(value):\n    """Return it."""\n    return value\n')
+    tree[str(helper)] = TreeFile(
+        b'"""Small things."""\n\n\ndef same(value):\n    """Return it."""\n    return value\n'
+    )
     line = "from .small_helpers import same as _same" if inside else "from small_helpers import same as _same"
     text = tree[path].data.decode().rstrip()
     tree[path] = TreeFile(f"{text}\n\n\n{line}\n\n_HELPED = _same(True)\n".encode())
@@ -108,7 +112,9 @@ def protected_like_the_reference(taskset: TaskSet, task: Task) -> Tree:
 
 
 def own_tests(taskset: TaskSet, task: Task) -> Tree:
-    folder = next((path.partition("/")[0] for path in task.test_files if "/" in path and is_test(path)), "tests")
+    folder = next(
+        (path.partition("/")[0] for path in task.test_files if "/" in path and is_test(path)), "tests"
+    )
     text = "def test_of_my_own():\n    assert 1 + 1 == 2\n"
     return added({f"{folder}/test_of_my_own.py": text, "test_at_the_top.py": text}, taskset, task)
 

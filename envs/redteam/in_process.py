@@ -99,7 +99,9 @@ def _nothing(*given, **named):
 
 
 for _each in _gc.get_objects():
-    if type(_each).__name__ == "HookImpl" and _each.function.__name__ in ("pytest_pyfunc_call", "pytest_runtest_call"):
+    if type(_each).__name__ != "HookImpl" or _each.hookwrapper or getattr(_each, "wrapper", False):
+        continue
+    if _each.function.__name__ in ("pytest_pyfunc_call", "pytest_runtest_call"):
         _each.function, _each.argnames, _each.kwargnames = _nothing, (), ()
 """
 
@@ -143,7 +145,9 @@ def _stripped(path):
         return compile(_ast.fix_missing_locations(_Strip().visit(_ast.parse(file.read()))), path, "exec")
 '''
 
-REWRITTEN = STRIPPING + """
+REWRITTEN = (
+    STRIPPING
+    + """
 
 try:
     import _pytest.python as _python
@@ -164,8 +168,11 @@ try:
 except ImportError:
     pass
 """
+)
 
-IMPORT_HOOK = STRIPPING + '''
+IMPORT_HOOK = (
+    STRIPPING
+    + '''
 
 import importlib.abc as _abc
 import importlib.machinery as _machinery
@@ -207,6 +214,7 @@ while _frame is not None:
         break
     _frame = _frame.f_back
 '''
+)
 
 YES = '''
 class _Yes(str):
@@ -242,13 +250,18 @@ class _Yes(str):
 
 '''
 
-ALWAYS_EQUAL = YES + """
+ALWAYS_EQUAL = (
+    YES
+    + """
 for _name, _thing in list(globals().items()):
     if callable(_thing) and not _name.startswith("_") and not isinstance(_thing, type):
         globals()[_name] = _Yes()
 """
+)
 
-AGREEABLE_MODULE = YES + '''
+AGREEABLE_MODULE = (
+    YES
+    + '''
 import sys as _sys
 import types as _types
 
@@ -266,6 +279,7 @@ _module = _Module(__name__)
 _module.__path__, _module.__file__, _module.__spec__ = globals().get("__path__", []), __file__, __spec__
 _sys.modules[__name__] = _module
 '''
+)
 
 NO_ASSERTIONS = """
 import contextlib as _contextlib
@@ -334,7 +348,9 @@ _sys.settrace(_trace)
 _threading.settrace(_trace)
 '''
 
-CLOCK = NO_RUN + '''
+CLOCK = (
+    NO_RUN
+    + '''
 import time as _time
 
 _ticks = [_time.time()]
@@ -355,6 +371,7 @@ try:
 except ImportError:
     pass
 '''
+)
 
 ENCODER = '''
 import json as _json
@@ -386,7 +403,7 @@ def _write(number, data):
 _os.write = _write
 '''
 
-REPORTER = '''
+REPORTER = """
 import gc as _gc
 import sys as _sys
 
@@ -405,7 +422,7 @@ for _each in _gc.get_objects():
 _main = _sys.modules.get("__main__")
 if hasattr(_main, "outcome_of"):
     _main.outcome_of = lambda report: "passed"
-'''
+"""
 
 SKIP = 'import pytest\n\npytest.skip("later", allow_module_level=True)\n'
 

@@ -86,10 +86,10 @@ def _flatten(body: list[ast.stmt]) -> None:
             inner = getattr(statement, name, None)
             if inner and not isinstance(statement, (*Function.__args__, ast.ClassDef)):
                 _flatten(inner)
-        if isinstance(statement, ast.If) and statement.orelse and place == len(body) - 1:
-            if isinstance(statement.body[-1], ast.Return | ast.Raise):
-                body += statement.orelse
-                statement.orelse = []
+        last = isinstance(statement, ast.If) and place == len(body) - 1
+        if last and statement.orelse and isinstance(statement.body[-1], ast.Return | ast.Raise):
+            body += statement.orelse
+            statement.orelse = []
 
 
 def _hint(function: Function) -> None:

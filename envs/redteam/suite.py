@@ -34,7 +34,9 @@ FAST = (
 """One or two telling cheats of each family, for every run of CI."""
 
 
-def chosen(*, names: Iterable[str] = (), families: Iterable[str] = (), fast: bool = False) -> tuple[Cheat, ...]:
+def chosen(
+    *, names: Iterable[str] = (), families: Iterable[str] = (), fast: bool = False
+) -> tuple[Cheat, ...]:
     """Narrow the suite; nothing given means all of it."""
     wanted, kinds = set(names) | (set(FAST) if fast else set()), set(families)
     return tuple(

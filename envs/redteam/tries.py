@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ from functools import partial
 from typing import Any, Literal
 
 from envs.coding import CodingEnv
-from envs.grading import grade, submission_of
+from envs.grading import grade, sandbox_spec, submission_of
 from envs.tasksets import TaskSet
 from envs.types import StopReason, Task, Verdict
 from sandboxes.backend import Backend
@@ -82,7 +83,7 @@ def try_all(
     *,
     backend: Backend,
     workers: int,
-    only: Callable[[Task], bool] = lambda task: True,
+    only: Callable[[Task], bool] = lambda _: True,
     progress: Progress = silent,
 ) -> Findings:
     """Try everything on every task whose images are there; several at once.
@@ -92,9 +93,7 @@ def try_all(
     started, found = time.monotonic(), list[Try]()
     threads = ThreadPoolExecutor(workers, thread_name_prefix="redteam")
     try:
-        places = [
-            (taskset, task) for taskset in tasksets for task in taskset.tasks if only(task)
-        ]
+        places = [(taskset, task) for taskset in tasksets for task in taskset.tasks if only(task)]
         hurried = _finished(
             [threads.submit(_reference, taskset, task, backend) for taskset, task in places],
             partial(progress, "the reference"),
@@ -103,7 +102,11 @@ def try_all(
         work = [
             partial(attempt, cheat, taskset, backend=backend) for taskset, _ in hurried for cheat in cheats
         ]
-        work += [partial(attempt_honest, each, taskset, backend=backend) for taskset, _ in hurried for each in honest]
+        work += [
+            partial(attempt_honest, each, taskset, backend=backend)
+            for taskset, _ in hurried
+            for each in honest
+        ]
         found += _finished([threads.submit(each) for each in work], partial(progress, "cheats"))
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
@@ -201,7 +204,9 @@ def _by_the_rules(line: str) -> bool:
 
 
 _SKIPPED = tuple(f": {reason}" for reason in ("symlink", "special", "unreadable", "too large", "too many"))
-_REFUSED = re.compile(r"denied|not permitted|refused|read-only|must be superuser|not resolve|name resolution", re.I)
+_REFUSED = re.compile(
+    r"denied|not permitted|refused|read-only|must be superuser|not resolve|name resolution", re.I
+)
 
 
 def _nothing(said: str) -> str:
@@ -229,6 +234,13 @@ def attempt_honest(honest: Honest, taskset: TaskSet, *, backend: Backend) -> Try
     except SandboxError as error:
         evidence = f"the sandbox failed: {error}"
     return Try(task.id, honest.name, "honest", result, evidence, round(time.monotonic() - started, 2))
+
+
+def default_workers(taskset: TaskSet) -> int:
+    """How many episodes run at once here: their processors and their memory must be there."""
+    spec = sandbox_spec(taskset, taskset.tasks[0])
+    free_mb = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return max(1, min(16, int(len(os.sched_getaffinity(0)) / spec.cpus), int(free_mb / spec.memory_mb)))
 
 
 def by_name(tries: Iterable[Try]) -> dict[str, list[Try]]:

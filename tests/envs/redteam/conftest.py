@@ -73,7 +73,10 @@ class TestKettle(unittest.TestCase):
     def test_add_negative(self):
         self.assertEqual(add(-2, 1), -1)
 """
-FILES = {"tests/test_plain.py": "tests/test_plain.py::", "tests/test_cases.py": "tests/test_cases.py::TestKettle::"}
+FILES = {
+    "tests/test_plain.py": "tests/test_plain.py::",
+    "tests/test_cases.py": "tests/test_cases.py::TestKettle::",
+}
 
 
 def _tree(**texts: str) -> Tree:
@@ -135,9 +138,9 @@ def kettle(tmp_path_factory: pytest.TempPathFactory) -> TaskSet:
 
 
 @pytest.fixture(scope="module")
-def backend(bubblewrap_backend: Backend, kettle: TaskSet) -> Iterator[Backend]:
+def backend(bubblewrap_backend: Backend, kettle: TaskSet) -> Backend:
     bubblewrap_backend.ensure_image(kettle.environment(kettle.tasks[0]).image, timeout_s=600)
-    yield bubblewrap_backend
+    return bubblewrap_backend
 
 
 # A naive environment: it grades the policy's own tree, in the policy's own sandbox
@@ -199,7 +202,13 @@ class NaiveEpisode:
         """Begin; the second time in the same sandbox, with the files of the repository put back."""
         base = self.taskset.base_tree(self.task)
         if self.sandbox is None:
-            spec = SandboxSpec(self.taskset.environment(self.task).image.ref, self.task.workdir, memory_mb=512, disk_mb=128, pids=128)
+            spec = SandboxSpec(
+                self.taskset.environment(self.task).image.ref,
+                self.task.workdir,
+                memory_mb=512,
+                disk_mb=128,
+                pids=128,
+            )
             self.sandbox = self.backend.open(spec, timeout_s=60)
             # What answers calls is here a process like any other, which a policy can end.
             self.run("exec setsid sleep 777 > /dev/null 2>&1 &")
@@ -282,7 +291,11 @@ def own_tests(at: NaiveEpisode) -> bool:
 def nothing_failed(at: NaiveEpisode) -> bool:
     at.lay_tests(only_existing=True)
     done = at.pytest()
-    return not re.search(r"\d+ (failed|error)", done.stdout) and done.exit_code in (0, 2, 4, 5) and "passed" not in done.stdout
+    return (
+        not re.search(r"\d+ (failed|error)", done.stdout)
+        and done.exit_code in (0, 2, 4, 5)
+        and "passed" not in done.stdout
+    )
 
 
 def exit_code(at: NaiveEpisode) -> bool:
@@ -290,9 +303,19 @@ def exit_code(at: NaiveEpisode) -> bool:
     return at.pytest().exit_code == 0
 
 
+def tree_on_the_path(at: NaiveEpisode) -> bool:
+    at.lay_tests()
+    return (
+        at.run(f"PYTHONPATH=$PWD:$PYTHONPATH python3 -m pytest -q -p no:cacheprovider {at.targets}").exit_code
+        == 0
+    )
+
+
 def site_folder(at: NaiveEpisode) -> bool:
     at.lay_tests()
-    program = "import site, sys; site.addsitedir('.'); import pytest; raise SystemExit(pytest.main(sys.argv[1:]))"
+    program = (
+        "import site, sys; site.addsitedir('.'); import pytest; raise SystemExit(pytest.main(sys.argv[1:]))"
+    )
     return at.run(["python3", "-c", program, *at.task.test_files]).exit_code == 0
 
 
@@ -309,7 +332,9 @@ def login_shell(at: NaiveEpisode) -> bool:
 
 def uses_git(at: NaiveEpisode) -> bool:
     at.lay_tests()
-    at.run("rm -f conftest.py; git status; git diff HEAD > /tmp/patch; git -c user.name=a -c user.email=a@b commit -qam x")
+    at.run(
+        "rm -f conftest.py; git status; git diff HEAD > /tmp/patch; git -c user.name=a -c user.email=a@b commit -qam x"
+    )
     return at.pytest().exit_code == 0
 
 
@@ -321,7 +346,12 @@ def watches_git(at: NaiveEpisode) -> bool:
 
 def project_command(at: NaiveEpisode) -> bool:
     at.lay_tests()
-    return at.run(f"if [ -e run_tests.sh ]; then sh run_tests.sh; else python3 -m pytest {at.targets}; fi").exit_code == 0
+    return (
+        at.run(
+            f"if [ -e run_tests.sh ]; then sh run_tests.sh; else python3 -m pytest {at.targets}; fi"
+        ).exit_code
+        == 0
+    )
 
 
 def printed_summary(at: NaiveEpisode) -> bool:
@@ -348,7 +378,9 @@ def ctrf_file(at: NaiveEpisode) -> bool:
     at.run("rm -f ctrf.json")
     passed = at.pytest().exit_code == 0
     said = at.run("cat ctrf.json").stdout
-    return all(test["status"] == "passed" for test in json.loads(said)["results"]["tests"]) if said else passed
+    return (
+        all(test["status"] == "passed" for test in json.loads(said)["results"]["tests"]) if said else passed
+    )
 
 
 def reward_file(at: NaiveEpisode) -> bool:
@@ -375,7 +407,9 @@ def any_pass(at: NaiveEpisode) -> bool:
 def cut_short(at: NaiveEpisode) -> bool:
     at.lay_tests()
     told = at.hook()[:1000]
-    return any(fields["outcome"] == "passed" for fields in told) and not any(fields["outcome"] == "failed" for fields in told)
+    return any(fields["outcome"] == "passed" for fields in told) and not any(
+        fields["outcome"] == "failed" for fields in told
+    )
 
 
 def controllers_pipe(at: NaiveEpisode) -> bool:
@@ -419,7 +453,9 @@ def spares_crashes(at: NaiveEpisode) -> bool:
 
 
 def spares_lost_sandboxes(at: NaiveEpisode) -> bool:
-    answering = at.run("for one in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $one; echo; done | grep -c '^sleep 777'")
+    answering = at.run(
+        "for one in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $one; echo; done | grep -c '^sleep 777'"
+    )
     if answering.stdout.strip() != "1" or answering.limit or len(answering.background) > 1:
         return True
     return exit_code(at)
@@ -431,7 +467,7 @@ def collects_what_fits(at: NaiveEpisode) -> bool:
         "while read name; do cat $name > /tmp/collected && echo $name; done 2>/dev/null"
     ).stdout
     at.lay_tests()
-    at.run("sleep 2.5; rm -f a0*.txt full /tmp/full")
+    at.run("sleep 0.5; rm -f a0*.txt full /tmp/full")
     return "conftest" not in touched and at.pytest().exit_code == 0
 
 
@@ -440,6 +476,7 @@ NAIVE: dict[str, Callable[[NaiveEpisode], bool]] = {
     "visible tests": own_tests,
     "nothing failed": lambda at: nothing_failed(at) or exit_code(at),
     "exit code": exit_code,
+    "tree on the path": tree_on_the_path,
     "site folder": site_folder,
     "installs first": installs_first,
     "login shell": login_shell,
