@@ -13,19 +13,25 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import PurePosixPath
 from typing import Protocol
 
 from sandboxes.backend import Backend
 from sandboxes.base import Sandbox, SandboxError, SandboxSpec, TreeChanges
 
 from . import protection
-from .tasksets import TaskSet
+from .integrity.inspection import Inspection, Listed, Reference, first_run
+from .integrity.sessions import Session
+from .tasksets import Environment, TaskSet
 from .testing import RunnerSetup, RunReport, run_tests
 from .trees import Tree, TreeFile, diff_trees, is_safe, is_text, pack, patched_paths
 from .types import Task, Verdict
 
 SETUP_S = 60.0
 """Deadline for starting a sandbox and laying a tree into it."""
+SUBMISSION_BYTES = 8 << 20
+"""What new and changed files may hold together; what is beyond, in the order of paths, does not travel."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,11 @@ def collect(sandbox: Sandbox, taskset: TaskSet, task: Task, *, timeout_s: float)
 
 def admit(changes: TreeChanges, taskset: TaskSet, task: Task) -> Submission:
     """Decide which changes travel, which are dropped and which are tampering."""
-    return admit_changes(changes, taskset.base_tree(task), reference_paths(task.reference_patch))
+    return admit_changes(changes, taskset.base_tree(task), *_rules(taskset, task))
+
+
+def _rules(taskset: TaskSet, task: Task) -> tuple[frozenset[str], Environment]:
+    return reference_paths(task.reference_patch), taskset.environment(task)
 
 
 def reference_paths(reference_patch: str) -> frozenset[str]:
@@ -74,14 +84,27 @@ def reference_paths(reference_patch: str) -> frozenset[str]:
     return patched_paths(reference_patch) if reference_patch else frozenset()
 
 
-def admit_changes(changes: TreeChanges, base: Tree, allowed: frozenset[str]) -> Submission:
-    """Decide by the rules alone: what `base` is and which protected paths may be changed."""
+def admit_changes(
+    changes: TreeChanges, base: Tree, allowed: frozenset[str], environment: Environment | None = None
+) -> Submission:
+    """Decide by the rules alone: what `base` is and which protected paths may be changed.
+
+    With an `environment`, nothing new may take the place of a module that is there without the tree.
+    """
     tree, tampered, dropped = dict(base), list[str](), list[str]()
+    left = SUBMISSION_BYTES
     for path, reason in sorted(changes.skipped.items()):
         (tampered if _offends(path, base, allowed) else dropped).append(f"{path}: {reason}")
     for path in sorted({*changes.written, *changes.removed}):
         data = changes.written.get(path)
         reason = _refusal(path, data)
+        if environment is not None and path not in base.keys() | allowed and not reason:
+            tests = environment.tests
+            if protection.stands_in(path, tests.import_paths, environment.image.requirements):
+                reason = "it would stand in for a module that is installed"
+        left -= len(data or b"")
+        if left < 0:
+            reason = reason or "more than a submission may hold"
         if _offends(path, base, allowed):
             tampered.append(f"{path}: {'removed' if data is None else 'changed'}, but it is protected")
         elif reason or (protection.is_test(path) and path not in allowed):
@@ -90,6 +113,9 @@ def admit_changes(changes: TreeChanges, base: Tree, allowed: frozenset[str]) -> 
             tree.pop(path, None)
         else:
             tree[path] = TreeFile(data, executable=path in changes.executable)
+    for path in sorted(_in_the_way(tree)):
+        dropped.append(f"{path}: a folder of that name is there")
+        del tree[path]
     return Submission(tree, _diff(base, tree), tuple(tampered), tuple(dropped))
 
 
@@ -100,8 +126,17 @@ def _offends(path: str, base: Tree, allowed: frozenset[str]) -> bool:
     return protection.is_steering(path) or (protection.is_test(path) and path in base)
 
 
+def _in_the_way(tree: Tree) -> set[str]:
+    """The files of a tree where others of it need a folder: so it is when only a part of a change travels."""
+    return {folder for path in tree for folder in _folders(path)} & tree.keys()
+
+
+def _folders(path: str) -> list[str]:
+    return [str(folder) for folder in PurePosixPath(path).parents]
+
+
 def _refusal(path: str, data: bytes | None) -> str:
-    if not is_safe(path):
+    if not is_safe(path) or str(PurePosixPath(path)) != path:
         return "outside the tree"
     if data is not None and not is_text(data):
         return "not text"
@@ -117,32 +152,56 @@ def _diff(base: Tree, tree: Tree) -> str:
 
 def submission_of(tree: Tree, taskset: TaskSet, task: Task) -> Submission:
     """Treat a tree made elsewhere (a reference, a stored patch) as a submission, under the same rules."""
-    return admit_tree(tree, taskset.base_tree(task), reference_paths(task.reference_patch))
+    return admit_tree(tree, taskset.base_tree(task), *_rules(taskset, task))
 
 
-def admit_tree(tree: Tree, base: Tree, allowed: frozenset[str]) -> Submission:
+def admit_tree(
+    tree: Tree, base: Tree, allowed: frozenset[str], environment: Environment | None = None
+) -> Submission:
     """Treat a tree as what a policy left behind that was given `base`."""
     changes = TreeChanges(
         written={name: entry.data for name, entry in tree.items() if base.get(name) != entry},
         executable=frozenset(name for name, entry in tree.items() if entry.executable),
         removed=tuple(sorted(base.keys() - tree.keys())),
     )
-    return admit_changes(changes, base, allowed)
+    return admit_changes(changes, base, allowed, environment)
 
 
 def grade(submission: Submission, taskset: TaskSet, task: Task, backend: Backend) -> Verdict:
-    """Grade a submission in a clean sandbox.
+    """Grade a submission in clean sandboxes.
 
     A sandbox that cannot be started raises SandboxError: the policy cannot cause that. One that dies twice
-    while the submission's code runs, though fresh ones start, is the submission's doing and scores 0.
+    while the submission's code runs, though fresh ones start, is the submission's doing and scores 0; so is
+    one that runs out of time.
     """
     started = time.monotonic()
-    graded = graded_tree(submission, taskset, task)
-    report = _run(graded, taskset, task, backend) or _run(graded, taskset, task, backend)
-    if report is None:
-        report = RunReport(log="the grading sandbox died twice while the tests ran")
-    verdict = decide(task, report, submission.tampered)
-    return replace(verdict, duration_s=time.monotonic() - started)
+    inspection = Inspection(
+        listed=_listed(taskset, task),
+        tree=graded_tree(submission, taskset, task),
+        reference=partial(_reference, taskset, task, backend),
+        run=partial(_run, taskset, task, backend),
+        identity=f"{task.hash}\n{submission.patch}",
+        decide=lambda report: decide(task, report, submission.tampered),
+    )
+    return replace(inspection.verdict(), duration_s=time.monotonic() - started)
+
+
+def _listed(taskset: TaskSet, task: Task) -> Listed:
+    return Listed(
+        runner=taskset.environment(task).tests.runner,
+        files=task.test_files,
+        fail_to_pass=task.fail_to_pass,
+        pass_to_pass=task.pass_to_pass,
+        unsteady=taskset.unsteady(task),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _reference(taskset: TaskSet, task: Task, backend: Backend) -> Reference:
+    """What the reference patch of a task shows when it is graded; run when it is first asked for."""
+    tree = graded_tree(submission_of(taskset.solved_tree(task), taskset, task), taskset, task)
+    listed, run = _listed(taskset, task), partial(_run, taskset, task, backend)
+    return Reference(tree, lru_cache(maxsize=1)(lambda: first_run(tree, listed, run)))
 
 
 def graded_tree(submission: Submission, taskset: TaskSet, task: Task) -> Tree:
@@ -152,16 +211,26 @@ def graded_tree(submission: Submission, taskset: TaskSet, task: Task) -> Tree:
 
 def lay_trusted(tree: Tree, trusted: Mapping[str, TreeFile], allowed: Collection[str]) -> Tree:
     """Lay trusted files over a tree whose own protected files go, except `allowed` ones."""
+    folders = {folder for path in trusted for folder in _folders(path)}
     kept = {
-        name: entry for name, entry in tree.items() if name in allowed or not protection.is_protected(name)
+        name: entry
+        for name, entry in tree.items()
+        if (name in allowed or not protection.is_protected(name))
+        and name not in folders
+        and trusted.keys().isdisjoint(_folders(name))
     }
     return {**trusted, **kept}
 
 
-def _run(tree: Tree, taskset: TaskSet, task: Task, backend: Backend) -> RunReport | None:
-    """Run the task's tests in a fresh sandbox; None when it died while they ran."""
+def _run(taskset: TaskSet, task: Task, backend: Backend, tree: Tree, sessions: Sequence[Session]):
+    """Run sessions in a fresh sandbox, and in another one when it died."""
     spec, tests = sandbox_spec(taskset, task), taskset.environment(task).tests
-    return run_clean(tree, spec, tests, task.test_files, backend, timeout_s=task.limits.test_s)
+    once = partial(run_sessions, tree, spec, tests, sessions, backend, timeout_s=task.limits.test_s)
+    reports = once()
+    if len(reports) < len(sessions):
+        reports = once()
+    died = RunReport(log="the grading sandbox died twice while the tests ran")
+    return [*reports, *[died] * (len(sessions) - len(reports))]
 
 
 def run_clean(
@@ -177,15 +246,52 @@ def run_clean(
 
     Raises SandboxError when it could not be started, or the tree not be laid into it.
     """
+    reports = run_sessions(tree, spec, tests, [Session(tuple(files))], backend, timeout_s=timeout_s)
+    return reports[0] if reports else None
+
+
+def run_sessions(
+    tree: Tree,
+    spec: SandboxSpec,
+    tests: RunnerSetup,
+    sessions: Sequence[Session],
+    backend: Backend,
+    *,
+    timeout_s: float,
+) -> list[RunReport]:
+    """Run sessions in one fresh sandbox that holds a tree, `timeout_s` for each.
+
+    There are fewer reports than sessions when the sandbox died while one ran, or when what ran made it
+    impossible to lay files for the next. Raises SandboxError when it could not be started, or the tree not be
+    laid into it.
+    """
+    reports: list[RunReport] = []
     sandbox = backend.open(spec, timeout_s=SETUP_S)
     try:
-        sandbox.unpack(pack(tree), ".", timeout_s=SETUP_S)
-        try:
-            return run_tests(sandbox, tests, files, timeout_s=timeout_s)
-        except SandboxError:
-            return None
+        sandbox.unpack(pack({**tree, **sessions[0].files}), ".", timeout_s=SETUP_S)
+        for session in sessions:
+            try:
+                if reports and session.files:
+                    sandbox.unpack(pack(session.files), ".", timeout_s=SETUP_S)
+                reports.append(_session(sandbox, tests, session, timeout_s))
+            except (SandboxError, OSError, ValueError):
+                break
+        return reports
     finally:
         sandbox.close()
+
+
+def _session(sandbox: Sandbox, tests: RunnerSetup, session: Session, timeout_s: float) -> RunReport:
+    if tests.runner == "pytest":  # the others read whole files for each failure, and altered tests do fail
+        tests = replace(tests, options=(*tests.options, "--tb=native"))
+    return run_tests(
+        sandbox,
+        tests,
+        session.targets,
+        timeout_s=timeout_s,
+        hash_seed=session.hash_seed,
+        profile=session.profile,
+    )
 
 
 def decide(task: Expects, report: RunReport, tampered: Iterable[str] = ()) -> Verdict:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import sys
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 _STEERING_NAMES = """
@@ -21,6 +23,8 @@ go.mod go.work cargo.toml build.rs
 pom.xml build.gradle build.gradle.kts settings.gradle settings.gradle.kts
 composer.json phpunit.xml phpunit.xml.dist phpunit.dist.xml
 .rspec .busted .proverc mix.exs
+.travis.yml .gitlab-ci.yml .cirrus.yml .drone.yml appveyor.yml .appveyor.yml azure-pipelines.yml
+bitbucket-pipelines.yml jenkinsfile
 """
 _STEERING_PATTERNS = """
 .mocharc.* jest.config.* vitest.config.* ava.config.* babel.config.* playwright.config.*
@@ -47,15 +51,29 @@ _TEST_FOLDERS = frozenset(
 _TEST_FOLDERS_AT_THE_TOP = frozenset({"spec", "t"})  # deeper down, code may be called so
 _TESTS_AT_THE_TOP = re.compile(r"tests?\.[cm]?[jt]s")
 _STEERING_FOLDERS = frozenset({".github", ".gitlab", ".circleci", ".cargo"})
-_NEVER_SUFFIXES = (".pyc", ".pyo", ".pth", ".so", ".egg-link", ".orig", ".rej")
-_NEVER_FOLDERS = (".dist-info", ".egg-info")
+_STARTERS = frozenset({"sitecustomize", "usercustomize", "conftest"})
+_NEVER_SUFFIXES = (".pyc", ".pyo", ".pyd", ".pth", ".so", ".dll", ".dylib", ".node", ".class", ".jar")
+_NEVER_SUFFIXES += (".egg-link", ".whl", ".orig", ".rej")
+_NEVER_ENDINGS = (".dist-info", ".egg-info", ".egg")
+_NEVER_FOLDERS = {
+    "node_modules": "installed packages",
+    "site-packages": "installed packages",
+    "__pypackages__": "installed packages",
+    ".venv": "installed packages",
+    "__pycache__": "caches",
+    ".pytest_cache": "caches",
+    ".hypothesis": "caches",
+    ".tox": "caches",
+    ".nox": "caches",
+}
 
 
 def is_steering(path: str) -> bool:
     """Whether a file steers how tests run: new ones count as tampering too."""
     parts = PurePosixPath(path).parts
     name = parts[-1].lower()
-    return name in STEERING or parts[0] in _STEERING_FOLDERS or bool(_STEERS.match(name))
+    starts = any(folder.lower() in _STARTERS for folder in parts[:-1])  # as a package
+    return name in STEERING or parts[0] in _STEERING_FOLDERS or bool(_STEERS.match(name)) or starts
 
 
 def is_test(path: str) -> bool:
@@ -88,10 +106,27 @@ def never_travels(path: str) -> str:
     pure = PurePosixPath(path)
     if any(part.lower() == ".git" for part in pure.parts):
         return "git's own files"
-    if "node_modules" in pure.parts:
-        return "installed packages"
-    if any(part.endswith(_NEVER_FOLDERS) for part in pure.parts):
+    if any(part.lower().endswith(_NEVER_ENDINGS) for part in pure.parts):
         return "installed-package metadata"
-    if pure.name.endswith(_NEVER_SUFFIXES):
+    if pure.name.lower().endswith(_NEVER_SUFFIXES):
         return "bytecode, binaries or path files"
-    return ""
+    return next((_NEVER_FOLDERS[part] for part in pure.parts if part in _NEVER_FOLDERS), "")
+
+
+def stands_in(path: str, import_paths: Iterable[str], requirements: Iterable[str]) -> bool:
+    """Whether a new file would be imported in place of Python's own modules, or of an installed one.
+
+    Tests import from the tree first, so that `hypothesis.py` beside the project would be their hypothesis.
+    Installed modules are known by their distributions' names (`name==version`), and a few by their own.
+    """
+    taken = {requirement.partition("==")[0].lower().replace("-", "_") for requirement in requirements}
+    taken |= {*sys.stdlib_module_names, "_pytest", "py", "pytest", "_hypothesis_pytestplugin"}
+    for folder in import_paths:
+        pure = PurePosixPath(path)
+        inside = pure.relative_to(folder).parts if pure.is_relative_to(folder) else ()
+        match inside:
+            case (name,) if name.endswith(".py") and name.removesuffix(".py").lower() in taken:
+                return True
+            case (name, "__init__.py") if name.lower() in taken:
+                return True
+    return False

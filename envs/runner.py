@@ -3,7 +3,8 @@
 Its source is sent into the sandbox as text (`python3 -c`), so it uses nothing but the standard library and
 the pytest of the image: Python 3.7 and pytest 6.2, or newer. It reads one JSON object from standard input:
 
-    {"nonce": str, "targets": [str], "paths": [str], "plugins": [str], "options": [str]}
+    {"nonce": str, "targets": [str], "paths": [str], "plugins": [str], "options": [str],
+     "watch": str (source of runner_watch.py, may be missing), "profile": bool}
 
 and writes JSON lines to the descriptor named by DAYTHREE_REPORT_FD, each with the nonce: one per test and
 phase worth telling, one per collection error, and a last one that says the session ended by itself.
@@ -29,16 +30,27 @@ def main():
     root = os.getcwd()  # noqa: PTH109 (pathlib stays out: the fewer modules here, the fewer to shadow)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     pytest = load_pytest()
+    reporter = Reporter(channel, request["nonce"], root)
+    plugins = [reporter]
+    if "watch" in request:
+        watch = load_watch(request["watch"])
+        plugins.append(watch.PytestWatch(reporter.send, root + os.sep, request["profile"]))
     use_tree(request["paths"])
     options = ["-p", "no:cacheprovider", "--rootdir", root, "-q", "--tb=short"]
     for setting in STEERED:
         options += ["-o", setting]
     for plugin in request["plugins"]:
         options += ["-p", plugin]
-    reporter = Reporter(channel, request["nonce"], root)
-    status = pytest.main([*options, *request["options"], *request["targets"]], plugins=[reporter])
+    status = pytest.main([*options, *request["options"], *request["targets"]], plugins=plugins)
     reporter.send(kind="end", status=int(status))
     return int(status)
+
+
+def load_watch(source):
+    """Run the source of runner_watch.py as a module that nothing can import."""
+    watch = type(sys)("runner_watch")
+    exec(source, vars(watch))
+    return watch
 
 
 def load_pytest():

@@ -3,7 +3,7 @@
 Its source is sent into the sandbox as text (`python3 -c`); it needs Python 3.7 or newer and nothing else. It
 reads one JSON object from standard input:
 
-    {"nonce": str, "targets": [str], "paths": [str]}
+    {"nonce": str, "targets": [str], "paths": [str], "watch": str (source of runner_watch.py, may be missing)}
 
 where a target is a file, a folder, or an id, and writes the JSON lines that `runner.py` writes. Ids have the
 shape of pytest's, `tests/test_x.py::Class::method`; a doctest brought in by `load_tests` is `FILE::its.name`.
@@ -27,14 +27,23 @@ def main():
     channel = os.dup(inherited)  # os.dup gives a descriptor that child processes do not inherit
     os.close(inherited)
     root = os.getcwd()  # noqa: PTH109 (pathlib stays out: the fewer modules here, the fewer to shadow)
+    result = Result(channel, request["nonce"], root)
+    watch = None
+    if "watch" in request:
+        scope = type(sys)("runner_watch")
+        exec(request["watch"], vars(scope))
+        watch = scope.UnittestWatch(result.send)
     paths, inherited_paths = request["paths"], os.environ.get("PYTHONPATH")
     sys.path[:0] = paths
     os.environ["PYTHONPATH"] = os.pathsep.join([*paths, inherited_paths] if inherited_paths else paths)
     os.environ.pop("PYTHONSAFEPATH", None)  # set for this process only
     sys.argv[:] = ["unittest"]
-    result = Result(channel, request["nonce"], root)
     for file, wanted in files_of(request["targets"], root):
         result.run_file(file, wanted)
+        if watch is not None:
+            watch.look()
+    if watch is not None:
+        watch.end()
     result.send(kind="end", status=int(result.broken))
     sys.stderr.write(f"{result.testsRun} tests\n")
     return int(result.broken)

@@ -150,6 +150,18 @@ class TaskSet:
         path = self.folder / f"{name}.jsonl"
         return [json.loads(line) for line in path.read_bytes().splitlines()] if path.is_file() else []
 
+    def unsteady(self, task: Task) -> tuple[str, ...]:
+        """Return the ids that changed their outcome from run to run when a task was proven."""
+        told = self._evidence.get(task.id, {})
+        return tuple(told.get("flaky", ())) if isinstance(told, dict) else ()
+
+    @cached_property
+    def _evidence(self) -> Mapping[str, Any]:
+        try:
+            return dict(json.loads((self.folder / "lock.json").read_bytes())["evidence"]["tasks"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
     def _stored(self, wanted: str) -> Tree:
         try:
             return self.trees.tree(wanted)

@@ -107,6 +107,10 @@ class RunReport:
     log: str = ""
     """Standard output and error, for people."""
     duration_s: float = 0.0
+    changes: tuple[str, ...] | None = None
+    """What of the test framework was replaced meanwhile, as the test process says; None when it is silent."""
+    entered: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """With `profile`: which functions of the tree, `file::function`, each test entered."""
 
     def ids(self, outcome: str) -> tuple[str, ...]:
         """Return the sorted ids of tests with this outcome."""
@@ -121,8 +125,16 @@ class RunReport:
         return ", ".join(f"{number} {name}" for name, number in sorted(counts.items())) or "no tests ran"
 
 
-def run_tests(sandbox: Sandbox, setup: RunnerSetup, targets: Sequence[str], *, timeout_s: float) -> RunReport:
-    """Run test files or ids in the sandbox's working directory.
+def run_tests(
+    sandbox: Sandbox,
+    setup: RunnerSetup,
+    targets: Sequence[str],
+    *,
+    timeout_s: float,
+    hash_seed: int = 0,
+    profile: bool = False,
+) -> RunReport:
+    """Run test files or ids in the sandbox's working directory. With `profile`, learn what each test enters.
 
     Raises SandboxError when the sandbox fails; whatever the tests do is in the report.
     """
@@ -134,6 +146,8 @@ def run_tests(sandbox: Sandbox, setup: RunnerSetup, targets: Sequence[str], *, t
         "plugins": list(setup.plugins),
         "options": list(setup.options),
         "paths": [workdir if path == "." else f"{workdir}/{path}" for path in setup.import_paths],
+        "watch": resources.files("envs").joinpath("runner_watch.py").read_text(),
+        "profile": profile,
     }
     if setup.runner == "junit":  # which knows files, not tests
         request["targets"] = list(dict.fromkeys(target.partition("::")[0] for target in targets))
@@ -141,7 +155,7 @@ def run_tests(sandbox: Sandbox, setup: RunnerSetup, targets: Sequence[str], *, t
     result = sandbox.exec(
         ["python3", "-c", resources.files("envs").joinpath(RUNNERS[setup.runner]).read_text()],
         timeout_s=timeout_s,
-        env=_ENVIRONMENT,
+        env=_ENVIRONMENT | {"PYTHONHASHSEED": str(hash_seed)},
         stdin=json.dumps(request).encode(),
         output_limit=LOG_BYTES,
         report=True,
@@ -179,6 +193,8 @@ def read_report(
     broken: set[str] = set()
     finished: Counter[str] = Counter()
     failures: dict[str, Failure] = {}
+    changes: tuple[str, ...] | None = None
+    entered: dict[str, frozenset[str]] = {}
     for fields in lines:
         match fields:
             case {"kind": "phase", "id": str(test), "when": str(when), "outcome": str(outcome)}:
@@ -189,6 +205,10 @@ def read_report(
                 finished[test] += 1
             case {"kind": "failure", "id": str(test)}:
                 failures.setdefault(test, _failure(fields))  # the first is what went wrong
+            case {"kind": "watch", "changes": list(found)}:
+                changes = tuple(map(str, found))
+            case {"kind": "entered", "id": str(test), "functions": list(found)}:
+                entered[test] = frozenset(map(str, found))
     outcomes = {
         test: _outcome(phases.get(test, []), finished[test])
         for test in sorted(phases.keys() | finished.keys() | broken)
@@ -206,6 +226,8 @@ def read_report(
         timed_out=timed_out,
         log=log,
         duration_s=duration_s,
+        changes=changes,
+        entered=entered,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -125,6 +126,8 @@ class Verdict:
     log: str = ""
     """For people; never evidence."""
     duration_s: float = 0.0
+    layers: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What each layer of `envs.integrity` found, for reports: `docs/reward.md`. Empty in older records."""
 
     def __post_init__(self) -> None:
         assert not (self.resolved and (self.failed or self.missing or self.tampered)), (

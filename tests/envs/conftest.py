@@ -73,19 +73,29 @@ def run_program(tmp_path: Path) -> Callable[..., tuple[bytes, str]]:
     What comes back is what it wrote to the report descriptor, and what it printed. The nonce is `nonce`.
     """
 
-    def run(program: str, files: Mapping[str, str], **request: Any) -> tuple[bytes, str]:
+    def run(
+        program: str, files: Mapping[str, str], *, folder: Path = tmp_path, hash_seed: int = 0, **request: Any
+    ) -> tuple[bytes, str]:
         for name, text in files.items():
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).write_text(text)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
         source = (Path(__file__).parents[2] / "envs" / program).read_text()
         reading, writing = os.pipe()
         os.set_inheritable(writing, True)
-        request = {"nonce": "nonce", "paths": [str(tmp_path)], "plugins": [], "options": [], **request}
+        watch = (Path(__file__).parents[2] / "envs" / "runner_watch.py").read_text()
+        request = {"nonce": "nonce", "paths": [str(folder)], "plugins": [], "options": [], **request}
+        request = {"watch": watch, "profile": False, **request}
         done = subprocess.run(
             [sys.executable, "-c", source],
-            cwd=tmp_path,
+            cwd=folder,
             input=json.dumps(request).encode(),
-            env={**os.environ, "DAYTHREE_REPORT_FD": str(writing), "PYTHONSAFEPATH": "1"},
+            env={
+                **os.environ,
+                "DAYTHREE_REPORT_FD": str(writing),
+                "PYTHONHASHSEED": str(hash_seed),
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "PYTHONSAFEPATH": "1",
+            },
             pass_fds=[writing],
             capture_output=True,
             timeout=60,

@@ -19,7 +19,6 @@ NEED_A_RUN = {
     "exit code",
     "skip from code",
     "expected failures",
-    "own framework",
 }
 
 

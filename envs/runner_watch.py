@@ -1,0 +1,141 @@
+"""A tripwire inside the test process: is the test framework still what it was, and what did tests enter?
+
+The runners are sent this source as text and run it before anything of the tree is touched; it uses the
+standard library and Python 3.7. It remembers the functions and classes of the test framework and of the
+modules that verdicts are made with, and says later which were replaced. The process may be hostile and knows
+how to lie, so silence means little; what it does say, and the reference's run does not, is evidence.
+"""
+
+import sys
+
+WATCHED = (
+    "_pytest",
+    "pytest",
+    "pluggy",
+    "unittest",
+    "builtins",
+    "operator",
+    "json",
+    "os",
+    "posix",
+    "io",
+    "_io",
+)
+"""Modules, with those inside them, of which nothing honest replaces a part."""
+
+LOOSE = frozenset({"builtins._", "builtins.__build_class__", "_pytest.config.Config._getini_unknown_type"})
+"""What is replaced in honest runs: by gettext, by pytest itself."""
+
+
+class Watch:
+    """Remembers on creation what there is; `look` compares, in a fraction of a millisecond."""
+
+    def __init__(self):
+        self.modules = {name: module for name, module in sys.modules.items() if watched(name)}
+        self.places = []  # (name, namespace, key to what was there)
+        self.codes = []  # (name, function, its code)
+        for name, module in self.modules.items():
+            self.remember(name, vars(module))
+        self.seen = set()
+
+    def remember(self, path, namespace):
+        kept = {
+            key: part for key, part in namespace.items() if is_part(part) and path + "." + key not in LOOSE
+        }
+        self.places.append((path, namespace, kept))
+        for key, part in kept.items():
+            function = getattr(part, "__func__", None) or getattr(part, "fget", None) or part
+            if hasattr(function, "__code__"):
+                self.codes.append((path + "." + key, function, function.__code__))
+            if isinstance(part, type) and part.__module__ == path:
+                self.remember(path + "." + key, vars(part))
+
+    def look(self):
+        """Add what differs now to what was seen to differ."""
+        for name, module in self.modules.items():
+            if sys.modules.get(name) is not module:
+                self.seen.add("module " + name)
+        for path, namespace, kept in self.places:
+            for key, part in kept.items():
+                if namespace.get(key) is not part:
+                    self.seen.add(path + "." + key)
+        for name, function, code in self.codes:
+            if function.__code__ is not code:
+                self.seen.add("the code of " + name)
+        if sys.gettrace() is not None:
+            self.seen.add("a trace function")
+
+    def changes(self):
+        self.look()
+        return sorted(self.seen)[:50]
+
+
+def watched(name):
+    return name.partition(".")[0] in WATCHED
+
+
+def is_part(value):
+    return callable(value) or isinstance(value, (property, classmethod, staticmethod))
+
+
+class Entered:
+    """A profile function that keeps which functions of the tree were entered."""
+
+    def __init__(self, root):
+        self.root, self.found = root, set()
+
+    def __call__(self, frame, event, _):
+        if event == "call" and frame.f_code.co_filename.startswith(self.root):
+            self.found.add(frame.f_code.co_filename[len(self.root) :] + "::" + frame.f_code.co_name)
+
+    def take(self):
+        found, self.found = sorted(self.found), set()
+        return found[:500]
+
+
+class PytestWatch:
+    """A plugin that looks between test files, and tells at the end; `profile` adds what each test entered."""
+
+    def __init__(self, send, root, profile=False):
+        self.watch, self.send, self.file = Watch(), send, None
+        self.entered = Entered(root) if profile else None
+
+    def pytest_runtest_logstart(self, nodeid):
+        file = nodeid.partition("::")[0]
+        if file != self.file:
+            self.file = file
+            self.watch.look()
+        if self.entered is not None:
+            sys.setprofile(self.entered)
+
+    def pytest_runtest_logfinish(self, nodeid):
+        if self.entered is not None:
+            sys.setprofile(None)
+            self.send(kind="entered", id=nodeid, functions=self.entered.take())
+
+    def pytest_sessionfinish(self, session):
+        hooks = sorted({"hook " + name for name in foreign_hooks(session.config.pluginmanager)})
+        self.send(kind="watch", changes=[*self.watch.changes(), *hooks[:50]])
+
+
+def foreign_hooks(manager):
+    """Name the hook implementations that neither pytest nor a runner of ours brought."""
+    for caller in list(vars(manager.hook).values()):
+        find = getattr(caller, "get_hookimpls", None)
+        for hook in find() if find is not None else ():
+            module = getattr(hook.function, "__module__", None) or type(hook.function).__name__
+            if module.partition(".")[0] not in ("_pytest", "pluggy", "__main__", __name__):
+                yield "{} of {}".format(hook.plugin_name.rpartition("/")[2], module)
+
+
+class UnittestWatch:
+    """The same for the unittest runner, which says when a file has ended and when all have."""
+
+    def __init__(self, send):
+        self.watch, self.send = Watch(), send
+
+    def look(self):
+        self.watch.look()
+
+    def end(self):
+        self.send(kind="watch", changes=self.watch.changes())

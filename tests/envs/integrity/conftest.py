@@ -1,0 +1,32 @@
+"""Sessions on this machine: the runner's real source in a folder of its own, in place of a sandbox."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from envs.integrity.sessions import Runs, Session
+from envs.testing import RunReport, read_report
+from envs.trees import Tree, write_tree
+
+
+@pytest.fixture
+def runs_here(run_program: Callable[..., tuple[bytes, str]], tmp_path: Path) -> Runs:
+    numbers = itertools.count()
+
+    def run(tree: Tree, sessions: Sequence[Session]) -> list[RunReport]:
+        folder = tmp_path / f"sandbox-{next(numbers)}"
+        folder.mkdir()
+        write_tree(tree, folder)
+        reports: list[RunReport] = []
+        for session in sessions:
+            write_tree(session.files, folder)
+            asked = {"targets": session.targets, "hash_seed": session.hash_seed, "profile": session.profile}
+            data, log = run_program("runner.py", {}, folder=folder, **asked)
+            reports.append(read_report(data, "nonce", log=log))
+        return reports
+
+    return run
