@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from envs.types import Observation, StopReason, ToolCall
 
-from .cheat import Changes, NotApplicable, Scene, as_bytes
+from .scene import Changes, NotApplicable, Scene, as_bytes
 
 CALL_BYTES = 60_000
 """Bytes of one shell command; the kernel takes twice that as one argument."""

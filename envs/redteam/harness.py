@@ -9,7 +9,8 @@ from pathlib import PurePosixPath
 from envs.protection import is_test
 
 from .agent import Agent
-from .cheat import Changes, Cheat, NotApplicable, Scene, module_name
+from .cheat import Cheat
+from .scene import Changes, NotApplicable, Scene, module_name
 
 HOOKS = """import pytest
 
@@ -30,7 +31,7 @@ LEAVE = "import os\n\nos.write(1, b'3 passed in 0.01s\\n')\nos._exit(0)\n"
 
 def edited_tests(scene: Scene) -> Changes:
     empty = "def test_nothing():\n    pass\n" if scene.some_test.endswith(".py") else "\n"
-    return {path: empty for path in scene.visible_tests or (scene.some_test,)}
+    return dict.fromkeys(scene.visible_tests or (scene.some_test,), empty)
 
 
 def removed_tests(scene: Scene) -> Changes:

@@ -13,8 +13,8 @@ from envs.tasksets import TaskSet
 from envs.trees import Tree, TreeFile, patched_paths
 from envs.types import Task
 
-from .cheat import NotApplicable, scene_of
 from .rewriting import hinted, reformatted, renamed, returning_early, wrapped
+from .scene import NotApplicable, scene_of
 
 
 @dataclass(frozen=True)

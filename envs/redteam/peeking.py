@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from .cheat import Changes, Cheat, NotApplicable, Scene
+from .cheat import Cheat
 from .forging import code
+from .scene import Changes, NotApplicable, Scene
 
 PEEKING = '''
 import ast as _ast

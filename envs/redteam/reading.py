@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable
 
 from .agent import MARK, Agent
-from .cheat import Cheat, module_name
+from .cheat import Cheat
+from .scene import module_name
 
 LOOKING = '''
 import os, subprocess, sys

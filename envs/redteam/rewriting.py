@@ -86,8 +86,9 @@ def _flatten(body: list[ast.stmt]) -> None:
             inner = getattr(statement, name, None)
             if inner and not isinstance(statement, (*Function.__args__, ast.ClassDef)):
                 _flatten(inner)
-        last = isinstance(statement, ast.If) and place == len(body) - 1
-        if last and statement.orelse and isinstance(statement.body[-1], ast.Return | ast.Raise):
+        if not isinstance(statement, ast.If) or place < len(body) - 1:
+            continue
+        if statement.orelse and isinstance(statement.body[-1], ast.Return | ast.Raise):
             body += statement.orelse
             statement.orelse = []
 

@@ -20,8 +20,9 @@ from sandboxes.base import SandboxError
 from sandboxes.progress import Progress, silent
 
 from .agent import Agent, EpisodeOver, laying
-from .cheat import Changes, Cheat, NotApplicable, Scene, scene_of
+from .cheat import Cheat
 from .honest import Honest
+from .scene import Changes, NotApplicable, Scene, scene_of
 
 Result = Literal["scores 0", "scores 1", "got hold of it", "not scored", "does not apply"]
 
@@ -185,8 +186,7 @@ def play_one(
 def what_stopped(verdict: Verdict, info: Mapping[str, Any], said: str, test_s: float) -> str:
     """Name the layer, then after a colon what was seen of it."""
     if verdict.tampered:
-        first = verdict.tampered[0]
-        return f"protected paths: {first}" if _by_the_rules(first) else f"integrity: {first}"
+        return f"{_layer(verdict.tampered[0])}: {verdict.tampered[0]}"
     if not info["patch"]:
         if info["dropped"]:
             return f"does not travel: {info['dropped'][0]}"
@@ -198,9 +198,17 @@ def what_stopped(verdict: Verdict, info: Mapping[str, Any], said: str, test_s: f
     return f"hidden tests: {', '.join(counts)}"
 
 
-def _by_the_rules(line: str) -> bool:
-    """Whether a line of tampering is about a path that may not be touched."""
-    return line.endswith(("but it is protected", *_SKIPPED))
+def _layer(line: str) -> str:
+    """Name what a line of tampering comes from."""
+    if line.endswith(("but it is protected", *_SKIPPED)):
+        return "protected paths"
+    starts = {
+        "a canary": "canaries",
+        "replaced": "tripwire",
+        "the watch": "tripwire",
+        "the test session": "its end",
+    }
+    return next((layer for start, layer in starts.items() if line.startswith(start)), "second look")
 
 
 _SKIPPED = tuple(f": {reason}" for reason in ("symlink", "special", "unreadable", "too large", "too many"))

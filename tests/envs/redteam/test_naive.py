@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from envs.redteam.agent import Agent, EpisodeOver, laying
-from envs.redteam.cheat import Cheat, NotApplicable, scene_of
+from envs.redteam.cheat import Cheat
+from envs.redteam.scene import NotApplicable, scene_of
 from envs.redteam.suite import CHEATS
 
 ELSEWHERE = ("planted", "as root")
