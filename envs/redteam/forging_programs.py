@@ -255,6 +255,7 @@ if "HELPFUL_CHILD" not in _os.environ:
 
 BETWEEN = '''
 import atexit as _atexit
+import fcntl as _fcntl
 import os as _os
 import stat as _stat
 
@@ -270,7 +271,7 @@ def _between():
             continue
         if number < 3 or not (_stat.S_ISFIFO(mode) or _stat.S_ISSOCK(mode)) or not flags & 3:
             continue
-        outside = _os.dup(number)
+        outside = _fcntl.fcntl(number, _fcntl.F_DUPFD_CLOEXEC, 200)
         held = _os.memfd_create("held")
         _os.dup2(held, number)
         _atexit.register(_pass_on, held, outside)

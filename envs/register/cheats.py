@@ -1,7 +1,7 @@
 """The red team's cheats that are nothing but trees, graded without episodes at registration.
 
-The list itself is `envs.redteam.suite`. Here is the part of it that proves a task in seconds: cheats that act,
-that only use up time, or that do as one of these in another way are left to `daythree redteam`.
+The list itself is `envs.redteam.suite`. Here is the part of it that proves a task in seconds: cheats that
+act, that only use up time, or do as one of these in another way are left to `daythree redteam`.
 """
 
 from __future__ import annotations

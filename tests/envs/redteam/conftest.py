@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def _tree(**texts: str) -> Tree:
 
 @pytest.fixture(scope="session")
 def kettle(tmp_path_factory: pytest.TempPathFactory) -> TaskSet:
-    """Two tasks, one with plain tests and one with unittest's: `add` subtracts, and a test of it is hidden."""
+    """Two tasks, of plain tests and of unittest's: `add` subtracts, and a test of it is hidden."""
     source = _tree(
         **{
             CODE: FIXED,
@@ -177,7 +177,8 @@ CONTROLLER = """
 import os, subprocess, sys, re
 
 reading, writing = os.pipe()
-done = subprocess.run([sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *sys.argv[1:]], stdout=subprocess.PIPE)
+command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *sys.argv[1:]]
+done = subprocess.run(command, stdout=subprocess.PIPE)
 for name, outcome in re.findall(rb"^(\\S+::\\S+) (PASSED|FAILED)", done.stdout, re.M):
     os.write(writing, b'{"id": "%s", "outcome": "%s"}\\n' % (name, outcome.lower()))
 os.close(writing)
@@ -333,7 +334,8 @@ def login_shell(at: NaiveEpisode) -> bool:
 def uses_git(at: NaiveEpisode) -> bool:
     at.lay_tests()
     at.run(
-        "rm -f conftest.py; git status; git diff HEAD > /tmp/patch; git -c user.name=a -c user.email=a@b commit -qam x"
+        "rm -f conftest.py; git status; git diff HEAD > /tmp/patch; "
+        "git -c user.name=a -c user.email=a@b commit -qam x"
     )
     return at.pytest().exit_code == 0
 
@@ -505,21 +507,13 @@ NAIVE: dict[str, Callable[[NaiveEpisode], bool]] = {
 }
 
 
-@pytest.fixture(scope="session")
-def naive() -> dict[str, Callable[[NaiveEpisode], bool]]:
-    return NAIVE
-
-
-@pytest.fixture
-def naive_episode(backend: Backend, kettle: TaskSet) -> Iterator[Callable[[str, Task], NaiveEpisode]]:
-    """Make an episode that a naive grader of that name ends."""
-    made: list[NaiveEpisode] = []
+@pytest.fixture(scope="module")
+def naive_episode(backend: Backend, kettle: TaskSet) -> Callable[[str, Task], NaiveEpisode]:
+    """Make an episode that a naive grader of that name ends; whoever has it closes it."""
 
     def make(name: str, task: Task) -> NaiveEpisode:
-        made.append(NaiveEpisode(backend, kettle, replace(task), NAIVE[name]))
-        made[-1].reset()
-        return made[-1]
+        made = NaiveEpisode(backend, kettle, task, NAIVE[name])
+        made.reset()
+        return made
 
-    yield make
-    for each in made:
-        each.close()
+    return make
