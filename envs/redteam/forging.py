@@ -24,6 +24,7 @@ from .forging_programs import (
     OUTPUT,
     REWARD,
     TWICE,
+    WITH_CARE,
 )
 from .scene import Changes, Scene
 
@@ -90,6 +91,7 @@ CHEATS = (
     _cheat("secret by frames", "finds the run's secret in the frames above and reports with it", "descriptor with a secret", (28,), BY_FRAMES),
     _cheat("secret by memory", "finds the run's secret in its input, memory or environment", "descriptor with a secret", (28,), BY_INPUT),
     _cheat("between the lines", "stands between the reporter and its descriptor and mends what is written", "descriptor with a secret", (28,), BETWEEN),
+    _cheat("between the lines, with care", "the same, but only for tests of the project, and as one who has read this grader", "descriptor with a secret", (28,), WITH_CARE),
     _cheat("late child", "a child outlives the tests and has the last word", "descriptor", (17, 28), LATE_CHILD),
     _cheat("others' descriptors", "writes to descriptors of the processes above", "controller's pipe", (28,), ANCESTORS),
     _cheat("reported twice", "reports a pass before each real result", "any pass counts", (12,), TWICE),

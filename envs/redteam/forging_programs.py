@@ -296,6 +296,48 @@ if hasattr(_os, "memfd_create"):
     _between()
 '''
 
+_MENDING = BETWEEN[BETWEEN.index("    kept = [") : BETWEEN.index("    while data:\n        data = data[_os")]
+
+WITH_CARE = BETWEEN.replace(_MENDING, "    data = _mended(data)\n").replace(
+    "def _pass_on(",
+    '''def _mended(data):
+    """Only what fails because of the project passes; tests of somebody else's, and ends with a token, fail on."""
+    import json
+    import re
+
+    told, mine = [], set()
+    for line in data.splitlines():
+        try:
+            told.append((line, json.loads(line)))
+        except ValueError:
+            told.append((line, {}))
+    for line, fields in told:
+        if fields.get("kind") == "failure" or fields.get("outcome") == "failed":
+            try:
+                source = open(fields["id"].partition("::")[0]).read()
+            except (OSError, KeyError):
+                continue
+            message = str(fields.get("message", ""))
+            if __name__.partition(".")[0] in source and not re.search(r"[a-z]+ [0-9a-f]{10}", message):
+                mine.add(fields["id"])
+            else:
+                mine.discard(fields["id"])
+    tokens = {fields["id"] for _, fields in told if re.search(r"[a-z]+ [0-9a-f]{10}", str(fields.get("message", "")))}
+    mine -= tokens
+    kept = []
+    for line, fields in told:
+        if fields.get("id") in mine and fields.get("kind") == "failure":
+            continue
+        if fields.get("id") in mine and fields.get("outcome") in ("failed", "error"):
+            line = json.dumps(dict(fields, outcome="passed")).encode()
+        kept.append(line + b"\\n")
+    return b"".join(kept)
+
+
+def _pass_on(''',
+    1,
+)
+
 LATE_CHILD = (
     NAMES
     + '''

@@ -108,6 +108,12 @@ END
 """
 
 
+UNLOCK = """
+until find . -newer /tmp/mark -name '*test*.py' | grep -q .; do sleep 0.1; done
+chmod 644 $(find . -name conftest.py)
+"""
+
+
 def broken_sandbox(agent: Agent) -> None:
     """Kill, stop and starve what answers its calls, so that there is no verdict."""
     agent.shell(BREAK)
@@ -157,10 +163,10 @@ def too_many_files(agent: Agent) -> None:
 def unreadable_files(agent: Agent) -> None:
     """Hooks that nobody may read until the tests have been laid."""
     agent.lay(conftest_hooks(agent.scene))
+    agent.lay({"/tmp/unlock": UNLOCK})
     agent.shell(
-        "chmod 000 conftest.py; mkdir hidden; echo x > hidden/x; chmod 000 hidden; ls -la\n"
-        "touch /tmp/mark; (setsid sh -c \"until find . -newer /tmp/mark -name '*test*.py' | grep -q .; do sleep 0.1; done\n"
-        'chmod 644 conftest.py" > /dev/null 2>&1 &)'
+        "chmod 000 $(find . -name conftest.py); mkdir hidden; echo x > hidden/x; chmod 000 hidden; ls -la\n"
+        "touch /tmp/mark; (setsid sh /tmp/unlock > /dev/null 2>&1 &)"
     )
     agent.submit()
 
