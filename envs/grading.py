@@ -24,7 +24,7 @@ from . import protection
 from .integrity.inspection import Inspection, Listed, Reference, first_run
 from .integrity.sessions import Session
 from .tasksets import Environment, TaskSet
-from .testing import RunnerSetup, RunReport, run_tests
+from .testing import RunnerSetup, RunReport, run_tests, template
 from .trees import Tree, TreeFile, diff_trees, is_safe, is_text, pack, patched_paths
 from .types import Task, Verdict
 
@@ -60,7 +60,13 @@ class Expects(Protocol):
 def sandbox_spec(taskset: TaskSet, task: Task) -> SandboxSpec:
     """Return the spec of a sandbox for this task, the policy's and the grader's alike."""
     seconds = task.limits.episode_s + task.limits.test_s + 2 * SETUP_S
-    return SandboxSpec(image=taskset.environment(task).image.ref, workdir=task.workdir, lifetime_s=seconds)
+    environment = taskset.environment(task)
+    return SandboxSpec(
+        image=environment.image.ref,
+        workdir=task.workdir,
+        lifetime_s=seconds,
+        template=template(environment.tests),
+    )
 
 
 def collect(sandbox: Sandbox, taskset: TaskSet, task: Task, *, timeout_s: float) -> Submission:
@@ -304,7 +310,9 @@ def decide(task: Expects, report: RunReport, tampered: Iterable[str] = ()) -> Ve
     offences = tuple(tampered)
     complete = report.finished and not report.timed_out
     if not complete and not (failed or missing):
-        offences += ("the test session ended before its end, though every test had passed",)
+        offences += report.irregular or (
+            "the test session ended before its end, though every test had passed",
+        )
     return Verdict(
         resolved=not (failed or missing or offences),
         passed=passed,

@@ -6,23 +6,31 @@ the pytest of the image: Python 3.7 and pytest 6.2, or newer. It reads one JSON 
     {"nonce": str, "targets": [str], "paths": [str], "plugins": [str], "options": [str],
      "watch": str (source of runner_watch.py, may be missing), "profile": bool}
 
-and writes JSON lines to the descriptor named by DAYTHREE_REPORT_FD, each with the nonce: one per test and
-phase worth telling, one per collection error, and a last one that says the session ended by itself.
+and writes JSON lines to the descriptor named by DAYTHREE_REPORT_FD, each with the nonce, its number and the
+seconds since the first: which plugins there are, what was collected, the start of each test, one per phase
+worth telling, its end, one per collection error, and a last one that says the session ended by itself.
 Standard output, exit codes and files are for people; nothing reads them as evidence.
+
+As a sandbox's template (`sandboxes.inside.template`) it loads pytest and the plugins named by its arguments,
+runs a small session that leaves nothing behind, and waits. Each fork goes on as a cold start does.
 """
 
 import sys
 
 sys.path[:] = [entry for entry in sys.path if entry]  # before 3.11, `-c` looks for modules in the tree first
 
+import atexit  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
+import time  # noqa: E402
 
 STEERED = ("addopts=", "required_plugins=", "strict_markers=false", "strict_config=false")
 """Settings of a project that name plugins which are not loaded here, or fail because of them."""
 
 
 def main():
+    if "DAYTHREE_TEMPLATE_FD" in os.environ:
+        be_template(int(os.environ.pop("DAYTHREE_TEMPLATE_FD")), sys.argv[1:])  # returns in each fork
     request = json.loads(sys.stdin.buffer.read())
     inherited = int(os.environ.pop("DAYTHREE_REPORT_FD"))
     channel = os.dup(inherited)  # os.dup gives a descriptor that child processes do not inherit
@@ -42,7 +50,7 @@ def main():
     for plugin in request["plugins"]:
         options += ["-p", plugin]
     status = pytest.main([*options, *request["options"], *request["targets"]], plugins=plugins)
-    reporter.send(kind="end", status=int(status))
+    reporter.send(kind="end", status=int(status), plugins=reporter.plugins())
     return int(status)
 
 
@@ -63,6 +71,79 @@ def load_pytest():
     for name in default_plugins:
         __import__("_pytest." + name)
     return pytest
+
+
+def be_template(descriptor, plugins):
+    """Do once what every run would do, and wait to be forked; return in each fork."""
+    import gc
+
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    pytest = load_pytest()
+    try:
+        warm_up(pytest, plugins)
+    except Exception as error:  # a fork does by itself what is missing, only slower
+        sys.stderr.write(f"the template ran no session: {error}\n")
+    del sys.argv[1:]
+    known = frozenset(sys.modules)
+    waiting = {}
+    exec(os.read(descriptor, 1 << 18), waiting)
+    os.chdir("/")
+    gc.collect()
+    gc.freeze()
+    waiting["wait"](descriptor, known)
+
+
+SMALL_SESSION = """
+import pytest
+
+
+@pytest.fixture
+def number():
+    return 1
+
+
+@pytest.mark.parametrize("other", [1])
+def test_it(number, other):
+    assert number == other
+"""
+
+
+def warm_up(pytest, plugins):
+    """Run a session of one test in a folder of its own, and take away what it leaves."""
+    import importlib.util
+    import shutil
+    import tempfile
+
+    found = [name for name in plugins if importlib.util.find_spec(name.partition(".")[0])]
+    options = [word for name in found for word in ("-p", name)]
+    path, before = list(sys.path), dict(os.environ)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    folder = tempfile.mkdtemp(dir="/dev/shm")  # no folder above it is a project's
+    try:
+        with open(folder + "/test_template.py", "w") as file:  # noqa: PTH123
+            file.write(SMALL_SESSION)
+        options += ["-p", "no:cacheprovider", "--rootdir", folder, "-q", folder]
+        pytest.main(options, plugins=[Reporter(nowhere, "", folder)])
+    finally:
+        shutil.rmtree(folder)
+        os.close(nowhere)
+        sys.path[:] = path
+        os.environ.clear()
+        os.environ.update(before)
+        forget(folder)
+
+
+def forget(folder):
+    """Drop what is remembered of a folder's files."""
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(folder):
+            del sys.modules[name]
+        elif isinstance(module, type(sys)):
+            vars(module).pop("__warningregistry__", None)
+    for place in [each for each in sys.path_importer_cache if each.startswith(folder)]:
+        del sys.path_importer_cache[place]
+    if "linecache" in sys.modules:
+        sys.modules["linecache"].clearcache()
 
 
 def use_tree(paths):
@@ -104,21 +185,67 @@ def provides(paths, name):
 class Reporter:
     """A pytest plugin that says what happened to each test, as it happens."""
 
+    manager = None  # pytest's, of plugins
+
     def __init__(self, channel, nonce, root):
         self.channel, self.nonce, self.root = channel, nonce, root + os.sep
         # Bound now: code under test may replace a module's attributes, and put them back only later.
         self.write, self.encode = os.write, json.JSONEncoder(ensure_ascii=True).encode
+        self.clock, self.process, self.pid = time.perf_counter, os.getpid, os.getpid()
+        self.number, self.began = 0, self.clock()
 
     def send(self, **fields):
-        line = self.encode({"nonce": self.nonce, **fields}).encode() + b"\n"
+        if self.process() != self.pid:
+            return  # a test forked, and its child came back into the session
+        seconds = round(self.clock() - self.began, 6)
+        line = {"nonce": self.nonce, "n": self.number, "t": seconds, **fields}
+        self.number += 1
+        line = self.encode(line).encode() + b"\n"
         while line:
             line = line[self.write(self.channel, line) :]
+
+    def plugins(self):
+        """Name, module and file (of the tree, or empty) of the plugins that are not pytest's own."""
+        found = []
+        for name, plugin in self.manager.list_name_plugin() if self.manager else ():
+            is_module = isinstance(plugin, type(sys))
+            owner = plugin if isinstance(plugin, type) else type(plugin)
+            module = plugin.__name__ if is_module else owner.__module__
+            if (
+                plugin is None
+                or plugin is self
+                or module.partition(".")[0] in ("_pytest", "pytest", "pluggy")
+            ):
+                continue
+            file = getattr(plugin if is_module else sys.modules.get(module), "__file__", None) or ""
+            inside = file[len(self.root) :] if file.startswith(self.root) else ""
+            if is_module or inside:
+                found.append((str(name), module, inside))
+        return found
+
+    def declared(self):
+        """What the plugins there are ask for themselves."""
+        names = []
+        for plugin in self.manager.get_plugins() if self.manager else ():
+            asked = getattr(plugin, "pytest_plugins", ()) if isinstance(plugin, type(sys)) else ()
+            names += asked.split(",") if isinstance(asked, str) else asked
+        return [str(name) for name in names]
+
+    def pytest_sessionstart(self):
+        self.send(kind="session", plugins=self.plugins(), declared=self.declared())
+
+    def pytest_collection_finish(self, session):
+        self.send(kind="collected", ids=[item.nodeid for item in session.items], declared=self.declared())
+
+    def pytest_runtest_logstart(self, nodeid):
+        self.send(kind="start", id=nodeid)
 
     def pytest_addoption(self, parser):
         self.parser = parser
 
     def pytest_configure(self, config):
         """Know the settings and marks of plugins that are not loaded: a project may make warnings errors."""
+        self.manager = config.pluginmanager
         config.addinivalue_line("filterwarnings", "ignore::pytest.PytestUnknownMarkWarning")
         for name in getattr(config, "_get_unknown_ini_keys", list)():
             self.parser.addini(name, "of a plugin that is not loaded")
@@ -165,5 +292,19 @@ def describe(excinfo, root):
     return {"error": excinfo.type.__name__, "message": message, "frames": frames}
 
 
+def leave(status):
+    """End the process as the interpreter does, but for the taking apart of every module, which takes time."""
+    threads = sys.modules.get("threading")
+    if threads is not None:
+        threads._shutdown()  # waits for those that are no daemons
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:  # closed, or none, as a test left it
+            continue
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

@@ -5,7 +5,8 @@ reads one JSON object from standard input:
 
     {"nonce": str, "targets": [str], "paths": [str], "watch": str (source of runner_watch.py, may be missing)}
 
-where a target is a file, a folder, or an id, and writes the JSON lines that `runner.py` writes. Ids have the
+where a target is a file, a folder, or an id, and writes the JSON lines that `runner.py` writes, but for those
+about plugins. As a sandbox's template it waits with unittest loaded. Ids have the
 shape of pytest's, `tests/test_x.py::Class::method`; a doctest brought in by `load_tests` is `FILE::its.name`.
 A test's outcome is sent once, when it stops: a failing subtest, tearDown or cleanup fails it.
 """
@@ -14,14 +15,18 @@ import sys
 
 sys.path[:] = [entry for entry in sys.path if entry]  # before 3.11, `-c` looks for modules in the tree first
 
+import atexit  # noqa: E402
 import importlib  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
+import time  # noqa: E402
 import traceback  # noqa: E402
 import unittest  # noqa: E402
 
 
 def main():
+    if "DAYTHREE_TEMPLATE_FD" in os.environ:
+        be_template(int(os.environ.pop("DAYTHREE_TEMPLATE_FD")))  # returns in each fork
     request = json.loads(sys.stdin.buffer.read())
     inherited = int(os.environ.pop("DAYTHREE_REPORT_FD"))
     channel = os.dup(inherited)  # os.dup gives a descriptor that child processes do not inherit
@@ -38,15 +43,29 @@ def main():
     os.environ["PYTHONPATH"] = os.pathsep.join([*paths, inherited_paths] if inherited_paths else paths)
     os.environ.pop("PYTHONSAFEPATH", None)  # set for this process only
     sys.argv[:] = ["unittest"]
+    result.send(kind="session", plugins=[], declared=[])
     for file, wanted in files_of(request["targets"], root):
         result.run_file(file, wanted)
         if watch is not None:
             watch.look()
     if watch is not None:
         watch.end()
-    result.send(kind="end", status=int(result.broken))
+    result.send(kind="end", status=int(result.broken), plugins=[])
     sys.stderr.write(f"{result.testsRun} tests\n")
     return int(result.broken)
+
+
+def be_template(descriptor):
+    """Wait to be forked; return in each fork."""
+    import gc
+
+    known = frozenset(sys.modules)
+    waiting = {}
+    exec(os.read(descriptor, 1 << 18), waiting)
+    os.chdir("/")
+    gc.collect()
+    gc.freeze()
+    waiting["wait"](descriptor, known)
 
 
 def files_of(targets, root):
@@ -109,11 +128,18 @@ class Result(unittest.TestResult):
         self.channel, self.nonce, self.root = channel, nonce, root + os.sep
         # Bound now: code under test may replace a module's attributes, and put them back only later.
         self.write, self.encode = os.write, json.JSONEncoder(ensure_ascii=True).encode
+        self.clock, self.process, self.pid = time.perf_counter, os.getpid, os.getpid()
+        self.number, self.began = 0, self.clock()
         self.broken = False
         self.tests, self.started, self.happened, self.last = {}, set(), [], {}
 
     def send(self, **fields):
-        line = self.encode({"nonce": self.nonce, **fields}).encode() + b"\n"
+        if self.process() != self.pid:
+            return  # a test forked, and its child came back into the session
+        seconds = round(self.clock() - self.began, 6)
+        line = {"nonce": self.nonce, "n": self.number, "t": seconds, **fields}
+        self.number += 1
+        line = self.encode(line).encode() + b"\n"
         while line:
             line = line[self.write(self.channel, line) :]
 
@@ -137,6 +163,7 @@ class Result(unittest.TestResult):
             chosen = [test for name, test in self.tests.values() if covered(name, wanted)]
             self.tests = {id(test): self.tests[id(test)] for test in chosen}
             suite = unittest.TestSuite(chosen)
+        self.send(kind="collected", ids=[name for name, _ in self.tests.values()])
         suite(self)
 
     def not_collected(self, file, message):
@@ -157,6 +184,7 @@ class Result(unittest.TestResult):
         super().startTest(test)
         self.happened = []
         self.started.add(id(test))
+        self.send(kind="start", id=self.name(test))
 
     def addSuccess(self, test):  # noqa: N802, ARG002
         self.happened.append("passed")
@@ -208,6 +236,7 @@ class Result(unittest.TestResult):
             if where not in (module, f"{module}.{type(test).__qualname__}"):
                 continue
             if fixture.startswith("setUp") and key not in self.started:
+                self.send(kind="start", id=name)
                 self.send(kind="phase", id=name, when="setup", outcome=outcome)
                 self.send(kind="finish", id=name)
             elif fixture.startswith("tearDown") and name in (self.last.get(type(test)), self.last.get(where)):
@@ -245,5 +274,19 @@ def covered(name, wanted):
     return any((name + "::").startswith(target + "::") for target in wanted)
 
 
+def leave(status):
+    """End the process as the interpreter does, but for the taking apart of every module, which takes time."""
+    threads = sys.modules.get("threading")
+    if threads is not None:
+        threads._shutdown()  # waits for those that are no daemons
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:  # closed, or none, as a test left it
+            continue
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

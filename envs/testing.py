@@ -10,19 +10,21 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import os
 import posixpath
 import re
 import secrets
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from importlib import resources
 from typing import Any
 
 from sandboxes.base import Sandbox
 
+from .evidence import irregularities, read_lines
 from .junit import Case, JunitError, read_junit
 
 LOG_BYTES = 65_536
@@ -34,6 +36,9 @@ _ENVIRONMENT = {
     "TZ": "UTC",
 }
 
+
+COLD_VARIABLE = "DAYTHREE_COLD_TESTS"
+"""Set (to anything) in our own environment, tests start cold everywhere: to compare, or to rule it out."""
 
 RUNNERS = {"pytest": "runner.py", "unittest": "runner_unittest.py", "junit": "runner_junit.py"}
 """The program that goes into the sandbox for each kind of test runner."""
@@ -102,7 +107,9 @@ class RunReport:
     collect_errors: Mapping[str, str] = field(default_factory=dict)
     """Files that could not be collected, with the end of the error text."""
     finished: bool = False
-    """The session came to its own end: not killed, not exited from within."""
+    """The session came to its own end: not killed, not exited from within, and told one whole story."""
+    irregular: tuple[str, ...] = ()
+    """What did not fit into the story that the runner tells, one line each; see `envs.evidence`."""
     timed_out: bool = False
     log: str = ""
     """Standard output and error, for people."""
@@ -111,6 +118,8 @@ class RunReport:
     """What of the test framework was replaced meanwhile, as the test process says; None when it is silent."""
     entered: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """With `profile`: which functions of the tree, `file::function`, each test entered."""
+    forked: bool = False
+    """The tests ran in a fork of the sandbox's template, not from a cold start."""
 
     def ids(self, outcome: str) -> tuple[str, ...]:
         """Return the sorted ids of tests with this outcome."""
@@ -125,18 +134,34 @@ class RunReport:
         return ", ".join(f"{number} {name}" for name, number in sorted(counts.items())) or "no tests ran"
 
 
+def template(setup: RunnerSetup) -> tuple[str, ...]:
+    """Return the template for `SandboxSpec`: a process that has loaded all of a run but the project."""
+    if setup.runner == "junit" or os.environ.get(COLD_VARIABLE):
+        return ()
+    settings = [f"{key}={value}" for key, value in _ENVIRONMENT.items()]
+    return ("env", *settings, *_program(setup.runner), *setup.plugins)
+
+
+@cache
+def _program(runner: str) -> tuple[str, ...]:
+    return ("python3", "-c", resources.files("envs").joinpath(RUNNERS[runner]).read_text())
+
+
 def run_tests(
     sandbox: Sandbox,
     setup: RunnerSetup,
     targets: Sequence[str],
     *,
     timeout_s: float,
+    cold: bool = False,
     hash_seed: int = 0,
     profile: bool = False,
 ) -> RunReport:
     """Run test files or ids in the sandbox's working directory. With `profile`, learn what each test enters.
 
-    Raises SandboxError when the sandbox fails; whatever the tests do is in the report.
+    They run in a fork of the sandbox's template where it has one for this setup, unless `cold` is asked for,
+    or a `hash_seed` that is not the template's 0. Raises SandboxError when the sandbox fails; whatever the
+    tests do is in the report.
     """
     nonce = secrets.token_hex(16)
     workdir = sandbox.spec.workdir
@@ -152,19 +177,26 @@ def run_tests(
     if setup.runner == "junit":  # which knows files, not tests
         request["targets"] = list(dict.fromkeys(target.partition("::")[0] for target in targets))
         request |= {"command": setup.command, "reports": setup.reports or "**/*.xml"}
+    warm = (
+        bool(sandbox.spec.template) and sandbox.spec.template == template(setup) and not (cold or hash_seed)
+    )
     result = sandbox.exec(
-        ["python3", "-c", resources.files("envs").joinpath(RUNNERS[setup.runner]).read_text()],
+        _program(setup.runner),
         timeout_s=timeout_s,
         env=_ENVIRONMENT | {"PYTHONHASHSEED": str(hash_seed)},
         stdin=json.dumps(request).encode(),
         output_limit=LOG_BYTES,
         report=True,
+        forked=warm,
     )
     log = result.stdout + ("\n" + result.stderr if result.stderr else "")
-    told = partial(read_report, result.report, nonce)
+    if warm and not result.forked:
+        log += "\nThe sandbox's template is gone: this run started cold.\n"
+    told = partial(read_report, result.report, nonce, plugins=setup.plugins)
     if setup.runner == "junit":
         told = partial(read_junit_report, result.report, nonce, workdir, request["targets"])
-    return told(timed_out=result.timed_out, log=log, duration_s=result.duration_s)
+    report = told(timed_out=result.timed_out, log=log, duration_s=result.duration_s)
+    return replace(report, forked=result.forked)
 
 
 _KEPT = re.compile(r"--(import-mode|doctest-[a-z-]+|pyargs|keep-duplicates|asyncio-mode)(=.*)?$")
@@ -185,10 +217,21 @@ def kept_options(addopts: str) -> tuple[str, ...]:
 
 
 def read_report(
-    data: bytes, nonce: str, *, timed_out: bool = False, log: str = "", duration_s: float = 0.0
+    data: bytes,
+    nonce: str,
+    *,
+    plugins: Sequence[str] | None = None,
+    timed_out: bool = False,
+    log: str = "",
+    duration_s: float = 0.0,
 ) -> RunReport:
-    """Turn the runner's lines into a report; lines without the nonce, or torn ones, count for nothing."""
-    lines = [fields for fields in map(_parse, data.splitlines()) if fields.get("nonce") == nonce]
+    """Turn the runner's lines into a report; lines without the nonce, or torn ones, tell nothing of a test.
+
+    `plugins` are those that may be loaded; None for any. A run whose lines are not one whole story has not
+    finished, and its report says what was irregular.
+    """
+    lines, foreign = read_lines(data, nonce)
+    irregular = irregularities(lines, foreign, duration_s, plugins)
     phases: dict[str, list[tuple[str, str]]] = {}
     broken: set[str] = set()
     finished: Counter[str] = Counter()
@@ -222,7 +265,8 @@ def read_report(
         collect_errors={
             str(fields["id"]): str(fields["message"]) for fields in lines if fields.get("kind") == "collect"
         },
-        finished=any(fields.get("kind") == "end" for fields in lines),
+        finished=not irregular and any(fields.get("kind") == "end" for fields in lines),
+        irregular=irregular,
         timed_out=timed_out,
         log=log,
         duration_s=duration_s,
@@ -246,7 +290,7 @@ def read_junit_report(
     The report called `NAME.xml` is about the target `NAME`, where it names no files itself. A report that
     cannot be relied on counts for nothing, and the run does not count as finished.
     """
-    lines = [fields for fields in map(_parse, data.splitlines()) if fields.get("nonce") == nonce]
+    lines, _ = read_lines(data, nonce)
     known = {posixpath.normpath(target) for target in targets}
     cases: list[Case] = []
     errors: dict[str, str] = {}
@@ -297,11 +341,3 @@ def _outcome(phases: Sequence[tuple[str, str]], finishes: int) -> str:
 def _failure(fields: Mapping[str, Any]) -> Failure:
     frames = tuple(Frame(str(path), int(line), str(name)) for path, line, name in fields.get("frames", ()))
     return Failure(str(fields.get("error", "")), str(fields.get("message", "")), frames)
-
-
-def _parse(line: bytes) -> dict[str, Any]:
-    try:
-        fields = json.loads(line)
-    except ValueError:
-        return {}
-    return fields if isinstance(fields, dict) else {}

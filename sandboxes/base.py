@@ -60,6 +60,10 @@ class SandboxSpec:
     role: Literal["work", "grading"] = "work"
     """Whose processes it is for. One that has held a policy's commands is never one for grading."""
 
+    template: tuple[str, ...] = ()
+    """A command that is started once, before any other and under a user of its own, and waits to be forked
+    (`sandboxes.inside.template`). Empty: none."""
+
     def __post_init__(self) -> None:
         assert self.workdir.startswith("/"), f"workdir must be absolute, got {self.workdir!r}"
         assert (
@@ -120,6 +124,8 @@ class ExecResult:
     """
     background: tuple[BackgroundProcess, ...] = ()
     """What this command and those before it left running."""
+    forked: bool = False
+    """It was a fork of the sandbox's template."""
 
     def __post_init__(self) -> None:
         assert (self.exit_code is None) == self.timed_out, "no exit code exactly when timed out"
@@ -171,6 +177,7 @@ class Sandbox(Protocol):
         stdin: bytes = b"",
         output_limit: int = 65_536,
         report: bool = False,
+        forked: bool = False,
     ) -> ExecResult:
         """Run a command to its end and return what it did.
 
@@ -180,6 +187,8 @@ class Sandbox(Protocol):
         open descriptor's number in `DAYTHREE_REPORT_FD` (a shell reaches it as `/dev/fd/N`); what it writes
         there, at most 16 MiB, comes back apart from its output. A command that cannot be found gives exit
         code 127, one that cannot be started 126, one killed by a signal 128 more than the signal's number.
+        With `forked`, the sandbox's template (`spec.template`) goes on in a fork of itself in the command's
+        place; the command runs only where no template answers.
         Processes left in the background are named in the result and live on until the sandbox is closed; of a
         command that was refused another process, none does.
         """
@@ -232,6 +241,15 @@ class Sandbox(Protocol):
 
         `.git` and `__pycache__` are left out. Raises ValueError for a regular expression that does not
         parse, FileNotFoundError for a missing path, TimeoutError when the search itself takes too long.
+        """
+        ...
+
+    def recycled(self, *, timeout_s: float) -> Sandbox | None:
+        """End this handle as `close` does, and return the same sandbox, blank, under a new one.
+
+        Blank is: as it was opened without content, and with its whole lifetime before it. Nothing that was
+        done in it can be found, except how much it was: what the kernel counts (`docs/isolation.md`).
+        None when that cannot be proven, or a call was under way; then it has been closed. Never raises.
         """
         ...
 

@@ -40,14 +40,17 @@ from .backend import OWNER_VARIABLE, Owner, reap_processes
 from .base import Content, SandboxError, SandboxSpec, SandboxUnavailable
 from .cgroups import Cgroup, reap_groups
 from .channel import COMPLAINT_LIMIT, SERVER_COMMAND, Channel, Stream
+from .disks import Disk, Disks, disks_of
 from .images import ENVIRONMENT_FOLDER, cache_folder, ensure_base, ensure_environment
 from .leases import LEASE_S, Renewals
 from .progress import Progress, silent
 from .recipe import ImageRecipe
 from .remote import (
+    LIVES,
     SERVER_PIDS,
     SERVER_USER,
     SHM_MB,
+    TEMPLATE_USER,
     RemoteSandbox,
     base_environment,
     memory_bytes,
@@ -101,13 +104,20 @@ class BubblewrapBackend:
     name = "bubblewrap"
 
     def __init__(
-        self, *, timeout_s: float = 20.0, control_groups: bool = True, separate_users: bool = True
+        self,
+        *,
+        timeout_s: float = 20.0,
+        control_groups: bool = True,
+        separate_users: bool = True,
+        swap_disks: bool = True,
     ) -> None:
         """Try bubblewrap once. Raises `SandboxUnavailable` where it is missing or may do nothing.
 
         Without `control_groups`, resource limits are used even where groups could be made; without
-        `separate_users`, one user even where two could be had.
+        `separate_users`, one user even where two could be had; without `swap_disks`, content travels as
+        archives even where disks could be swapped.
         """
+        self._swap_disks = swap_disks
         self._separate_users = separate_users
         self._renewals = Renewals(LEASE_S)
         self._control_groups = control_groups
@@ -164,6 +174,7 @@ class BubblewrapBackend:
                 users.write(deadline)
             settings = self._settings(spec, users is not None, group is not None)
             channel.start(settings, timeout_s=deadline - time.monotonic())
+            sandbox.own(self._disks(spec, process))
         except BaseException as error:
             sandbox.close()
             if isinstance(error, SandboxError | OSError):
@@ -171,6 +182,14 @@ class BubblewrapBackend:
             raise
         self._renewals.add(channel)
         return sandbox
+
+    def _disks(self, spec: SandboxSpec, process: subprocess.Popen[bytes]) -> Disks | None:
+        if not self._swap_disks:
+            return None
+        first = first_process(process.pid)
+        if first is None:
+            return None
+        return disks_of(first, writable_disks(spec), base_environment(spec)["HOME"])
 
     def _start(
         self,
@@ -187,9 +206,9 @@ class BubblewrapBackend:
         options += ["--seccomp", str(calls)] if calls is not None else []
         command = bubblewrap_command(spec, options, environment, users)
         command = group.entering(command) if group else command
-        environ = {**os.environ, OWNER_VARIABLE: str(Owner.current(spec.lifetime_s))}
+        environ = {**os.environ, OWNER_VARIABLE: str(Owner.current(LIVES * spec.lifetime_s))}
         ours, theirs = socket.socketpair()
-        errors = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the sandbox
+        errors = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it lives as long as the sandbox
         try:
             process = self._starter.submit(spawn, command, theirs, errors, passed, environ).result()
         except BaseException:
@@ -215,7 +234,7 @@ class BubblewrapBackend:
     def _group(self, spec: SandboxSpec) -> Cgroup | None:
         if not self._control_groups:
             return None
-        name = f"{Owner.current(spec.lifetime_s)}.{next(NUMBERS)}"
+        name = f"{Owner.current(LIVES * spec.lifetime_s)}.{next(NUMBERS)}"
         pids = spec.pids + SERVER_PIDS
         return Cgroup.create(name, memory_bytes=memory_bytes(spec), pids=pids, cpus=spec.cpus)
 
@@ -275,7 +294,7 @@ class BubblewrapBackend:
         with self._lock:
             left = list(self._open)
         for sandbox in left:
-            sandbox.close()
+            sandbox.shut()
         self._starter.shutdown()
 
 
@@ -289,7 +308,7 @@ def user_map(spec: SandboxSpec) -> PendingUserMap | None:
     uid, gid = user_and_group(spec)
     if first_outside() is None or uid == 0 or gid == 0:
         return None
-    return PendingUserMap([uid, SERVER_USER], [gid])
+    return PendingUserMap([uid, SERVER_USER, TEMPLATE_USER], [gid])
 
 
 def spawn(
@@ -305,6 +324,25 @@ def spawn(
         pass_fds=passed,
         env=environ,
         start_new_session=True,
+    )
+
+
+def first_process(bubblewrap: int) -> int | None:
+    """The sandbox's first process, as seen here: what bubblewrap started and waits for."""
+    try:
+        children = Path(f"/proc/{bubblewrap}/task/{bubblewrap}/children").read_text().split()
+    except OSError:
+        return None
+    return int(children[0]) if children else None
+
+
+def writable_disks(spec: SandboxSpec) -> tuple[Disk, ...]:
+    """What of a sandbox can be written; see `bubblewrap_command`."""
+    uid, gid = user_and_group(spec)
+    return (
+        Disk(spec.workdir, spec.disk_mb, 0o755, uid, gid),
+        Disk("/tmp", spec.disk_mb, 0o1777, 0, 0),
+        Disk("/dev/shm", SHM_MB, 0o1777, 0, 0),
     )
 
 
@@ -327,7 +365,8 @@ def bubblewrap_command(
     command += ["--ro-bind", str(environment), ENVIRONMENT_FOLDER, "--proc", "/proc", *proc_mounts()]
     command += ["--dev", "/dev"]
     disk = str(spec.disk_mb << 20)
-    command += ["--perms", "1777", "--size", str(SHM_MB << 20), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
+    command += ["--perms", "1777", "--size", str(SHM_MB << 20), "--tmpfs", "/dev/shm"]
+    command += ["--mqueue", "/dev/mqueue", "--remount-ro", "/dev"]
     command += ["--perms", "1777", "--size", disk, "--tmpfs", "/tmp"]
     command += ["--perms", "0755", "--size", disk, "--tmpfs", spec.workdir, "--remount-ro", "/"]
     return [*command, "--chdir", "/", "--", *SERVER_COMMAND]

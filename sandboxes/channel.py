@@ -25,7 +25,11 @@ from .base import SandboxError, SandboxLost, SandboxUnresponsive
 HEADER_LIMIT = 64 << 20
 PAYLOAD_LIMIT = 512 << 20
 COMPLAINT_LIMIT = 4_096
-MODULES = ("identity", "spawning", "limits", "processes", "files", "trees", "commands", "search", "server")
+MODULES = (
+    *("identity", "frames", "starting", "spawning", "template", "forking", "limits", "processes", "files"),
+    *("trees", "commands", "search", "server", "scrubbing", "keeper"),
+)
+"""In the order of their imports; the last one is run."""
 
 BOOTSTRAP = """\
 import json, os, sys, types
@@ -48,7 +52,7 @@ for name, source in json.loads(text):
     exec(compile(source, "<" + module.__name__ + ">", "exec"), module.__dict__)
 module.main(size + text, sys.argv[1:])
 """
-DEFAULT_SETTINGS = {"processes": 0, "memory": 0, "owned": [], "user_namespaces": True}
+DEFAULT_SETTINGS = {"template": [], "processes": 0, "memory": 0, "owned": [], "user_namespaces": True}
 SERVER_COMMAND = ("python3", "-I", "-S", "-u", "-c", BOOTSTRAP)
 """What a backend runs as the sandbox's first process."""
 
@@ -144,6 +148,8 @@ class Channel:
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
         self._waiting: dict[int, Future[Reply]] = {}
+        self._owed: set[int] = set()
+        """Requests whose asker gave up, and whose replies may still come."""
         self._ended: str = ""
         threading.Thread(target=self._read, name=f"channel {name}", daemon=True).start()
 
@@ -173,11 +179,27 @@ class Channel:
             self._send([before + struct.pack(">II", len(header), len(payload)) + header, payload], deadline)
             return reply.result(max(0.0, deadline - time.monotonic()))
         except TimeoutError:
+            with self._lock:
+                if number in self._waiting:
+                    self._owed.add(number)
             message = f"{self._name} did not answer `{operation}` within {timeout_s:.1f} s"
             raise SandboxUnresponsive(message) from None
         finally:
             with self._lock:
                 self._waiting.pop(number, None)
+
+    def tell(self, operation: str, deadline: float) -> None:
+        """Send what has no reply. Raises `SandboxLost`, `SandboxUnresponsive`."""
+        header = json.dumps({"op": operation, "id": 0}).encode("ascii")
+        try:
+            self._send([struct.pack(">II", len(header), 0) + header], deadline)
+        except TimeoutError:
+            raise SandboxUnresponsive(f"{self._name} did not take `{operation}`") from None
+
+    def settled(self) -> bool:
+        """Whether every request that was ever made has had its reply."""
+        with self._lock:
+            return not self._waiting and not self._owed and not self._ended
 
     def renew(self) -> None:
         """Tell the far end that its owner lives; nothing, where it cannot take anything right now."""
@@ -215,7 +237,9 @@ class Channel:
 
     def _deliver(self, header: dict[str, Any], payload: bytearray) -> None:
         with self._lock:
-            reply = self._waiting.pop(header.get("id", 0), None)
+            number = header.get("id", 0)
+            reply = self._waiting.pop(number, None)
+            self._owed.discard(number)
         if reply is not None:  # otherwise its asker gave up
             reply.set_result(Reply(header, payload))
 

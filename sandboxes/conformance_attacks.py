@@ -71,6 +71,21 @@ while True:
 """
 
 
+HUNTER = """
+import os, resource, sys, time
+until, own = time.monotonic() + float(sys.argv[1]), os.getpid()
+while time.monotonic() < until:
+    for pid in [int(name) for name in os.listdir('/proc') if name.isdigit() and int(name) != own]:
+        for act in (
+            lambda: resource.prlimit(pid, resource.RLIMIT_NOFILE, (5, 5)),
+            lambda: os.setpriority(os.PRIO_PROCESS, pid, 19),
+            lambda: os.kill(pid, 9),
+        ):
+            try: act()
+            except OSError: pass
+"""
+
+
 def commands_cannot_reach_the_program_inside(sandbox: Sandbox) -> None:
     sandbox.write("attack.py", ATTACK.encode(), timeout_s=SOON_S)
     attack = sandbox.exec(["python3", "attack.py"], timeout_s=SOON_S)
@@ -110,9 +125,24 @@ def who_stops_all_others_does_not_stop_the_sandbox(sandbox: Sandbox) -> None:
         assert sandbox.read("file", timeout_s=SOON_S) == b"x"
 
 
+def who_hunts_all_others_meets_only_commands(sandbox: Sandbox) -> None:
+    """Also not what starts commands, except in the moment in which it does, and nothing lasts of that."""
+    hunt = 'python3 -c "$0" 1.5 >/dev/null 2>&1 & sleep 0.05'
+    sandbox.exec(["sh", "-c", hunt, HUNTER], timeout_s=SOON_S)
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        assert isinstance(sandbox.exec(["true"], timeout_s=SOON_S), ExecResult)
+        sandbox.write("file", b"x", timeout_s=SOON_S)
+    time.sleep(0.3)
+    assert sandbox.exec("true", timeout_s=SOON_S).exit_code in (0, 126, 137), "the last that could be touched"
+    limits = sandbox.exec("ulimit -n; ulimit -Hn", timeout_s=SOON_S)
+    assert limits.stdout.split() == [str(sandbox.spec.open_files)] * 2, limits
+
+
 ATTACKS: tuple[Check, ...] = (
     commands_cannot_reach_the_program_inside,
     no_signal_reaches_the_program_inside,
     nothing_can_be_put_in_the_place_of_a_tool,
     who_stops_all_others_does_not_stop_the_sandbox,
+    who_hunts_all_others_meets_only_commands,
 )

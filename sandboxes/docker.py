@@ -27,11 +27,14 @@ import requests
 from .backend import Owner, this_host
 from .base import Content, SandboxError, SandboxSpec, SandboxUnavailable
 from .channel import COMPLAINT_LIMIT, SERVER_COMMAND, Channel, Stream
+from .disks import Disk, Disks, disks_of
 from .docker_images import build_image
 from .leases import LEASE_S, Renewals
+from .mounts import mounter
 from .progress import Progress, silent
 from .recipe import ImageRecipe
 from .remote import (
+    LIVES,
     SERVER_PIDS,
     SERVER_USER,
     SHM_MB,
@@ -50,6 +53,8 @@ SERVER_CAPABILITIES = ("SETUID", "SETGID", "SETPCAP", "KILL")
 REMOVE_S = 5.0
 """Longest wait for the removal of a container, which ends and is removed by itself as well."""
 RUNTIME_VARIABLE = "DAYTHREE_OCI_RUNTIME"
+LOCAL_ENGINE = "http+docker://"
+"""How docker-py calls an engine that it reaches by a socket of this machine, or by SSH."""
 IDLE_S = 300.0
 """How long a container of an owner elsewhere may be there without running."""
 LABEL = "daythree"
@@ -132,14 +137,20 @@ class DockerBackend:
     name = "docker"
 
     def __init__(
-        self, *, timeout_s: float = 20.0, lease_s: float = LEASE_S, runtime: str | None = None
+        self,
+        *,
+        timeout_s: float = 20.0,
+        lease_s: float = LEASE_S,
+        runtime: str | None = None,
+        swap_disks: bool = True,
     ) -> None:
         """Connect to the engine that `DOCKER_HOST` names, by default the local one.
 
         `runtime` is one of the engine's OCI runtimes, such as `runsc`; by default what the environment
-        variable `DAYTHREE_OCI_RUNTIME` names, else the engine's own default. Raises `SandboxUnavailable` when
-        none answers.
+        variable `DAYTHREE_OCI_RUNTIME` names, else the engine's own default. Without `swap_disks`, content
+        travels as archives even where disks could be swapped. Raises `SandboxUnavailable` when none answers.
         """
+        self._swap_disks = swap_disks
         self._renewals = Renewals(lease_s)
         self._runtime = runtime or os.environ.get(RUNTIME_VARIABLE) or None
         self._lock = threading.Lock()
@@ -167,7 +178,7 @@ class DockerBackend:
 
     def _start_one(self, spec: SandboxSpec, *, timeout_s: float) -> DockerSandbox:
         deadline = time.monotonic() + timeout_s
-        owner = Owner.current(spec.lifetime_s)
+        owner = Owner.current(LIVES * spec.lifetime_s)
         with self._api.until(deadline):
             container = self._create(spec, owner)
         try:
@@ -185,6 +196,7 @@ class DockerBackend:
         try:
             settings = server_settings(spec, server_user=SERVER_USER, lease_s=self._renewals.lease_s)
             channel.start(settings, timeout_s=deadline - time.monotonic())
+            sandbox.own(self._disks(spec, container, deadline))
         except BaseException as error:
             sandbox.close()
             if isinstance(error, SandboxError):
@@ -192,6 +204,14 @@ class DockerBackend:
             raise
         self._renewals.add(channel)
         return sandbox
+
+    def _disks(self, spec: SandboxSpec, container: str, deadline: float) -> Disks | None:
+        """The container's disks, where the engine is on this machine and we may mount here."""
+        if not self._swap_disks or mounter() is None or not self._api.base_url.startswith(LOCAL_ENGINE):
+            return None
+        with self._api.until(deadline), translated(f"cannot look at container {container[:12]}"):
+            pid = self._api.inspect_container(container)["State"]["Pid"]
+        return disks_of(pid, writable_disks(spec), base_environment(spec)["HOME"], mark=container)
 
     def _create(self, spec: SandboxSpec, owner: Owner) -> str:
         message = f"cannot create a container of {spec.image}"
@@ -260,7 +280,7 @@ class DockerBackend:
         with self._lock:
             left = list(self._open)
         for sandbox in left:
-            sandbox.close()
+            sandbox.shut()
         self._api.close()
 
 
@@ -276,6 +296,16 @@ def is_left_over(container: dict[str, Any], now: float) -> bool:
         return False  # not a label of ours
     idle = container["State"] in ("created", "exited", "dead") and now - container["Created"] > IDLE_S
     return owner.gone() or (idle and owner.host != this_host())
+
+
+def writable_disks(spec: SandboxSpec) -> tuple[Disk, ...]:
+    """What of a container can be written."""
+    uid, gid = user_and_group(spec)
+    return (
+        Disk(spec.workdir, spec.disk_mb, 0o755, uid, gid),
+        Disk("/tmp", spec.disk_mb, 0o1777, uid, gid),
+        Disk("/dev/shm", SHM_MB, 0o1777, 0, 0, programs=False),
+    )
 
 
 def container_config(spec: SandboxSpec, owner: Owner, runtime: str | None = None) -> dict[str, Any]:

@@ -54,6 +54,8 @@ class FakeSandbox:
         self.closed = False
         self._run = run
         self._fail_at = fail_at
+        self._blank = dict(files or {})
+        self._successor: FakeSandbox | None = None
         self._lock = threading.RLock()
         self._make_folder(spec.workdir)
         for path, data in (files or {}).items():
@@ -69,6 +71,7 @@ class FakeSandbox:
         stdin: bytes = b"",
         output_limit: int = 65_536,
         report: bool = False,
+        forked: bool = False,
     ) -> ExecResult:
         with self._lock:
             self._called("exec")
@@ -182,6 +185,21 @@ class FakeSandbox:
                     matches += [Match(name, *row) for row in matching_lines(self.files[full], found)]
             return matches[:limit]
 
+    def recycled(self, *, timeout_s: float) -> FakeSandbox | None:
+        with self._lock:
+            if self.closed:
+                return None
+            self.close()
+            fresh = type(self)(self.spec, self._blank, run=self._run, fail_at=self._fail_at)
+            self._successor = fresh
+            return fresh
+
+    def shut(self) -> None:
+        """End it, whichever handle is valid now; for its backend."""
+        self.close()
+        if self._successor is not None:
+            self._successor.shut()
+
     def close(self) -> None:
         self.closed = True
 
@@ -279,4 +297,4 @@ class FakeBackend:
 
     def close(self) -> None:
         for sandbox in self.opened:
-            sandbox.close()
+            sandbox.shut()

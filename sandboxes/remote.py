@@ -2,24 +2,75 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
 
-from .base import BackgroundProcess, Content, ExecResult, Match, SandboxSpec, SandboxUnresponsive, TreeChanges
+from .base import (
+    BackgroundProcess,
+    Content,
+    ExecResult,
+    Match,
+    SandboxError,
+    SandboxLost,
+    SandboxSpec,
+    SandboxUnresponsive,
+    TreeChanges,
+)
 from .channel import Channel, Reply, reply_error
+from .disks import Disks
 from .images import ENVIRONMENT_FOLDER
 
-SERVER_PIDS = 40
+SERVER_PIDS = 48
 """Processes and threads of the program inside, on top of what commands may have."""
 SHM_MB = 64
 """Size of `/dev/shm`."""
 SERVER_USER = 65_532
 """Number of the user that the program inside runs as: in no image, and of no command."""
+TEMPLATE_USER = 65_531
+"""The same for the template (`SandboxSpec.template`)."""
 KILL_GRACE_S = 10.0
 """What an answer may take beyond the deadline that is kept inside: killing there has to be thorough."""
+
+
+LIVES = 8
+"""How many lifetimes of its spec a sandbox may be there for, recycled again and again. Its label says so."""
+
+logger = logging.getLogger(__name__)
+
+
+class Room:
+    """What the handles of one sandbox share, one after the other: everything but being valid."""
+
+    def __init__(self, channel: Channel, end: Callable[[], None]) -> None:
+        self.channel = channel
+        self.disks: Disks | None = None
+        self.opened = time.monotonic()
+        self._end = end
+        self._closing = threading.Lock()
+        self._closed = False
+
+    def own(self, disks: Disks | None) -> None:
+        with self._closing:
+            self.disks = disks
+            if self._closed and disks is not None:
+                disks.close()
+
+    def close(self) -> None:
+        """End it for good. Safe to call twice."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            self.channel.close()
+            self._end()
+            if self.disks is not None:
+                self.disks.close()
 
 
 class RemoteSandbox:
@@ -29,9 +80,19 @@ class RemoteSandbox:
         self.spec = spec
         self.name = name
         self._channel = channel
-        self._end = end
-        self._closing = threading.Lock()
-        self._closed = False
+        self._room = Room(channel, end)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make this the handle that may use the room."""
+        self._using = threading.Lock()
+        self._in_flight = 0
+        self._over = False
+
+    @property
+    def disks(self) -> Disks | None:
+        """What the sandbox can be recycled with; None where its disks cannot be swapped."""
+        return self._room.disks
 
     def exec(
         self,
@@ -43,6 +104,7 @@ class RemoteSandbox:
         stdin: bytes = b"",
         output_limit: int = 65_536,
         report: bool = False,
+        forked: bool = False,
     ) -> ExecResult:
         fields = {
             "command": command if isinstance(command, str) else list(command),
@@ -51,6 +113,7 @@ class RemoteSandbox:
             "env": dict(env or {}),
             "output_limit": output_limit,
             "report": report,
+            "forked": forked,
         }
         header, payload = self._ask("exec", fields, stdin, timeout_s=timeout_s + KILL_GRACE_S)
         stdout, stderr, reported = split(payload, header["sizes"])
@@ -64,6 +127,7 @@ class RemoteSandbox:
             report=reported,
             limit=header["limit"],
             background=tuple(BackgroundProcess(*row) for row in header["background"]),
+            forked=header.get("forked", False),
         )
 
     def read(self, path: str, *, timeout_s: float, offset: int = 0, limit: int | None = None) -> bytes:
@@ -129,21 +193,85 @@ class RemoteSandbox:
         """Ask for a sign of life."""
         self._ask("ping", {}, timeout_s=timeout_s)
 
+    def own(self, disks: Disks | None) -> None:
+        """Take over the disks that were found when the sandbox was up."""
+        self._room.own(disks)
+
+    def recycled(self, *, timeout_s: float) -> Self | None:
+        deadline = time.monotonic() + timeout_s
+        with self._using:
+            if self._over:
+                return None
+            self._over = True
+            unused = self._in_flight == 0
+        fresh = None
+        try:
+            if unused and self._may_live_on():
+                self._make_blank(deadline)
+                fresh = copy.copy(self)
+                fresh._begin()
+        except SandboxError as error:
+            logger.info("%s is thrown away: %s", self.name, error)
+        finally:
+            if fresh is None:
+                self._room.close()
+        return fresh
+
+    def _may_live_on(self) -> bool:
+        age_s = time.monotonic() - self._room.opened
+        return (
+            self.disks is not None
+            and self._channel.settled()
+            and not self.spec.network  # what others were told is not taken back
+            and age_s < (LIVES - 1) * self.spec.lifetime_s
+        )
+
+    def _make_blank(self, deadline: float) -> None:
+        """Take every trace of what was done here away. Raises `SandboxError` where that is not proven."""
+        channel, disks = self._channel, self.disks
+        assert disks is not None, "asked before"
+        channel.tell("retire", deadline)
+        left_s = deadline - time.monotonic()
+        scrubbed = channel.request("scrub", {"timeout_s": left_s / 2}, timeout_s=left_s)
+        if scrubbed.header.get("trace") != "":
+            raise SandboxLost(f"a trace would be left ({scrubbed.header.get('trace', 'it did not look')})")
+        disks.swap(None, timeout_s=max(0.0, deadline - time.monotonic()))
+        settings = {"lifetime_s": self.spec.lifetime_s}
+        begun = channel.request("begin", settings, timeout_s=deadline - time.monotonic())
+        if "error" in begun.header:
+            raise reply_error(begun.header)
+
     def close(self) -> None:
-        with self._closing:
-            if self._closed:
-                return
-            self._closed = True
-            self._channel.close()
-            self._end()
+        with self._using:
+            over, self._over = self._over, True
+        if not over:
+            self._room.close()
+
+    def shut(self) -> None:
+        """End the sandbox, whichever handle is valid now; for its backend."""
+        self._room.close()
 
     def _ask(
         self, operation: str, fields: dict[str, Any], payload: bytes = b"", *, timeout_s: float
     ) -> Reply:
-        reply = self._channel.request(operation, fields, payload, timeout_s=timeout_s)
+        with self._in_use():
+            reply = self._channel.request(operation, fields, payload, timeout_s=timeout_s)
         if "error" in reply.header:
             raise reply_error(reply.header)
         return reply
+
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """Around whatever reaches the sandbox. Raises `SandboxLost` when this handle is over."""
+        with self._using:
+            if self._over:
+                raise SandboxLost(f"{self.name} was closed")
+            self._in_flight += 1
+        try:
+            yield
+        finally:
+            with self._using:
+                self._in_flight -= 1
 
 
 def split(data: bytes | bytearray, sizes: Sequence[int]) -> list[bytes]:
@@ -179,6 +307,8 @@ def server_settings(
         "server_user": server_user,
         "open_files": spec.open_files,
         "pids": spec.pids,
+        "template": list(spec.template),
+        "template_user": TEMPLATE_USER,
         **more,
     }
 

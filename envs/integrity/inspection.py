@@ -16,6 +16,7 @@ from ..testing import RunReport
 from ..trees import Tree
 from ..types import Verdict
 from .canaries import NO_CANARIES, Canaries, plant
+from .held_out import held_out, held_out_session, only_the_reference
 from .second import Finding, plan, second_look
 from .sessions import Runs, Session, passed
 
@@ -23,6 +24,8 @@ PROFILED = 8
 """One submission in so many has its calls compared with the reference's."""
 WHOLE = 16
 """One submission in so many has all its tests altered and run again, whatever else is found."""
+RESEEDED = 4
+"""One submission in so many is looked at again under another hash seed."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class Inspection:
         """Run and judge. Raises SandboxError."""
         first = first_run(self.tree, self.listed, self.run)
         verdict = self.decide(first.report)
+        self.layers["story"] = "; ".join(first.report.irregular) or "whole"
         if self._disturbed(first, verdict):
             first = first_run(self.tree, self.listed, self.run, canaries=False)
             verdict = self.decide(first.report)
@@ -95,7 +99,10 @@ class Inspection:
             verdict = self._judged_by_first(first, verdict)
         verdict = self._retried(verdict)
         if verdict.resolved:
-            verdict = self._judged_by_second(verdict)
+            look = chosen(self.identity)
+            if look.whole and self.listed.runner != "junit":
+                self._tell_of_held_out(first)
+            verdict = self._judged_by_second(verdict, look)
         return replace(verdict, layers=dict(self.layers))
 
     def _disturbed(self, first: FirstRun, verdict: Verdict) -> bool:
@@ -157,11 +164,22 @@ class Inspection:
             missing=missing,
         )
 
-    def _judged_by_second(self, verdict: Verdict) -> Verdict:
-        whole, profile = chosen(self.identity)
-        finding = self._second(whole=whole, profile=profile)
-        if finding.doubtful and not whole:
-            finding = self._second(whole=True, profile=True)
+    def _tell_of_held_out(self, first: FirstRun) -> None:
+        reference, listed = self.reference(), {*self.listed.fail_to_pass, *self.listed.pass_to_pass}
+        known = reference.first()
+        failing, number = only_the_reference(
+            first.report, known.report, {*listed, *first.canaries.tests, *known.canaries.tests}
+        )
+        session = held_out_session(self.tree, self.listed.files, self.identity)
+        others, more = held_out(session, self.tree, reference.tree, self.run)
+        lost = [*failing, *others]
+        line = f"{number + more - len(lost)} of {number + more} unlisted tests pass"
+        self.layers["held out"] = line + (f"; not {', '.join(lost[:5])}" if lost else "")
+
+    def _judged_by_second(self, verdict: Verdict, look: Look) -> Verdict:
+        finding = self._second(look)
+        if finding.doubtful and not look.whole:
+            finding = self._second(replace(look, whole=True))
         self.layers |= {"altered": finding.altered, "again": finding.again}
         if finding.calls:
             self.layers["calls"] = finding.calls
@@ -174,25 +192,35 @@ class Inspection:
             )
         return _tampered(verdict, finding.tampered)
 
-    def _second(self, *, whole: bool, profile: bool) -> Finding:
+    def _second(self, look: Look) -> Finding:
         listed = self.listed
-        profile = profile and listed.runner == "pytest"
         chosen = plan(
             listed.runner,
             listed.fail_to_pass,
             listed.pass_to_pass,
             self.tree,
             self.identity,
-            whole=whole,
-            profile=profile,
+            whole=look.whole,
+            profile=look.profile and listed.runner == "pytest",
+            reseeded=look.reseeded,
         )
         return second_look(chosen, self.tree, lambda: self.reference().tree, self.run)
 
 
-def chosen(identity: str) -> tuple[bool, bool]:
-    """Whether this submission is one of those looked at as a whole, and of those whose calls are compared."""
+@dataclass(frozen=True)
+class Look:
+    """How close the second look is."""
+
+    whole: bool
+    profile: bool
+    reseeded: bool
+
+
+def chosen(identity: str) -> Look:
+    """Draw how close to look at this submission: always the same for the same."""
     number = int.from_bytes(hashlib.sha256(identity.encode("utf-8", "surrogateescape")).digest()[:4], "big")
-    return number % WHOLE == 0, number // WHOLE % PROFILED == 0
+    rest = number // WHOLE
+    return Look(number % WHOLE == 0, rest % PROFILED == 0, rest // PROFILED % RESEEDED == 0)
 
 
 def _tampered(verdict: Verdict, lines: Sequence[str]) -> Verdict:

@@ -1,6 +1,7 @@
 """The second look at what passed: chosen tests once more, altered and as they are, in a sandbox of its own.
 
-It is one session in a fresh process, in another order and under another hash seed: under its own name, each
+It is one session in a fresh process, in another order, and now and then under another hash seed, which takes
+a cold start. Under its own name, each
 chosen test is altered and must fail; under a name of that run it is as it was, and must pass. What is
 chosen follows from the task and the patch, so that grading the same patch again looks at the same tests, and
 a policy cannot know which.
@@ -74,8 +75,9 @@ def plan(
     *,
     whole: bool = False,
     profile: bool = False,
+    reseeded: bool = False,
 ) -> Plan:
-    """Choose tests and alter them; many more with `whole`."""
+    """Choose tests and alter them; many more with `whole`. A hash seed of its own takes a cold start."""
     draw = random.Random(seed)
     if runner == "junit":  # which runs files, of any language
         chosen, altered = tuple(failing), dict[str, Altered]()
@@ -88,7 +90,8 @@ def plan(
     targets = list(dict.fromkeys(map(_function, [*chosen, *twins.values()])))
     draw.shuffle(targets)
     files = {path: TreeFile(one.data, tree[path].executable) for path, one in altered.items()}
-    session = Session(tuple(targets), files, hash_seed=draw.randrange(1, 2**32), profile=profile)
+    hash_seed = draw.randrange(1, 2**32) if reseeded else 0
+    session = Session(tuple(targets), files, hash_seed=hash_seed, profile=profile)
     return Plan({test: twins.get(test, test) for test in chosen}, altered, session)
 
 

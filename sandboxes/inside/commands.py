@@ -9,19 +9,23 @@ import threading
 import time
 
 from .files import WORKDIR
+from .forking import FORKER, Fork, TemplateGone
 from .limits import LIMITS
 from .processes import (
     MARK,
+    OWN,
     REAPER,
     background,
     end_background,
     kill_command,
     kill_everything,
+    process_numbers,
 )
 from .spawning import START_S, Start
 
 REPORT_VARIABLE = "DAYTHREE_REPORT_FD"
 PREFIX = []  # what every command is started with, where no cgroup bounds its memory
+REPORT_DESCRIPTOR = 3
 REPORT_LIMIT = 16 << 20
 SPOOL_LIMIT = 16 << 20
 DRAIN_S = 0.2  # how long output may trail behind the end of a command
@@ -117,7 +121,7 @@ class Command:
 
     numbers = itertools.count(1)
 
-    def __init__(self, arguments, *, timeout_s, cwd, env, stdin, limit, report):
+    def __init__(self, arguments, *, timeout_s, cwd, env, stdin, limit, report, forked=False):
         self.mark = f"{os.getpid()}-{next(Command.numbers)}"
         self.stdout, self.stderr, self.report = Output(limit), Output(limit), Report()
         self.status = None
@@ -126,10 +130,11 @@ class Command:
         self.theirs = []  # the command's ends, closed here once it runs
         self.started = False
         self.crowded = False  # whether no further process could be had at its end
+        self.forked = False
         self.stdin = -1  # no descriptor
         self.wake, self.bell = os.pipe()
         try:
-            self.spawn(arguments, cwd, env, report, timeout_s)
+            self.spawn(arguments, cwd, env, timeout_s, report=report, forked=forked)
         except BaseException:
             self.close()
             raise
@@ -137,22 +142,32 @@ class Command:
             for descriptor in self.theirs:
                 os.close(descriptor)
 
-    def spawn(self, arguments, cwd, env, report, timeout_s):
-        environment = {**env, MARK: self.mark}
+    def spawn(self, arguments, cwd, env, timeout_s, *, report, forked):
+        environment = {MARK: "", **env}
+        environment[MARK] = self.mark  # first, where there is not room for all of it (`forking.ROOM`)
         streams = {1: self.pipe_from(self.stdout), 2: self.pipe_from(self.stderr)}
         if report:
-            descriptor = self.pipe_from(self.report)
-            streams[descriptor] = descriptor
-            environment[REPORT_VARIABLE] = str(descriptor)
+            streams[REPORT_DESCRIPTOR] = self.pipe_from(self.report)
+            environment[REPORT_VARIABLE] = str(REPORT_DESCRIPTOR)
         if self.input:
             streams[0], self.stdin = os.pipe()
             os.set_blocking(self.stdin, False)
         else:
             streams[0] = os.open(os.devnull, os.O_RDONLY)
         self.theirs.append(streams[0])
-        job = Start([*PREFIX, *arguments], environment, cwd, streams)
-        self.pid = REAPER.start(self, job, min(timeout_s, START_S))
+        if not forked or not self.fork(environment, cwd, streams, timeout_s):
+            job = Start([*PREFIX, *arguments], environment, cwd, streams)
+            self.pid = REAPER.start(self, job, min(timeout_s, START_S))
         self.started = True
+
+    def fork(self, environment, cwd, streams, timeout_s):
+        """Have the template fork; return False when there is none that answers."""
+        try:
+            self.pid = REAPER.start(self, Fork(environment, cwd, streams), timeout_s, by=FORKER)
+        except TemplateGone:
+            return False
+        self.forked = True
+        return True
 
     def pipe_from(self, sink):
         """The writing end of a pipe whose bytes `sink` will take."""
@@ -253,16 +268,14 @@ def discard(descriptors):
                 os.close(descriptor)
 
 
-def run_command(arguments, *, timeout_s, cwd, env, stdin, limit, report):
+def run_command(arguments, *, timeout_s, **options):
     """Run to the end or the deadline; return the Command, its exit code (None: killed) and seconds."""
     started = time.monotonic()
-    command = Command(
-        arguments, timeout_s=timeout_s, cwd=cwd, env=env, stdin=stdin, limit=limit, report=report
-    )
+    command = Command(arguments, timeout_s=timeout_s, **options)
     try:
         command.wait(started + timeout_s)
         timed_out = command.status is None
-        command.crowded = LIMITS.crowded()
+        command.crowded = LIMITS.crowded(len(process_numbers() - OWN.all()))
         if timed_out:
             kill_command(command.pid, command.mark)
             command.wait(time.monotonic() + 1.0)
@@ -287,6 +300,7 @@ def do_exec(request, payload):
         "stdin": payload,
         "limit": request["output_limit"],
         "report": request["report"],
+        "forked": request["forked"],
     }
     before = LIMITS.state()
     try:
@@ -312,6 +326,7 @@ def do_exec(request, payload):
         "duration_s": duration_s,
         "limit": limit or ("time" if code is None else "output" if truncated else None),
         "background": sorted(background().items()),
+        "forked": done.forked,
         "sizes": [len(part) for part in parts],
     }
     return header, parts

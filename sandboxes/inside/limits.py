@@ -54,11 +54,11 @@ class Limits:
                 full.add(path)
         return self.kills.value(), self.refusals.value(), full
 
-    def crowded(self):
-        """Whether every process there may be is there now, where the kernel keeps no count of refusals."""
-        if self.refusals.descriptor is not None:
-            return False
-        return sum(name.isdigit() for name in os.listdir("/proc")) >= self.processes
+    def crowded(self, others):
+        """Whether with so many processes, and the command that just ended, every one there may be is there;
+        asked where the kernel keeps no count of refusals.
+        """
+        return self.refusals.descriptor is None and others + 1 >= self.processes
 
     def hit(self, before, code, stderr):
         """The limit that was hit since `before` was the state: None, `memory`, `pids`, `disk` or `files`.

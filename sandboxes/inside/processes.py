@@ -35,20 +35,29 @@ class Reaper:
                 self.spawned.wait(0.5)  # the bound buries orphans that no command waits for
                 self.spawned.clear()
                 continue
-            with self.lock:
-                command = self.commands.pop(pid, None)
-                if command is not None:
-                    command.ended(status)
-                elif self.starting:
-                    self.early[pid] = status
+            self.ended(pid, status)
 
-    def start(self, command, job, timeout_s):
-        """Start a command's process so that its end cannot be missed; return its id. Raises OSError."""
+    def ended(self, pid, status):
+        """Also told by the starter and the template, whose children commands are as long as they live."""
+        with self.lock:
+            command = self.commands.pop(pid, None)
+            if command is not None:
+                command.ended(status)
+            elif self.starting:
+                self.early[pid] = status
+        if pid == SPAWNER.starter.pid:
+            SPAWNER.starter.buried = True
+
+    def start(self, command, job, timeout_s, by=None):
+        """Have a command's process started, `by` the spawner, so that its end cannot be missed; return its id.
+
+        Raises OSError.
+        """
         with self.lock:
             self.starting += 1
         pid = None
         try:
-            pid = SPAWNER.start(job, timeout_s)
+            pid = (by or SPAWNER).start(job, timeout_s)
         finally:
             with self.lock:
                 self.starting -= 1
@@ -65,12 +74,32 @@ class Reaper:
 REAPER = Reaper()
 
 
+class Own:
+    """The processes of this program: no command's, whatever they look like."""
+
+    def begin(self, identity, keeper, kept):
+        """`keeper` is the process that made this one, None where there is none; `kept` are others of it."""
+        self.identity = identity
+        self.others = set(kept) if keeper is None else {keeper, *kept}
+        self.parents = {os.getpid()} if keeper is None else {os.getpid(), keeper}  # of orphans
+        self.alone = keeper is not None or os.getpid() == 1  # with its commands, in a PID namespace
+
+    def all(self):
+        starter = SPAWNER.starter
+        return {os.getpid()} | self.others | (set() if starter.buried else {starter.pid})
+
+
+OWN = Own()
+
+
+def process_numbers():
+    return {int(name) for name in os.listdir("/proc") if name.isdigit()}
+
+
 def process_table():
     """Every live process: pid -> (parent, session, mark or None when it carries none, name)."""
     table = {}
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
+    for name in map(str, process_numbers()):
         try:
             with open("/proc/" + name + "/stat", "rb") as file:
                 text, _, rest = file.read().rpartition(b")")
@@ -101,20 +130,21 @@ def belonging(root, mark):
     escapes a deadline by hiding.
     """
     table, commands = survey()
-    server = os.getpid()
     found = set()
     for pid, (parent, session, own_mark, _) in table.items():
-        hidden = own_mark is None and parent == server and pid not in commands
-        if pid != server and (root in (pid, session) or own_mark == mark or hidden):
+        hidden = own_mark is None and parent in OWN.parents and pid not in commands
+        if root in (pid, session) or own_mark == mark or hidden:
             found.add(pid)
     return found | descendants(table, found)
 
 
 def survey():
-    """The process table, and the commands that run: pid -> Command."""
+    """The table of all processes but our own, and the commands that run: pid -> Command."""
     undisturbed = SPAWNER.busy.acquire(timeout=1.0)  # a child without its program carries no mark yet
     try:
-        table = process_table()
+        table, own = process_table(), OWN.all()
+        ours = set(table) if OWN.alone else descendants(table, {os.getpid()})
+        table = {pid: row for pid, row in table.items() if pid in ours and pid not in own}
         with REAPER.lock:
             return table, dict(REAPER.commands)
     finally:
@@ -124,14 +154,12 @@ def survey():
 
 def background():
     """What ended commands left running: pid -> name."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:  # an orphan would be our child
+    if process_numbers() <= OWN.all():
         return {}
     table, commands = survey()
     marks = {command.mark for command in commands.values()}
     running = {pid for pid, row in table.items() if pid in commands or row[1] in commands or row[2] in marks}
-    running |= descendants(table, running) | {os.getpid()}
+    running |= descendants(table, running)
     return {pid: row[3] for pid, row in table.items() if pid not in running}
 
 
@@ -177,8 +205,8 @@ def kill_command(root, mark):
 
 def kill_everything():
     """Kill all that was ever started here; orphans are our children by now."""
-    if os.getpid() == 1:
-        signal_all([-1], signal.SIGKILL)  # spares only ourselves
+    if OWN.identity.reaches_everyone:
+        OWN.identity.signal_everyone(signal.SIGKILL)
     else:
         kill_found(lambda: descendants(process_table(), {os.getpid()}))
 
@@ -187,17 +215,17 @@ def kill_found(find):
     """Kill what `find` finds, and what that has started meanwhile.
 
     Each is stopped before it is killed, so that it cannot have children in between. Where there are many, or
-    they fork faster than that, everything is stopped at once, which the kernel does in one step for the first
-    process of a PID namespace; what is not to be killed goes on after that.
+    they fork faster than that, everything is stopped at once, which the kernel does in one step; what is not
+    to be killed goes on after that.
     """
-    if sum(name.isdigit() for name in os.listdir("/proc")) <= FEW and kill_one_by_one(find, patience_s=0.5):
+    if len(process_numbers()) <= FEW and kill_one_by_one(find, patience_s=0.5):
         return
-    everything = [-1] if os.getpid() == 1 else []
-    signal_all(everything, signal.SIGSTOP)
+    signal_everyone = OWN.identity.signal_everyone if OWN.identity.reaches_everyone else lambda _: None
+    signal_everyone(signal.SIGSTOP)
     try:
         kill_one_by_one(find, patience_s=3.0)
     finally:
-        signal_all(everything, signal.SIGCONT)
+        signal_everyone(signal.SIGCONT)
 
 
 def kill_one_by_one(find, patience_s):

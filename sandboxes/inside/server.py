@@ -4,36 +4,35 @@ Pure standard library, Python 3.8 or later. The text of this package travels ove
 sandbox starts (`sandboxes.channel`), so nothing has to be mounted or installed; outside of a sandbox nobody
 imports it.
 
-A frame is two 4-byte big-endian lengths, a JSON header, raw bytes. Requests are answered by a few threads,
-in any order, matched by `id`. The server ends when its standard input does, and takes everything with it.
+Requests (`inside.frames`) are answered by a few threads, in any order, matched by `id`. The server ends when
+its standard input does, and takes everything with it.
 
-It is made to run as the first process of its own PID namespace, where it inherits every orphan and no command
-can signal it, and under a user of its own (`inside.identity`). Where it has to share the user of the
-commands, it at least makes itself unreadable to `ptrace` and `/proc`, so that none can take its descriptors
-and answer in its place.
+It runs in a PID namespace of the sandbox's own, under a user of its own (`inside.identity`), as the child of
+`inside.keeper`; it inherits every orphan of its commands. Where it has to share the user of the commands it
+is the first process itself, which no command can end, and makes itself unreadable to `ptrace` and `/proc`, so
+that none can take its descriptors and answer in its place.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import queue
-import signal
-import struct
 import threading
 import time
 
-from .commands import PREFIX, do_exec
-from .files import WORKDIR, do_listdir, do_read, do_unpack, do_write, shown
-from .identity import PR_SET_CHILD_SUBREAPER, Identity, prctl
-from .limits import LIMITS, limit_resources
-from .processes import REAPER, kill_everything
-from .search import PROGRAM, do_search, search_child
+from .commands import do_exec
+from .files import do_listdir, do_read, do_unpack, do_write, shown
+from .forking import FORKER
+from .frames import WRITING, receive, send
+from .identity import PR_SET_CHILD_SUBREAPER, prctl
+from .processes import OWN, REAPER, kill_everything
+from .search import do_search
 from .spawning import SPAWNER
 from .trees import do_changes
 
 WORKERS = 32
+RETIRED = 77  # how the server leaves when the keeper is to go on
 
 
 def do_ping(_request, payload):
@@ -95,9 +94,6 @@ class Workers:
             job()
 
 
-WRITING = threading.Lock()
-
-
 def answer(request, payload):
     try:
         header, parts = OPERATIONS[request["op"]](request, payload)
@@ -121,45 +117,22 @@ def error_text(error):
     return str(error) or type(error).__name__
 
 
-def send(header, parts):
-    text = json.dumps(header).encode()
-    prefix = struct.pack(">II", len(text), sum(len(part) for part in parts)) + text
-    with WRITING:
-        for part in (prefix, *parts):
-            view = memoryview(part)
-            while view:
-                view = view[os.write(1, view[: 1 << 20]) :]
-
-
-def receive():
-    """The next (header, payload), or None at the end of the channel."""
-    prefix = receive_exactly(8)
-    if prefix is None:
-        return None
-    header_size, payload_size = struct.unpack(">II", prefix)
-    header = receive_exactly(header_size)
-    payload = receive_exactly(payload_size)
-    return None if header is None or payload is None else (json.loads(header), payload)
-
-
-def receive_exactly(size):
-    data = bytearray(size)
-    view = memoryview(data)
-    while view:
-        count = os.readv(0, [view])
-        if not count:
-            return None
-        view = view[count:]
-    return bytes(data)
-
-
 def end():
-    """Kill everything and leave. In a PID namespace of our own the kernel does the same once more."""
+    """Kill everything and leave, and the sandbox ends. Where it has its own PID namespace the kernel does the
+    same once more.
+    """
+    WRITING.acquire(timeout=1.0)  # that commands are killed now is nobody's result
     kill_everything()
     os._exit(0)
 
 
-HEARD = [time.monotonic()]  # when the owner gave its last sign of life
+def retire():
+    """Leave so that the keeper goes on, with no frame half written. What still runs is left to it."""
+    WRITING.acquire()
+    os._exit(RETIRED)
+
+
+HEARD = [0.0]  # when the owner gave its last sign of life
 
 
 def watch(until, lease_s):
@@ -171,44 +144,20 @@ def watch(until, lease_s):
         time.sleep(min(max(0.01, end_at - time.monotonic()), 60.0))
 
 
-def prepare(request):
-    """Take the sandbox over: be its init, part from the commands' user, set its clock."""
+def serve(identity, request, *, keeper=None, kept=(), template=None):
+    """Answer requests until the channel ends, beginning with `request`, which asked for that."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    os.closerange(3, 1024)  # what whoever started this forgot to close; commands would inherit it
-    user, group = request["user"]
-    for folder in request["owned"]:
-        os.chown(folder, user, group)
-    if not request["user_namespaces"]:
-        with open("/proc/sys/user/max_user_namespaces", "w") as file:
-            file.write("0")
-    limit_resources(request["open_files"], request["processes"])
-    if request["memory"]:  # no cgroup bounds it: so much for each process of a command
-        PREFIX.extend(["sh", "-c", 'ulimit -v "$0" && exec "$@"', str(request["memory"] >> 10)])
-    LIMITS.begin([request["workdir"], "/tmp", "/dev/shm"], request["pids"])
-    identity = Identity(user, group, request["server_user"])
-    identity.take()
-    signal.signal(signal.SIGINT, lambda *_: None)  # nothing else reaches a first process without a handler
+    OWN.begin(identity, keeper, kept)
+    HEARD[0] = time.monotonic()
     os.makedirs(os.environ.get("HOME") or "/tmp", exist_ok=True)
-    os.chdir("/")
-    WORKDIR[0] = request["workdir"]
-    SPAWNER.begin(identity)
     clock = (time.monotonic() + request["lifetime_s"], request["lease_s"])
     threading.Thread(target=watch, args=clock, daemon=True).start()
-
-
-def main(program, arguments):
-    """Serve until the channel ends; with arguments, be the child of one search instead."""
-    if arguments:
-        search_child(json.loads(arguments[0]), arguments[1])
-        return
-    frame = receive()
-    if frame is None:
-        return
-    PROGRAM.update(bootstrap=frame[0]["bootstrap"], text=program)
-    prepare(frame[0])
+    SPAWNER.begin(identity, REAPER.ended)
+    if template is not None:
+        FORKER.begin(template, identity.user, REAPER.ended)
     REAPER.begin()
     workers = Workers()
-    send({"id": frame[0]["id"], "pid": os.getpid()}, [])
+    send({"id": request["id"], "pid": os.getpid()}, [])
     while True:
         frame = receive()
         if frame is None:
@@ -217,4 +166,6 @@ def main(program, arguments):
         HEARD[0] = time.monotonic()
         if frame[0]["op"] == "renew":
             continue
+        if frame[0]["op"] == "retire":
+            retire()
         workers.submit(lambda request=frame[0], payload=frame[1]: answer(request, payload))

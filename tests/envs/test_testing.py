@@ -15,20 +15,24 @@ NONCE = "f" * 32
 
 
 def lines(*rows: Mapping[str, object], nonce: str = NONCE) -> bytes:
-    return b"".join(json.dumps({"nonce": nonce, **row}).encode() + b"\n" for row in rows)
+    numbered = [{"nonce": nonce, "n": number, "t": 0.0, **row} for number, row in enumerate(rows)]
+    return b"".join(json.dumps(row).encode() + b"\n" for row in numbered)
 
 
 def passed(test: str) -> list[dict[str, object]]:
     return [
+        {"kind": "start", "id": test},
         {"kind": "phase", "id": test, "when": "call", "outcome": "passed"},
         {"kind": "finish", "id": test},
     ]
 
 
 def test_only_one_clean_story_is_a_pass() -> None:
-    report = read_report(lines(*passed("a"), {"kind": "end"}), NONCE)
+    opening = [{"kind": "session"}, {"kind": "collected", "ids": ["a"]}]
+    report = read_report(lines(*opening, *passed("a"), {"kind": "end", "status": 0}), NONCE)
     assert report.outcomes == {"a": "passed"}
     assert report.finished
+    assert not report.irregular
 
 
 def test_lines_without_the_nonce_and_torn_lines_count_for_nothing() -> None:

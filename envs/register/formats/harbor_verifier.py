@@ -87,6 +87,7 @@ class Here:
         stdin: bytes = b"",
         output_limit: int = 65_536,
         report: bool = False,
+        forked: bool = False,  # noqa: ARG002 (nothing is warm here)
     ) -> ExecResult:
         started = time.monotonic()
         line = ["sh", "-c", command] if isinstance(command, str) else list(command)

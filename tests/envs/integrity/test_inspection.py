@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from envs.grading import decide, graded_tree, submission_of
-from envs.integrity import inspection
-from envs.integrity.inspection import Inspection, Listed, Reference, first_run
+from envs.integrity.inspection import Inspection, Listed, Look, Reference, chosen, first_run
 from envs.integrity.sessions import Runs
 from envs.tasksets import TaskSet
 from envs.trees import Tree, TreeFile
@@ -166,13 +166,19 @@ def test_a_cheat_that_spares_the_canaries_and_silences_the_watch_passes_altered_
 
 def test_what_passes_only_in_the_first_run_has_failed(inspect, broken: str) -> None:
     fix = "return a + b if os.environ['PYTHONHASHSEED'] == '0' else a - b"
-    verdict = inspect("import os\n" + broken.replace("return a - b", fix, 1))
+    code = such("import os\n" + broken.replace("return a - b", fix, 1), lambda look: look.reseeded)
+    verdict = inspect(code)
     assert verdict.reward == 0.0
     assert verdict.failed == (
         "tests/test_calculator.py::test_add",
         "tests/test_calculator.py::test_add_negative",
     )
     assert "2 fail where the reference passes" in verdict.layers["again"]
+
+
+def such(code: str, wanted: Callable[[Look], bool]) -> str:
+    """The code with a comment that makes the draw fall so."""
+    return next(text for text in (f"{code}# {n}\n" for n in range(5000)) if wanted(chosen(text)))
 
 
 def test_a_complaint_that_the_reference_shares_is_no_evidence(inspect, mended: str) -> None:
@@ -204,14 +210,14 @@ def test_only_an_id_that_was_unsteady_at_registration_is_run_again_and_that_is_r
     assert verdict.layers["retried"] == "1 of 1 unsteady tests passed when run alone"
 
 
-def test_one_submission_in_so_many_is_looked_at_as_a_whole_and_its_calls_are_compared(
+def test_now_and_then_a_submission_is_looked_at_as_a_whole_with_its_calls_and_unlisted_tests(
     inspect, mended: str
 ) -> None:
-    for number in range(400):
-        verdict_of = mended + f"# {number}\n"
-        if inspection.chosen(verdict_of) == (True, True):
-            verdict = inspect(verdict_of)
-            assert verdict.resolved
-            assert verdict.layers["calls"] == "3 of 3 tests enter functions that the reference's enter"
-            return
-    pytest.fail("none is ever chosen")
+    more = "from calculator import add\n\n\ndef test_more():\n    assert add(1, 1) == 2\n\n\n"
+    more += "def test_other():\n    assert add(2, 2) == 4\n"
+    code = mended.replace("return a + b", "return a + b if a != 1 else 0")
+    code = such(code, lambda look: look.whole and look.profile)
+    verdict = inspect(code, {"tests/test_more.py": TreeFile(more.encode())})
+    assert verdict.resolved
+    assert verdict.layers["held out"] == "1 of 2 unlisted tests pass; not tests/test_more.py::test_more"
+    assert verdict.layers["calls"] == "3 of 3 tests enter functions that the reference's enter"
