@@ -48,8 +48,9 @@ class InOrder(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return names of the commands."""
-        order = "doctor register tasks redteam eval train view export gc bench demo"
-        return sorted(super().list_commands(ctx), key=order.split().index)
+        order = ["doctor", "register", "tasks", "redteam", "eval", "train"]
+        order += ["view", "export", "gc", "bench", "demo"]
+        return sorted(super().list_commands(ctx), key=order.index)
 
 
 app = typer.Typer(

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("sandboxes", "envs", "agents", "trainer")
-COMMAND = ("daythree.py", "daythree_register.py", "daythree_shell.py")
+COMMAND = ("daythree.py", "daythree_redteam.py", "daythree_register.py", "daythree_shell.py")
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,8 @@ PLANTS = {
     "tracing": Plant("setsid sleep 555 > /dev/null 2>&1 &"),
     "engine socket": Plant(
         "setsid python3 -c \"import socket; s = socket.socket(socket.AF_UNIX); s.bind('/tmp/docker.sock'); "
-        "s.listen(); c = s.accept()[0]; c.recv(99); c.sendall(b'HTTP/1.0 200 OK')\" > /dev/null 2>&1 & sleep 0.5",
+        "s.listen(); c = s.accept()[0]; c.recv(99); c.sendall(b'HTTP/1.0 200 OK')\" > /dev/null 2>&1 & "
+        "sleep 0.5",
         variables={"DOCKER_HOST": "unix:///tmp/docker.sock"},
     ),
 }
