@@ -16,6 +16,7 @@ from envs.redteam.suite import CHEATS
 from envs.redteam.tries import attempt
 from envs.tasksets import TaskSet
 from sandboxes import Backend, Sandbox, SandboxSpec
+from sandboxes.base import Content
 
 pytestmark = pytest.mark.bubblewrap
 CODE = "kettle/__init__.py"
@@ -108,12 +109,16 @@ class PlantingBackend:
     def __getattr__(self, name: str):
         return getattr(self._backend, name)
 
-    def open(self, spec: SandboxSpec, **more):
+    def open(self, spec: SandboxSpec, *, timeout_s: float, content: Content | None = None):
         self._opened += 1
         if self._opened > 1:
-            return self._backend.open(spec, **more)
+            return self._backend.open(spec, timeout_s=timeout_s, content=content)
         spec = replace(spec, env=(*spec.env, *self._variables.items()))
-        return PlantedSandbox(self._backend.open(spec, **more), self._plant)
+        sandbox = self._backend.open(spec, timeout_s=timeout_s, content=content)
+        if content is None:
+            return PlantedSandbox(sandbox, self._plant)
+        self._plant(sandbox)
+        return sandbox
 
 
 @pytest.mark.parametrize("name", PLANTS)
