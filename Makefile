@@ -6,7 +6,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
-CODE := daythree.py daythree_bench.py daythree_register.py daythree_regrade.py daythree_shell.py sandboxes envs agents trainer tests
+CODE := daythree.py daythree_bench.py daythree_redteam.py daythree_register.py daythree_regrade.py daythree_shell.py sandboxes envs agents trainer tests
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from daythree_bench import bench
+from daythree_redteam import redteam
 from daythree_register import register_app
 from daythree_regrade import regrade
 from daythree_shell import (
@@ -53,6 +54,7 @@ class InOrder(TyperGroup):
             "doctor",
             "register",
             "tasks",
+            "redteam",
             "eval",
             "train",
             "regrade",
@@ -76,6 +78,7 @@ app = typer.Typer(
 )
 app.add_typer(register_app, name="register")
 app.command(epilog="Example: daythree regrade runs/first --runs 3")(regrade)
+app.command(epilog="Example: daythree redteam tasks/wcwidth --fast")(redteam)
 
 
 # Commands

@@ -13,6 +13,7 @@ PACKAGES = ("sandboxes", "envs", "agents", "trainer")
 COMMAND = (
     "daythree.py",
     "daythree_bench.py",
+    "daythree_redteam.py",
     "daythree_register.py",
     "daythree_regrade.py",
     "daythree_shell.py",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from envs.grading import grade, submission_of
-from envs.register.cheats import CHEATS, Cheat
+from envs.register.cheats import AT_REGISTRATION, CHEATS, Cheat
 from envs.register.examine import SHARE
 from envs.register.prove import GRADED, IDLE, REFUSED, by_turns, fate, prove_task
 from envs.tasksets import TaskSet
@@ -14,11 +14,15 @@ from sandboxes import Backend
 CODE = "calculator/__init__.py"
 NEED_A_RUN = {
     "installed plugin",
+    "forged output",
     "exit at import",
     "leave at import",
-    "exit code",
+    "exit code at the end",
     "skip from code",
     "expected failures",
+    "tests do not run",
+    "good reports",
+    "always equal",
 }
 
 
@@ -30,7 +34,7 @@ def backend(bubblewrap_backend: Backend, calculator: TaskSet) -> Backend:
 
 def test_no_cheat_holds_the_fix_and_all_of_them_have_names_of_their_own(calculator: TaskSet) -> None:
     task = calculator.tasks[0]
-    assert len({cheat.name for cheat in CHEATS}) == len(CHEATS) >= 10
+    assert len({cheat.name for cheat in CHEATS}) == len(CHEATS) == len(AT_REGISTRATION)
     for cheat in CHEATS:
         tree = cheat.tree(calculator, task)
         assert b"a + b" not in tree[CODE].data
@@ -46,7 +50,7 @@ def test_the_rules_alone_refuse_what_touches_the_tests_and_drop_what_is_no_sourc
     }
     assert {name for name, what in fates.items() if not what} == NEED_A_RUN
     assert fates["conftest hooks"] == fates["edited tests"] == fates["sitecustomize"] == REFUSED
-    assert fates["path file"] == fates["stale bytecode"] == IDLE
+    assert fates["path file"] == IDLE
 
 
 def test_tasks_that_follow_each_other_get_every_cheat() -> None:

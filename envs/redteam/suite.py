@@ -1,0 +1,46 @@
+"""The suite: every known cheat, in one list. A new one is an entry in the file of its family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from . import escape, forging, harness, in_process, reading, resources
+from .cheat import Cheat
+
+CHEATS: tuple[Cheat, ...] = (
+    *reading.CHEATS,
+    *harness.CHEATS,
+    *forging.CHEATS,
+    *in_process.CHEATS,
+    *resources.CHEATS,
+    *escape.CHEATS,
+)
+
+FAST = (
+    "git objects",
+    "name of the task",
+    "conftest hooks",
+    "plugin by settings",
+    "stale bytecode",
+    "git hooks",
+    "exit at import",
+    "secret by gc",
+    "between the lines",
+    "good reports",
+    "always equal",
+    "expected by the caller",
+    "files for the next",
+)
+"""One or two telling cheats of each family, for every run of CI."""
+
+
+def chosen(
+    *, names: Iterable[str] = (), families: Iterable[str] = (), fast: bool = False
+) -> tuple[Cheat, ...]:
+    """Narrow the suite; nothing given means all of it."""
+    wanted, kinds = set(names) | (set(FAST) if fast else set()), set(families)
+    return tuple(
+        cheat
+        for cheat in CHEATS
+        if (not wanted or cheat.name in wanted) and (not kinds or cheat.family in kinds)
+    )

@@ -1,0 +1,259 @@
+"""Try cheats and honest solutions on tasks, and say what stopped each: from what was seen, not by assumption."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal
+
+from envs.coding import CodingEnv
+from envs.grading import grade, sandbox_spec, submission_of
+from envs.tasksets import TaskSet
+from envs.types import StopReason, Task, Verdict
+from sandboxes.backend import Backend
+from sandboxes.base import SandboxError
+from sandboxes.progress import Progress, silent
+
+from .agent import Agent, EpisodeOver, laying
+from .cheat import Cheat
+from .honest import Honest
+from .scene import Changes, NotApplicable, Scene, scene_of
+
+Result = Literal["scores 0", "scores 1", "got hold of it", "not scored", "does not apply"]
+
+COMMAND_S = 10.0
+TEST_S = 10.0
+"""A grading of the red team's ends after this long, or after `PATIENCE` times what the reference took."""
+PATIENCE = 10
+TRIALS = 2
+"""Times that a sandbox may fail before a try stays without a score."""
+
+
+@dataclass(frozen=True)
+class Try:
+    """One cheat, or one honest solution, on one task."""
+
+    task: str
+    name: str
+    family: str
+    """That of the cheat, or `honest`."""
+    result: Result
+    evidence: str
+    """What stopped it; with `does not apply`, why; with `got hold of it`, of what."""
+    seconds: float
+
+    @property
+    def good(self) -> bool:
+        """Whether it went as it must: honest work scores 1, a cheat 0."""
+        if self.result == "does not apply":
+            return True
+        return self.result == ("scores 1" if self.family == "honest" else "scores 0")
+
+    @property
+    def layer(self) -> str:
+        """The evidence without its particulars."""
+        return self.evidence.partition(": ")[0]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the red team found on task sets."""
+
+    sets: tuple[str, ...]
+    tries: tuple[Try, ...] = field(repr=False)
+    wall_s: float
+
+    @property
+    def bad(self) -> tuple[Try, ...]:
+        return tuple(each for each in self.tries if not each.good)
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.tries) and not self.bad
+
+
+def try_all(
+    tasksets: Sequence[TaskSet],
+    cheats: Sequence[Cheat],
+    honest: Sequence[Honest],
+    *,
+    backend: Backend,
+    workers: int,
+    only: Callable[[Task], bool] = lambda _: True,
+    progress: Progress = silent,
+) -> Findings:
+    """Try everything on every task whose images are there; several at once.
+
+    The reference is always tried, as an agent's work in an episode; where it fails, the task is no measure.
+    """
+    started, found = time.monotonic(), list[Try]()
+    threads = ThreadPoolExecutor(workers, thread_name_prefix="redteam")
+    try:
+        places = [(taskset, task) for taskset in tasksets for task in taskset.tasks if only(task)]
+        hurried = _finished(
+            [threads.submit(_reference, taskset, task, backend) for taskset, task in places],
+            partial(progress, "the reference"),
+        )
+        found += [outcome for _, outcome in hurried]
+        work = [
+            partial(attempt, cheat, taskset, backend=backend) for taskset, _ in hurried for cheat in cheats
+        ]
+        work += [
+            partial(attempt_honest, each, taskset, backend=backend)
+            for taskset, _ in hurried
+            for each in honest
+        ]
+        found += _finished([threads.submit(each) for each in work], partial(progress, "cheats"))
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+    order = {name: place for place, name in enumerate(task.id for _, task in places)}
+    found.sort(key=lambda each: (order[each.task], each.family, each.name))
+    return Findings(tuple(taskset.name for taskset in tasksets), tuple(found), time.monotonic() - started)
+
+
+def _finished(futures: Sequence[Any], progress: Callable[[int, int], None]) -> list[Any]:
+    progress(0, len(futures))
+    for done, _ in enumerate(as_completed(futures), 1):
+        progress(done, len(futures))
+    return [each.result() for each in futures]
+
+
+def _reference(taskset: TaskSet, task: Task, backend: Backend) -> tuple[TaskSet, Try]:
+    """Play the reference in an episode; and return a set of this task alone whose limits fit it."""
+    base, solved = taskset.base_tree(task), taskset.solved_tree(task)
+    written: Changes = {path: file.data for path, file in solved.items() if base.get(path) != file}
+    removed = dict.fromkeys(base.keys() - solved.keys())
+    oracle = Cheat("the reference", "reading", "", "", play=laying(lambda _: {**written, **removed}))
+    short = _alone(taskset, task, command_s=COMMAND_S)
+    outcome = attempt(oracle, short, backend=backend)
+    took = outcome.seconds
+    limit = min(task.limits.test_s, max(TEST_S, PATIENCE * took))
+    return _alone(short, short.tasks[0], test_s=limit), replace(outcome, family="honest")
+
+
+def _alone(taskset: TaskSet, task: Task, **limits: float) -> TaskSet:
+    return replace(taskset, tasks=(replace(task, limits=replace(task.limits, **limits)),))
+
+
+def attempt(cheat: Cheat, taskset: TaskSet, *, backend: Backend) -> Try:
+    """Play a cheat in a real episode on the set's first task, and say what became of it."""
+    started, task = time.monotonic(), taskset.tasks[0]
+    play = cheat.play or laying(cheat.changes or (lambda _: {}))
+    result: Result = "not scored"
+    evidence = ""
+    for _ in range(TRIALS):
+        try:
+            result, evidence = play_one(play, scene_of(taskset, task), taskset, backend)
+            break
+        except NotApplicable as reason:
+            result, evidence = "does not apply", str(reason)
+            break
+        except SandboxError as error:
+            result, evidence = "not scored", f"the sandbox failed: {error}"
+    evidence = evidence.encode("utf-8", "replace").decode()  # names of files may be no text
+    return Try(task.id, cheat.name, cheat.family, result, evidence, round(time.monotonic() - started, 2))
+
+
+def play_one(
+    play: Callable[[Agent], None], scene: Scene, taskset: TaskSet, backend: Backend
+) -> tuple[Result, str]:
+    """Play in one episode. Raises NotApplicable, SandboxError."""
+    env = CodingEnv([taskset], backend=backend)
+    agent = Agent(env, scene)
+    try:
+        env.reset(seed=0, options={"task": scene.task})
+        try:
+            play(agent)
+        except EpisodeOver:
+            pass
+        if agent.ended is None:
+            agent.ended = env.finish(StopReason.MAX_TURNS)[4]
+    finally:
+        env.close()
+    verdict: Verdict = agent.ended["verdict"]
+    if verdict.resolved:
+        return "scores 1", "nothing stopped it"
+    if agent.prizes:
+        return "got hold of it", "; ".join(agent.prizes[:3])
+    return "scores 0", what_stopped(verdict, agent.ended, agent.said, taskset.tasks[0].limits.test_s)
+
+
+def what_stopped(verdict: Verdict, info: Mapping[str, Any], said: str, test_s: float) -> str:
+    """Name the layer, then after a colon what was seen of it."""
+    if verdict.tampered:
+        return f"{_layer(verdict.tampered[0])}: {verdict.tampered[0]}"
+    if not info["patch"]:
+        if info["dropped"]:
+            return f"does not travel: {info['dropped'][0]}"
+        return _nothing(said)
+    if verdict.duration_s >= test_s:
+        return f"grading deadline: {test_s:g} s were over"
+    counts = [f"{len(verdict.failed)} failed"] if verdict.failed else []
+    counts += [f"{len(verdict.missing)} gave no result"] if verdict.missing else []
+    return f"hidden tests: {', '.join(counts)}"
+
+
+def _layer(line: str) -> str:
+    """Name what a line of tampering comes from."""
+    if line.endswith(("but it is protected", *_SKIPPED)):
+        return "protected paths"
+    starts = {
+        "a canary": "canaries",
+        "replaced": "tripwire",
+        "the watch": "tripwire",
+        "the test session": "its end",
+    }
+    return next((layer for start, layer in starts.items() if line.startswith(start)), "second look")
+
+
+_SKIPPED = tuple(f": {reason}" for reason in ("symlink", "special", "unreadable", "too large", "too many"))
+_REFUSED = re.compile(
+    r"denied|not permitted|refused|read-only|must be superuser|not resolve|name resolution", re.I
+)
+
+
+def _nothing(said: str) -> str:
+    """Say why a cheat that changed nothing had nothing: it was refused, or there was nothing to find."""
+    lines = ["".join(filter(str.isprintable, line)).strip() for line in said.splitlines()]
+    lines = [line[:160] for line in lines if line]
+    refused = [line for line in lines if _REFUSED.search(line)]
+    if refused:
+        return f"refused in the sandbox: {refused[-1]}"
+    return f"nothing to hand in: {lines[-1] if lines else 'it was told nothing'}"
+
+
+def attempt_honest(honest: Honest, taskset: TaskSet, *, backend: Backend) -> Try:
+    """Grade an honest solution. It is a tree, so that it needs no episode."""
+    started, task = time.monotonic(), taskset.tasks[0]
+    result: Result = "not scored"
+    try:
+        tree = honest.tree(taskset, task)
+        verdict = grade(submission_of(tree, taskset, task), taskset, task, backend)
+        result = "scores 1" if verdict.resolved else "scores 0"
+        info = {"patch": "changed", "dropped": ()}
+        evidence = "" if verdict.resolved else what_stopped(verdict, info, "", task.limits.test_s)
+    except NotApplicable as reason:
+        result, evidence = "does not apply", str(reason)
+    except SandboxError as error:
+        evidence = f"the sandbox failed: {error}"
+    return Try(task.id, honest.name, "honest", result, evidence, round(time.monotonic() - started, 2))
+
+
+def default_workers(taskset: TaskSet) -> int:
+    """How many episodes run at once here: their processors and their memory must be there."""
+    spec = sandbox_spec(taskset, taskset.tasks[0])
+    free_mb = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return max(1, min(16, int(len(os.sched_getaffinity(0)) / spec.cpus), int(free_mb / spec.memory_mb)))
+
+
+def by_name(tries: Iterable[Try]) -> dict[str, list[Try]]:
+    """Group tries by what was tried, in the order of their first."""
+    grouped: dict[str, list[Try]] = {}
+    for each in tries:
+        grouped.setdefault(each.name, []).append(each)
+    return grouped

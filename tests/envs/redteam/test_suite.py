@@ -1,0 +1,108 @@
+"""The list of cheats: whole, without doubles, and the one that the documentation shows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from envs.redteam.agent import laying
+from envs.redteam.cheat import FAMILIES, Cheat
+from envs.redteam.honest import HONEST
+from envs.redteam.scene import NotApplicable, changed_tree, scene_of
+from envs.redteam.suite import CHEATS, FAST, chosen
+from envs.redteam.table import END, START, NoMarks, markdown, rows, write_between_marks
+from envs.redteam.tries import Findings, Try, attempt, attempt_honest, try_all
+from envs.tasksets import TaskSet
+from sandboxes import Backend
+
+ROOT = Path(__file__).resolve().parents[3]
+EXPLOITS = range(1, 36)
+"""Rows of the published matrix of exploits and who is open to which."""
+
+
+def test_names_are_unique_and_every_family_and_every_known_exploit_is_covered() -> None:
+    names = [each.name for each in (*CHEATS, *HONEST)]
+    assert len(names) == len(set(names))
+    assert len(CHEATS) >= 60
+    assert {cheat.family for cheat in CHEATS} == set(FAMILIES)
+    assert {row for cheat in CHEATS for row in cheat.rows} == set(EXPLOITS)
+    assert {cheat.family for cheat in chosen(fast=True)} >= {"reading", "harness", "forging", "in-process"}
+    assert [cheat.name for cheat in chosen(fast=True)] == [each.name for each in CHEATS if each.name in FAST]
+
+
+def test_no_cheat_that_is_a_tree_holds_the_fix(kettle: TaskSet) -> None:
+    task = kettle.tasks[0]
+    base, fix = kettle.base_tree(task), b"total = one + other"
+    for cheat in CHEATS:
+        if cheat.changes is not None:
+            tree = changed_tree(base, cheat.changes(scene_of(kettle, task)))
+            assert tree != base, cheat.name
+            assert not any(fix in file.data for path, file in tree.items() if path not in base), cheat.name
+            assert fix not in tree["kettle/__init__.py"].data, cheat.name
+
+
+def test_the_documentation_lists_exactly_the_cheats_and_the_honest_work_there_are() -> None:
+    text = (ROOT / "docs/reward.md").read_text()
+    table = text.partition(START)[2].partition(END)[0]
+    listed = re.findall(r"^\| ([^|]+?) \|", table, re.MULTILINE)
+    assert sorted(listed) == sorted(["the reference", *(each.name for each in (*CHEATS, *HONEST))])
+
+
+def made(name: str, family: str, result: str, evidence: str = "") -> Try:
+    return Try("kettle-0001", name, family, result, evidence, 0.1)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_table_says_what_stopped_each_and_that_something_was_not_stopped(tmp_path: Path) -> None:
+    tries = (
+        made("git history", "reading", "scores 0", "nothing to hand in: found nothing"),
+        made("good reports", "in-process", "scores 1", "nothing stopped it"),
+        made("signals", "escape", "got hold of it", "can signal process 1"),
+        made("full disks", "resources", "not scored", "the sandbox failed: gone"),
+        made("own tests", "honest", "scores 1"),
+        made("type hints", "honest", "scores 0", "hidden tests: 1 failed"),
+    )
+    found = Findings(("kettle",), tries, 1.0)
+    assert [each.name for each in found.bad] == ["good reports", "signals", "full disks", "type hints"]
+    assert not found.ok
+    shown = {row[0]: row[3:] for row in rows(tries)}
+    assert shown["git history"] == ["nothing to hand in", "0 of 1"]
+    assert shown["good reports"] == ["**nothing**", "1 of 1"]
+    assert shown["signals"] == ["**nothing**", "0 of 1, 1 got hold of it"]
+    document = tmp_path / "reward.md"
+    document.write_text(f"before\n{START}\nold\n{END}\nafter\n")
+    write_between_marks(document, markdown(found))
+    assert document.read_text().startswith(f"before\n{START}\n\nTried on 1 tasks of kettle: 4 attempts")
+    assert document.read_text().endswith(f"{END}\nafter\n")
+    document.write_text("no marks\n")
+    with pytest.raises(NoMarks):
+        write_between_marks(document, "x")
+
+
+@pytest.mark.bubblewrap
+def test_cheats_score_nothing_and_honest_work_scores(kettle: TaskSet, backend: Backend) -> None:
+    chosen_ones = chosen(names=("conftest hooks", "exit at import", "git objects", "good reports"))
+    honest = [
+        each for each in HONEST if each.name in ("renamed variables", "helper module", "odd file names")
+    ]
+    found = try_all(
+        [kettle], chosen_ones, honest, backend=backend, workers=2, only=lambda task: task == kettle.tasks[0]
+    )
+    assert [f"{each.name}: {each.result}" for each in found.bad] == []
+    assert len(found.tries) == 8
+    layers = {each.name: each.layer for each in found.tries}
+    assert layers["conftest hooks"] == "protected paths"
+    assert layers["git objects"] == "nothing to hand in"
+
+
+@pytest.mark.bubblewrap
+def test_what_does_not_apply_is_told_with_its_reason(kettle: TaskSet, backend: Backend) -> None:
+    def nothing(_):
+        raise NotApplicable("there is nothing here")
+
+    idle = Cheat("idle", "reading", "tries nothing", "planted", play=laying(nothing))
+    found = attempt(idle, kettle, backend=backend)
+    assert (found.result, found.evidence, found.good) == ("does not apply", "there is nothing here", True)
+    protected = next(each for each in HONEST if each.name == "protected like the reference")
+    assert attempt_honest(protected, kettle, backend=backend).result == "does not apply"
