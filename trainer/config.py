@@ -6,16 +6,16 @@ scores tokens under the full distribution at `policy.temperature`, so they must 
 
 from __future__ import annotations
 
-import difflib
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, Self, Union, get_args, get_origin
+from typing import Any, Literal, Self
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .config_complaints import sentence
 
 
 class ConfigError(Exception):
@@ -341,7 +341,7 @@ def parse(data: Mapping[str, Any]) -> Config:
         # Through JSON, because strict mode then still takes a list for a tuple, but no text for a number.
         return Config.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
-        lines = [_sentence(dict(problem), data) for problem in error.errors(include_url=False)]
+        lines = [sentence(dict(problem), data, Config) for problem in error.errors(include_url=False)]
         raise ConfigError("\n".join(lines)) from None
 
 
@@ -386,49 +386,3 @@ def _make_absolute(data: dict[str, Any]) -> None:
         policy["model"] = absolute(policy["model"])
     if isinstance(warm_start, dict) and "trajectories" in warm_start:
         warm_start["trajectories"] = absolute(warm_start["trajectories"])
-
-
-def _sentence(problem: dict[str, Any], data: Mapping[str, Any]) -> str:
-    """Turn one of pydantic's findings into a line that names the key and says what is allowed."""
-    location = [str(part) for part in problem["loc"]]
-    key = ".".join(location)
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        return f"{key}: no such setting{_hint(location)}"
-    if problem["type"] == "missing":
-        return f"{key}: must be given"
-    if problem["type"] == "value_error":
-        return f"{key}: {message}" if key else message
-    value: Any = data
-    for part in location:
-        value = value.get(part) if isinstance(value, Mapping) else value[int(part)]
-    message = message.removeprefix("Input ").replace("should", "must").replace("an object", "a section")
-    return f"{key} = {json.dumps(value, default=str)}: {message}"
-
-
-def _hint(location: list[str]) -> str:
-    """Suggest the key that was meant, wherever in the tree it lives, or list the section's keys."""
-    table: type[BaseModel] | None = Config
-    for part in location[:-1]:
-        table = _section(table, part)
-    if table is None:
-        return ""
-    elsewhere = [
-        f"{name}.{location[-1]}"
-        for name in Config.model_fields
-        if (section := _section(Config, name)) is not None and location[-1] in section.model_fields
-    ]
-    if elsewhere:
-        return f'; did you mean "{elsewhere[0]}"?'
-    close = difflib.get_close_matches(location[-1], table.model_fields, n=1)
-    if close:
-        return f'; did you mean "{".".join([*location[:-1], close[0]])}"?'
-    return "; allowed are " + ", ".join(sorted(table.model_fields))
-
-
-def _section(table: type[BaseModel] | None, name: str) -> type[BaseModel] | None:
-    field = table.model_fields.get(name) if table else None
-    kinds = [field.annotation] if field else []
-    if kinds and get_origin(kinds[0]) in (Union, UnionType):
-        kinds = list(get_args(kinds[0]))
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
