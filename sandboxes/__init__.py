@@ -3,6 +3,7 @@
 from .backend import Backend as Backend
 from .base import BackgroundProcess as BackgroundProcess
 from .base import Content as Content
+from .base import EngineSilent as EngineSilent
 from .base import ExecResult as ExecResult
 from .base import Match as Match
 from .base import Sandbox as Sandbox

@@ -8,7 +8,8 @@ The rule the whole system rests on: a failing **command** is an ordinary `ExecRe
 not, and must never become a reward.
 
     SandboxError
-    ├── SandboxUnavailable   it could not be started: no engine, no image, no space
+    ├── SandboxUnavailable   it could not be started: no image, no space
+    │   └── EngineSilent     no engine answered: it is gone, or being restarted
     ├── SandboxLost          it was there and is gone: killed, engine restarted, channel cut
     └── SandboxUnresponsive  it is there and did not answer before the deadline
 """
@@ -26,6 +27,10 @@ class SandboxError(Exception):
 
 class SandboxUnavailable(SandboxError):
     """The sandbox could not be started."""
+
+
+class EngineSilent(SandboxUnavailable):
+    """No engine answered. It may be back in a moment."""
 
 
 class SandboxLost(SandboxError):

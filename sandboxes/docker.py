@@ -25,7 +25,7 @@ import docker.utils
 import requests
 
 from .backend import Owner
-from .base import Content, SandboxError, SandboxSpec, SandboxUnavailable
+from .base import Content, EngineSilent, SandboxError, SandboxSpec, SandboxUnavailable
 from .channel import COMPLAINT_LIMIT, Channel, Stream
 from .disks import Disks, disks_of
 from .docker_containers import OWNER_LABEL, container_config, is_left_over, writable_disks
@@ -315,11 +315,11 @@ def require_plain(environment: Mapping[str, str]) -> None:
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """The seam to docker-py: whatever it raises becomes one `SandboxUnavailable` line."""
+    """The seam to docker-py: what it raises becomes one line, `SandboxUnavailable` or `EngineSilent`."""
     try:
         yield
     except docker.errors.APIError as error:
         reason = str(error.explanation or error).strip().splitlines()[-1]
         raise SandboxUnavailable(f"{what}: {error.status_code} {reason}") from None
     except (docker.errors.DockerException, requests.RequestException, OSError) as error:
-        raise SandboxUnavailable(f"{what} ({type(error).__name__})") from None
+        raise EngineSilent(f"{what} ({type(error).__name__})") from None

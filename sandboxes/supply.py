@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from .backend import Backend
-from .base import Sandbox, SandboxError, SandboxSpec, SandboxUnavailable
+from .base import EngineSilent, Sandbox, SandboxError, SandboxSpec, SandboxUnavailable
 from .crew import Crew
 from .demand import Demand
 from .kept import USED_SHARE, Kept
@@ -323,7 +323,8 @@ class Supply:
             self._demand.forget(spec)  # nobody waits for what is started ahead: it would fail for ever
             for wanted in self._waiting_for(spec):
                 wanted.error = error
-        there = self._has_image(spec.image) if self._clock() - begun < self._start_s else None
+        silent = isinstance(error, EngineSilent) or self._clock() - begun >= self._start_s
+        there = None if silent else self._has_image(spec.image)
         with self._changed:
             self._starting -= Counter([spec])
             self._counts["failed"] += 1

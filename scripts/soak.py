@@ -12,7 +12,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import multiprocessing
 import os
+import pickle
 import random
 import shutil
 import signal
@@ -36,6 +38,7 @@ from envs.bench_task import bench_taskset, ten_steps
 from envs.coding import CodingEnv
 from envs.types import Observation, Task
 from sandboxes import connect
+from sandboxes.images import cache_folder
 
 ENGINE_S = 60.0
 SETTLE_S = 30.0
@@ -90,7 +93,6 @@ class OwnEngine:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.socket = (folder / "docker.sock").as_uri().replace("file", "unix", 1)
-        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         folder = self._folder
@@ -98,7 +100,7 @@ class OwnEngine:
         options += [f"--pidfile={folder}/pid", "--bridge=none", "--iptables=false"]
         (folder / "pid").unlink(missing_ok=True)
         with (folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(["dockerd", *options], stdout=log, stderr=log)
+            subprocess.Popen(["dockerd", *options], stdout=log, stderr=log, start_new_session=True)
         until = time.monotonic() + ENGINE_S
         while subprocess.run(
             ["docker", "-H", self.socket, "version"], capture_output=True, check=False
@@ -107,9 +109,13 @@ class OwnEngine:
             time.sleep(0.2)
 
     def stop(self) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
-            self._process.wait(ENGINE_S)
+        """End it, whichever process of ours started it."""
+        with contextlib.suppress(OSError, ValueError):  # it has ended already
+            pid = int((self._folder / "pid").read_text())
+            os.kill(pid, signal.SIGTERM)
+            until = time.monotonic() + ENGINE_S
+            while Path(f"/proc/{pid}/root").exists() and time.monotonic() < until:
+                time.sleep(0.1)
 
 
 def soak(episodes: int, kills: float, restarts: int, concurrency: int, engine: OwnEngine | None) -> Report:
@@ -153,13 +159,12 @@ def soak(episodes: int, kills: float, restarts: int, concurrency: int, engine: O
         stats = getattr(backend, "stats", None)
         report.pool = asdict(stats()) if stats else {}
         backend.close()
-    report.left_behind = left_behind()
     return report
 
 
 def kill_one(chance: random.Random) -> int:
     """Kill one of this run's containers, whatever it is doing; return how many that were."""
-    found = containers()
+    found = containers(os.getpid())
     if found:
         docker("kill", chance.choice(found))
     return int(bool(found))
@@ -170,10 +175,10 @@ def docker(*arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, timeout=ENGINE_S, check=False).stdout
 
 
-def containers() -> list[str]:
-    """Ids of containers that belong to this process."""
+def containers(owner: int) -> list[str]:
+    """Ids of containers that belong to a process."""
     rows = docker("ps", "-a", "--format", '{{.ID}} {{.Label "daythree.owner"}}').splitlines()
-    return [row.split()[0] for row in rows if f".{os.getpid()}." in row]
+    return [row.split()[0] for row in rows if f".{owner}." in row]
 
 
 def observe(report: Report) -> None:
@@ -187,21 +192,23 @@ def observe(report: Report) -> None:
     )
 
 
-def left_behind() -> list[str]:
-    """Containers, layers and child processes that should be gone by now."""
+def left_behind(owner: int) -> list[str]:
+    """What there still is of a process that has ended, after a moment for the engine to tidy up."""
     until = time.monotonic() + SETTLE_S
-    while (found := traces()) and time.monotonic() < until:
+    while (found := traces(owner)) and time.monotonic() < until:
         time.sleep(0.5)
     return found
 
 
-def traces() -> list[str]:
-    from sandboxes.images import cache_folder
-
-    found = [f"container {name}" for name in containers()]
-    found += [f"folder {path}" for path in cache_folder().glob(f"layers/*.{os.getpid()}.*")]
+def traces(owner: int) -> list[str]:
+    found = [f"container {name}" for name in containers(owner)]
+    found += [f"folder {path}" for path in cache_folder().glob(f"layers/*.{owner}.*")]
     mounts = Path("/proc/self/mounts").read_text()
     found += [f"mount {line}" for line in mounts.splitlines() if "daythree" in line and "/layers/" in line]
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if f".{owner}.".encode() in entry.read_bytes():
+                found.append(f"process {entry.parent.name}")
     return found
 
 
@@ -227,13 +234,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--episodes", type=int, default=10_000)
     parser.add_argument(
-        "--kills", type=float, default=0.01, help="share of episodes at whose end one is killed"
+        "--kills", type=float, default=0.01, help="share of episodes after which one is killed"
     )
     parser.add_argument("--restarts", type=int, default=2, help="of the engine")
     parser.add_argument("--concurrency", type=int, default=6)
     arguments = parser.parse_args()
-    with engine_for(arguments.restarts) as engine:
-        report = soak(arguments.episodes, arguments.kills, arguments.restarts, arguments.concurrency, engine)
+    with engine_for(arguments.restarts) as engine, tempfile.TemporaryDirectory() as folder:
+        # The run is a process of its own, so that what is left when it has ended can be looked for.
+        result = Path(folder) / "report.pickle"
+        run = multiprocessing.get_context("fork").Process(
+            target=lambda: result.write_bytes(pickle.dumps(soak(**vars(arguments), engine=engine)))
+        )
+        run.start()
+        run.join()
+        assert run.exitcode == 0 and run.pid is not None, "the run itself failed, see above"
+        report: Report = pickle.loads(result.read_bytes())
+        report.left_behind = left_behind(run.pid)
     shown = asdict(report) | {"growth_mb": round(report.growth_mb, 1), "good": report.good()}
     shown["memory_mb"] = [round(value) for value in report.memory_mb[:: max(1, len(report.memory_mb) // 10)]]
     shown["descriptors"] = report.descriptors[:: max(1, len(report.descriptors) // 10)]
