@@ -79,10 +79,13 @@ def be_template(descriptor, plugins):
 
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     pytest = load_pytest()
-    try:
-        warm_up(pytest, plugins)
-    except Exception as error:  # a fork does by itself what is missing, only slower
-        sys.stderr.write(f"the template ran no session: {error}\n")
+    failure = "never tried"
+    for _ in range(WARM_UPS):  # its folder is gone when the disks are swapped, which may be at any time
+        failure = warm_up(pytest, plugins)
+        if not failure:
+            break
+    else:  # a fork does by itself what is missing, only slower
+        sys.stderr.write(f"the template ran no session: {failure}\n")
     del sys.argv[1:]
     known = frozenset(sys.modules)
     waiting = {}
@@ -93,6 +96,7 @@ def be_template(descriptor, plugins):
     waiting["wait"](descriptor, known)
 
 
+WARM_UPS = 3
 SMALL_SESSION = """
 import pytest
 
@@ -109,7 +113,7 @@ def test_it(number, other):
 
 
 def warm_up(pytest, plugins):
-    """Run a session of one test in a folder of its own, and take away what it leaves."""
+    """Run a session of one test in a folder of its own, and take away what it leaves; say what went wrong."""
     import importlib.util
     import shutil
     import tempfile
@@ -123,9 +127,12 @@ def warm_up(pytest, plugins):
         with open(folder + "/test_template.py", "w") as file:  # noqa: PTH123
             file.write(SMALL_SESSION)
         options += ["-p", "no:cacheprovider", "--rootdir", folder, "-q", folder]
-        pytest.main(options, plugins=[Reporter(nowhere, "", folder)])
+        status = pytest.main(options, plugins=[Reporter(nowhere, "", folder)])
+        return "" if status == 0 else f"it ended with {status!r}"
+    except Exception as error:
+        return repr(error)
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         os.close(nowhere)
         sys.path[:] = path
         os.environ.clear()
