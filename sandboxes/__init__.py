@@ -1,5 +1,7 @@
 """Run commands somewhere isolated. Knows nothing of tasks or models."""
 
+import os
+
 from .backend import Backend as Backend
 from .base import BackgroundProcess as BackgroundProcess
 from .base import Content as Content
@@ -22,6 +24,8 @@ from .progress import Progress as Progress
 from .progress import silent as silent
 from .recipe import ImageRecipe as ImageRecipe
 
+RECYCLE_VARIABLE = "DAYTHREE_RECYCLE"
+
 
 def connect(
     name: str = "auto", *, timeout_s: float = 20.0, runtime: str | None = None, ready: int | None = None
@@ -30,6 +34,7 @@ def connect(
 
     `runtime` is for Docker: the OCI runtime of its containers (see `DockerBackend`). At most `ready` blank
     sandboxes wait to be used, by default what suits the machine; with 0 none is kept ready and none recycled.
+    With `DAYTHREE_RECYCLE=0` in the environment they wait, and each is used once.
 
     What dead runs left in it is removed first. Raises `SandboxUnavailable`, in one line that says what to do.
     """
@@ -39,7 +44,7 @@ def connect(
     except SandboxUnavailable:
         backend.close()
         raise
-    return Pool(backend, ready=ready)
+    return Pool(backend, ready=ready, recycle=os.environ.get(RECYCLE_VARIABLE) != "0")
 
 
 def gc(*, timeout_s: float = 60.0) -> Swept:

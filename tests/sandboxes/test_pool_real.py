@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from sandboxes import SandboxLost, SandboxSpec, connect
 from sandboxes.backend import Owner
-from sandboxes.docker import OWNER_LABEL
+from sandboxes.docker_containers import OWNER_LABEL
 from sandboxes.forking import fork
 from sandboxes.pool import Pool
 
@@ -135,3 +136,15 @@ def kill(case: Case) -> None:
     for container in case.alive():
         engine.kill(container)
     engine.close()
+
+
+@pytest.mark.bubblewrap
+def test_recycling_can_be_turned_off_by_the_environment(
+    bubblewrap_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAYTHREE_RECYCLE", "0")
+    with closing(connect("bubblewrap")) as pool:
+        for _ in range(2):
+            pool.open(SandboxSpec(bubblewrap_image), timeout_s=60).close()
+        assert pool.settle(timeout_s=30)
+        assert pool.stats().recycled == 0 and pool.stats().started >= 2
