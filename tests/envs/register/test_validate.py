@@ -34,15 +34,22 @@ class ScriptedSandbox(FakeSandbox):
         self._called("exec")
         request = json.loads(stdin)
         files = {path.removeprefix("/workspace/"): data for path, data in self.files.items()}
-        rows: list[dict[str, str]] = []
-        for test, outcome in self.tests(files, request["targets"]).items():
-            if outcome == "uncollectable":
-                rows.append({"kind": "collect", "id": test, "message": "E   ImportError: no such name"})
-                continue
+        outcomes = self.tests(files, request["targets"])
+        ran = {test: outcome for test, outcome in outcomes.items() if outcome != "uncollectable"}
+        rows: list[dict[str, object]] = [{"kind": "session"}]
+        for test in outcomes.keys() - ran.keys():
+            rows.append({"kind": "collect", "id": test, "message": "E   ImportError: no such name"})
+        rows.append({"kind": "collected", "ids": list(ran)})
+        for test, outcome in ran.items():
+            rows.append({"kind": "start", "id": test})
             rows.append({"kind": "phase", "id": test, "when": "call", "outcome": outcome})
             rows.append({"kind": "finish", "id": test})
-        rows.append({"kind": "end"})
-        report = "".join(json.dumps({"nonce": request["nonce"], **row}) + "\n" for row in rows)
+        rows.append({"kind": "end", "plugins": []})
+        lines = [
+            {"nonce": request["nonce"], "n": number, "t": number / 1e3, **row}
+            for number, row in enumerate(rows)
+        ]
+        report = "".join(json.dumps(line) + "\n" for line in lines)
         return ExecResult(0, "", "", report=report.encode(), duration_s=0.5)
 
 
