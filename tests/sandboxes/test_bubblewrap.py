@@ -82,7 +82,9 @@ def test_neither_commands_nor_the_program_inside_are_the_hosts_root(
     maps = sandbox.exec("cat /proc/self/uid_map", timeout_s=20).stdout.split()
     sandbox.close()
     assert len(users) > 8 and set(users) == {"Uid:\t65532\t65532\t65532\t1000"}
-    assert maps[3:] == ["1000", str(1_900_001_000), "1", "65532", str(1_900_065_532), "1"]
+    commands, template, program = 1_000, 65_531, 65_532
+    outside = {int(maps[start]): int(maps[start + 1]) for start in range(3, len(maps), 3)}
+    assert outside == {user: 1_900_000_000 + user for user in (commands, template, program)}
 
 
 def test_without_root_there_is_one_user_and_the_sandbox_holds(

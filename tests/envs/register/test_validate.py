@@ -36,10 +36,12 @@ class ScriptedSandbox(FakeSandbox):
         files = {path.removeprefix("/workspace/"): data for path, data in self.files.items()}
         outcomes = self.tests(files, request["targets"])
         ran = {test: outcome for test, outcome in outcomes.items() if outcome != "uncollectable"}
-        rows: list[dict[str, object]] = [{"kind": "session"}]
-        for test in outcomes.keys() - ran.keys():
-            rows.append({"kind": "collect", "id": test, "message": "E   ImportError: no such name"})
-        rows.append({"kind": "collected", "ids": list(ran)})
+        message = "E   ImportError: no such name"
+        rows: list[dict[str, object]] = [
+            {"kind": "session"},
+            *({"kind": "collect", "id": test, "message": message} for test in outcomes.keys() - ran.keys()),
+            {"kind": "collected", "ids": list(ran)},
+        ]
         for test, outcome in ran.items():
             rows.append({"kind": "start", "id": test})
             rows.append({"kind": "phase", "id": test, "when": "call", "outcome": outcome})
