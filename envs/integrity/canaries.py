@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from ..testing import RunReport
 from ..trees import Tree, TreeFile
-from .imports import leading_imports
+from .likeness import leading_imports
 
 FILES = 3
 RUNNERS = frozenset({"pytest", "unittest"})

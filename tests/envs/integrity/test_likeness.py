@@ -8,7 +8,7 @@ import random
 import pytest
 
 from envs.integrity.canaries import plant
-from envs.integrity.imports import leading_imports
+from envs.integrity.likeness import leading_imports
 from envs.trees import Tree, TreeFile
 
 PATH = "tests/test_it.py"
