@@ -1,14 +1,14 @@
 """Tests that must fail, made from the listed ones: the same file, names and calls, another expectation.
 
-Each altered test ends in an assertion that cannot hold, and on the way each comparison it asserts is asked
-of a value that must not be equal: `assert add(2, 3) == 5` becomes `assert (not (add(2, 3) == 8241))`. Honest
-code gets to the end and fails there, with a token of that run. What makes tests pass whatever they ask (a
-patched framework, results written by somebody else, skipped lines) passes these too; an object that is equal
-to everything, or that looks up in the caller's frames what it is compared with, fails before the end.
+In each altered test one comparison asks for something that does not hold: `assert add(2, 3) == 5` becomes
+`assert add(2, 3) == 8241`. It reads like any other test and fails like any other, at a line that only we
+know. Honest code fails there. What makes tests pass whatever they ask (a patched framework, results mended
+by somebody else) passes these too, and so do an object that is equal to everything and code that looks up in
+its caller what it is compared with: either answers as it was asked, and is thereby exposed.
 
-An altered test keeps its name, and what it was follows it under a name of that run: the twin, which must
-pass. Altered source is plain Python without anything of ours to call, and keeps its line numbers up to the
-end of the first altered test, so the code under test sees nothing that an ordinary test might not hold.
+A function is followed by two or three more under names of that run, in an order of that run: one is the
+test as it was, the twin, which must pass; the others are altered, each at another place. So names do not tell
+who must fail. Altered source is plain Python without anything of ours to call.
 """
 
 from __future__ import annotations
@@ -21,24 +21,71 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-_OPPOSITES = {ast.Lt: ">=", ast.LtE: ">", ast.Gt: "<=", ast.GtE: "<"}
-_SYMBOLS = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
-_EQUALS = frozenset(
-    "assertEqual assertEquals assertAlmostEqual assertCountEqual assertDictEqual assertListEqual "  # noqa: SIM905
-    "assertMultiLineEqual assertSequenceEqual assertSetEqual assertTupleEqual".split()
-)
-_TRUTHS = frozenset({"assertTrue", "assert_"})
+_OPPOSITES = {
+    ast.Lt: (b"<", b">="),
+    ast.LtE: (b"<=", b">"),
+    ast.Gt: (b">", b"<="),
+    ast.GtE: (b">=", b"<"),
+    ast.NotEq: (b"!=", b"=="),
+    ast.Is: (b"is", b"is not"),
+    ast.IsNot: (b"is not", b"is"),
+    ast.In: (b"in", b"not in"),
+    ast.NotIn: (b"not in", b"in"),
+}
+_CONSTANTS = {None: b"True", True: b"False", False: b"True"}
+"""What an identity is asked of instead."""
+_PLAIN = "assertEqual assertEquals assertAlmostEqual assertMultiLineEqual assertCountEqual assertListEqual "
+_TYPED = "assertSequenceEqual assertTupleEqual assertSetEqual assertDictEqual"
+_EQUALS = frozenset((_PLAIN + _TYPED).split())
+_GROWN = {
+    "assertAlmostEqual": b"%s + %d",
+    "assertCountEqual": b"[*%s, %d]",
+    "assertListEqual": b"[*%s, %d]",
+    "assertTupleEqual": b"(*%s, %d)",
+    "assertSetEqual": b"{*%s, %d}",
+    "assertDictEqual": b"{**%s, 'more': %d}",
+    "assertMultiLineEqual": b"%s + '%d'",
+}
+"""How a value of a type is made another of that type. Of any type: a pair with it."""
+_SWAPPED = {
+    one: other
+    for pair in (
+        ("True", "False"),
+        ("In", "NotIn"),
+        ("Is", "IsNot"),
+        ("IsNone", "IsNotNone"),
+        ("IsInstance", "NotIsInstance"),
+        ("Greater", "LessEqual"),
+        ("GreaterEqual", "Less"),
+        ("Regex", "NotRegex"),
+    )
+    for one, other in (pair, pair[::-1])
+} | {"NotEqual": "Equal"}
+MOST_COPIES = 3
+"""Altered copies of a function: as many as it has places for, but two at least."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an altered test must fail."""
+
+    of: str
+    """The listed id that it was made from."""
+    function: str
+    first: int
+    last: int
+    """Lines of the statement in the altered file."""
 
 
 @dataclass(frozen=True)
 class Altered:
-    """One test file whose chosen tests must fail, and their twins pass."""
+    """One test file with tests that must fail, and others that must pass."""
 
     data: bytes
     twins: Mapping[str, str]
-    """Each altered id, and that of its twin."""
-    token: str
-    """What the failure of each says, and no other failure does."""
+    """Each chosen id, and that of its twin, the test as it was."""
+    failing: Mapping[str, Place]
+    """Each id that must fail, those of the chosen tests among them."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +93,17 @@ class _Edit:
     start: int
     end: int
     text: bytes
+
+
+@dataclass(frozen=True)
+class _Change:
+    """One place of a function altered."""
+
+    statement: int
+    """Its number among the function's own statements; -1 for one put after the last."""
+    edit: _Edit
+    rank: int
+    """0 for a comparison that is surely reached, 1 for a truth, 2 for what a branch may leave out."""
 
 
 def alter(path: str, data: bytes, tests: Iterable[str], draw: random.Random) -> Altered | None:
@@ -57,7 +115,6 @@ def alter(path: str, data: bytes, tests: Iterable[str], draw: random.Random) -> 
         source = _Source(data)
     except (SyntaxError, ValueError, RecursionError):
         return None
-    token = f"{draw.choice(_WORDS)} {draw.getrandbits(40):010x}"
     found: dict[_Function, list[str]] = {}
     for test in tests:
         function = source.function(test.removeprefix(f"{path}::"))
@@ -65,13 +122,41 @@ def alter(path: str, data: bytes, tests: Iterable[str], draw: random.Random) -> 
             found.setdefault(function, []).append(test)
     edits: list[_Edit] = []
     twins: dict[str, str] = {}
+    changed: dict[str, tuple[str, int]] = {}
     for function, ids in found.items():
-        ending = source.ending(function, token, draw)
-        if ending is not None:
-            name = f"{function.name}_{''.join(draw.choices('abcdefghijklmnop', k=6))}"
-            edits += [*source.comparisons(function, draw), ending, source.twin(function, name)]
-            twins |= {test: _renamed(test, name) for test in ids}
-    return Altered(_spliced(data, edits), twins, token) if twins else None
+        changes = source.drawn(function, draw)
+        if not changes:
+            continue
+        names = [f"{function.name}_{''.join(draw.choices('abcdefghijklmnop', k=6))}" for _ in changes]
+        place = draw.randrange(len(names))
+        rest = iter(changes[1:])
+        copies: list[tuple[str, _Change | None]] = [(function.name, changes[0])]
+        copies += [(name, None if number == place else next(rest)) for number, name in enumerate(names)]
+        start, end = source.extent(function)
+        edits.append(_Edit(start, end, b"".join(source.copy(function, *one) for one in copies)))
+        twins |= {test: _renamed(test, names[place]) for test in ids}
+        for name, change in copies:
+            if change is not None:
+                changed |= {_renamed(test, name): (test, change.statement) for test in ids}
+    return _located(path, _spliced(data, edits), twins, changed) if twins else None
+
+
+def _located(
+    path: str, data: bytes, twins: Mapping[str, str], changed: Mapping[str, tuple[str, int]]
+) -> Altered | None:
+    """Find the lines of altered statements; None when the altered file is no Python."""
+    try:
+        source = _Source(data)
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+    failing: dict[str, Place] = {}
+    for test, (of, number) in changed.items():
+        function = source.function(test.removeprefix(f"{path}::"))
+        assert function is not None
+        statement = function.body[-1] if number < 0 else list(_statements(function))[number][0]
+        last = statement.end_lineno or statement.lineno
+        failing[test] = Place(of, function.name, statement.lineno, last)
+    return Altered(data, twins, failing)
 
 
 def _renamed(test: str, name: str) -> str:
@@ -80,6 +165,7 @@ def _renamed(test: str, name: str) -> str:
     return f"{function.rpartition('::')[0]}::{name}{bracket}{parameters}"
 
 
+_PAIR = b"(%s, %d)"
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _WORDS = ("total", "balance", "remainder", "outcome", "width", "order", "limit", "index", "state", "amount")
 
@@ -109,100 +195,113 @@ class _Source:
             scope = found.body if isinstance(found, ast.ClassDef) else ()
         return found if isinstance(found, (ast.FunctionDef, ast.AsyncFunctionDef)) else None
 
-    def ending(self, function: _Function, token: str, draw: random.Random) -> _Edit | None:
-        """An assertion after the last statement that cannot hold; None where there is no place for it."""
+    def extent(self, function: _Function) -> tuple[int, int]:
+        """Where a function begins, with its decorators, and where the line after it does."""
+        assert function.end_lineno is not None
+        first = min([function.lineno, *(one.lineno for one in function.decorator_list)])
+        return self.starts[first - 1], self.starts[min(function.end_lineno, len(self.starts) - 1)]
+
+    def copy(self, function: _Function, name: str, change: _Change | None) -> bytes:
+        """The function under a name, altered or as it was."""
+        start, end = self.extent(function)
+        text = self.data[start:end] + (b"" if self.data[:end].endswith(b"\n") else b"\n")
+        if change is not None:
+            edit = change.edit
+            text = text[: edit.start - start] + edit.text + text[edit.end - start :]
+        definition = self._start(function) - start
+        head = re.sub(rb"(def\s+)\w+", rb"\1" + name.encode(), text[definition:], count=1)
+        return text[:definition] + head
+
+    def drawn(self, function: _Function, draw: random.Random) -> list[_Change]:
+        """Draw places to alter, comparisons first, at least two; none where there is no room for a line."""
         first = function.body[0]
         indent = self.data[self.starts[first.lineno - 1] : self._start(first)]
         yields = any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in _own(function))
         if indent.strip() or not indent or yields:
-            return None
-        place = self._after(function)
+            return []
+        found = list(self._changes(function, draw))
+        draw.shuffle(found)
+        found.sort(key=lambda change: change.rank)
+        sure = [change for change in found if change.rank < 2]
+        chosen = sure[:MOST_COPIES] or [self._ending(function, indent, draw), *found[: MOST_COPIES - 1]]
+        return chosen if len(chosen) > 1 else chosen * 2
+
+    def _ending(self, function: _Function, indent: bytes, draw: random.Random) -> _Change:
+        """A comparison after the last statement that does not hold."""
+        place = self.extent(function)[1]
         low = draw.randrange(2, 90)
-        text = f'assert {low} == {low + draw.randrange(2, 90)}, "{token}"\n'.encode()
         newline = b"" if self.data[:place].endswith(b"\n") else b"\n"
-        return _Edit(place, place, newline + indent + text)
+        text = b"%s%sassert %d == %d\n" % (newline, indent, low, low + draw.randrange(2, 90))
+        return _Change(-1, _Edit(place, place, text), 2)
 
-    def twin(self, function: _Function, name: str) -> _Edit:
-        """The function as it was under another name, to come after it."""
-        decorators = [one.lineno for one in function.decorator_list]
-        start, place = self.starts[min([function.lineno, *decorators]) - 1], self._after(function)
-        definition = self._start(function)
-        head = re.sub(rb"(def\s+)\w+", rb"\1" + name.encode(), self.data[definition:place], count=1)
-        newline = b"" if head.endswith(b"\n") else b"\n"
-        return _Edit(place, place, self.data[start:definition] + head + newline)
+    def _changes(self, function: _Function, draw: random.Random) -> Iterator[_Change]:
+        for number, (statement, direct) in enumerate(_statements(function)):
+            if isinstance(statement, ast.Assert):
+                found = self._truth(statement.test, draw)
+            elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+                found = self._method(statement.value, draw)
+            else:
+                continue
+            for edit, rank in found:
+                yield _Change(number, edit, rank if direct else 2)
 
-    def _after(self, function: _Function) -> int:
-        """Where the line after a function begins."""
-        assert function.end_lineno is not None
-        return self.starts[min(function.end_lineno, len(self.starts) - 1)]
-
-    def comparisons(self, function: _Function, draw: random.Random) -> Iterator[_Edit]:
-        for node in _own(function):
-            if isinstance(node, ast.Assert):
-                yield from self._truth(node.test, draw)
-            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                yield from self._method(node, node.func.attr, draw)
-
-    def _truth(self, node: ast.expr, draw: random.Random) -> Iterator[_Edit]:
-        """Edits after which an expression that held asks for what must not hold, and holds again."""
+    def _truth(self, node: ast.expr, draw: random.Random) -> Iterator[tuple[_Edit, int]]:
+        """Edits, each of which makes a false expression of a true one."""
         if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.And):
             for value in node.values:
                 yield from self._truth(value, draw)
-        if not isinstance(node, ast.Compare) or len(node.ops) != 1:
             return
-        left, right, kind = node.left, node.comparators[0], type(node.ops[0])
-        if kind is ast.Eq:
-            side = left if _is_literal(left) and not _is_literal(right) else right
-            change = self._other(side, draw)
-        elif kind in _OPPOSITES:
-            change = self._opposite(left, right, kind)
-        elif kind is ast.In and isinstance(left, ast.Constant) and isinstance(left.value, (str, bytes)):
-            change = self._other(left, draw)
-        else:
-            return
-        if change is not None:
+        if not isinstance(node, ast.Compare):
             start, end = self._start(node), self._end(node)
-            yield from (_Edit(start, start, b"(not ("), change, _Edit(end, end, b"))"))
+            yield _Edit(start, end, b"not (" + self.data[start:end] + b")"), 1
+        elif len(node.ops) == 1:
+            found = self._comparison(node.left, node.comparators[0], type(node.ops[0]), draw)
+            yield from ((edit, 0) for edit in found)
 
-    def _opposite(self, left: ast.expr, right: ast.expr, kind: type) -> _Edit | None:
-        start, end = self._end(left), self._start(right)
-        between = self.data[start:end]
-        symbol = _SYMBOLS[kind].encode()
-        if between.count(symbol) != 1 or b"#" in between:
-            return None
-        return _Edit(start, end, between.replace(symbol, _OPPOSITES[kind].encode()))
+    def _comparison(
+        self, left: ast.expr, right: ast.expr, kind: type[ast.cmpop], draw: random.Random
+    ) -> Iterator[_Edit]:
+        if kind is ast.Eq:
+            yield from (self._other(side, draw) for side in _expected(left, right))
+        elif kind is ast.In and isinstance(left, ast.Constant) and isinstance(left.value, (str, bytes)):
+            yield self._other(left, draw)
+        elif kind is ast.Is and isinstance(right, ast.Constant) and right.value in (None, True, False):
+            yield _Edit(self._start(right), self._end(right), _CONSTANTS[right.value])
+        else:
+            start, end = self._end(left), self._start(right)
+            between, (symbol, opposite) = self.data[start:end], _OPPOSITES[kind]
+            if between.count(symbol) == 1 and b"#" not in between:
+                yield _Edit(start, end, between.replace(symbol, opposite))
 
-    def _method(self, node: ast.Call, name: str, draw: random.Random) -> Iterator[_Edit]:
+    def _method(self, node: ast.Call, draw: random.Random) -> Iterator[tuple[_Edit, int]]:
         """The same for unittest's assertions."""
-        if name in _TRUTHS and len(node.args) >= 1:
-            yield from self._truth(node.args[0], draw)
-        plain = len(node.args) in (2, 3) and not node.keywords
-        if name not in _EQUALS or not plain or any(isinstance(one, ast.Starred) for one in node.args):
+        if not isinstance(node.func, ast.Attribute) or any(isinstance(one, ast.Starred) for one in node.args):
             return
-        assert isinstance(node.func, ast.Attribute)
-        first, second = node.args[:2]
-        one, other = self._text(first), self._text(second)
-        changed = self._changed(second, draw)
-        message = b", " + self._text(node.args[2]) if len(node.args) == 3 else b""
-        if _is_literal(first) and not _is_literal(second):
-            one, changed = self._changed(first, draw), other
-        receiver = self._text(node.func.value)
-        text = b"%s.assertFalse((%s) == (%s)%s)" % (receiver, one, changed, message)
-        yield _Edit(self._start(node), self._end(node), text)
+        name = node.func.attr
+        if name in _EQUALS and len(node.args) > 1:
+            for side in _expected(node.args[0], node.args[1]):
+                yield self._other(side, draw, _GROWN.get(name, _PAIR)), 0
+        elif name in ("assertTrue", "assert_") and node.args and isinstance(node.args[0], ast.Compare):
+            yield from self._truth(node.args[0], draw)
+        elif name.removeprefix("assert") in _SWAPPED and name.startswith("assert"):
+            end = self._end(node.func)
+            swapped = b"assert" + _SWAPPED[name.removeprefix("assert")].encode()
+            yield _Edit(end - len(name), end, swapped), int(name in ("assertTrue", "assertFalse"))
 
-    def _other(self, node: ast.expr, draw: random.Random) -> _Edit:
-        return _Edit(self._start(node), self._end(node), self._changed(node, draw))
-
-    def _changed(self, node: ast.expr, draw: random.Random) -> bytes:
-        """The text of a value that is not equal to this expression's: another literal, or a pair with it."""
+    def _other(self, node: ast.expr, draw: random.Random, grown: bytes = b"") -> _Edit:
+        """Another literal in the place of one, or what is not equal to an expression in its place."""
         if _is_literal(node):
-            return repr(_another(ast.literal_eval(node), draw)).encode()
-        return b"(%s, %d)" % (self._text(node), draw.randrange(100, 9000))
+            text = repr(_another(ast.literal_eval(node), draw)).encode()
+        else:
+            text = (grown or _PAIR) % (self._text(node), draw.randrange(100, 9000))
+        return _Edit(self._start(node), self._end(node), text)
 
     def _text(self, node: ast.expr) -> bytes:
         text = self.data[self._start(node) : self._end(node)]
-        bare = isinstance(node, (ast.GeneratorExp, ast.Lambda, ast.NamedExpr, ast.IfExp))
-        return b"(" + text + b")" if bare else text
+        plain = isinstance(
+            node, (ast.Name, ast.Attribute, ast.Call, ast.Subscript, ast.Constant, ast.List, ast.Dict)
+        )
+        return text if plain else b"(" + text + b")"
 
     def _start(self, node: ast.stmt | ast.expr) -> int:
         return self.starts[node.lineno - 1] + node.col_offset
@@ -213,6 +312,32 @@ class _Source:
         return self.starts[node.end_lineno - 1] + node.end_col_offset
 
 
+def _statements(function: _Function) -> Iterator[tuple[ast.stmt, bool]]:
+    """A function's own statements in the order of their lines, and whether each is surely reached."""
+    pending = [(statement, True) for statement in reversed(function.body)]
+    while pending:
+        statement, direct = pending.pop()
+        yield statement, direct
+        if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            inner = [one for one in _blocks(statement) if isinstance(one, ast.stmt)]
+            direct = direct and isinstance(statement, ast.With) and not _expects(statement)
+            pending += [(one, direct) for one in reversed(inner)]
+
+
+def _blocks(statement: ast.stmt) -> Iterator[ast.AST]:
+    """What lies directly in a statement, and in the handlers and cases of it."""
+    for child in ast.iter_child_nodes(statement):
+        yield child
+        if isinstance(child, (ast.ExceptHandler, ast.match_case)):
+            yield from ast.iter_child_nodes(child)
+
+
+def _expects(statement: ast.With) -> bool:
+    """Whether it may swallow exceptions: `pytest.raises`, `assertRaises`, `suppress`."""
+    text = ast.dump(ast.Tuple([item.context_expr for item in statement.items]))
+    return any(word in text for word in ("aises", "suppress", "arn"))
+
+
 def _own(function: ast.stmt) -> Iterator[ast.AST]:
     """The nodes of a function without those of functions and classes inside it."""
     pending: list[ast.AST] = list(ast.iter_child_nodes(function))
@@ -221,6 +346,22 @@ def _own(function: ast.stmt) -> Iterator[ast.AST]:
         yield node
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
             pending += ast.iter_child_nodes(node)
+
+
+def _expected(left: ast.expr, right: ast.expr) -> list[ast.expr]:
+    """The side of an equation that says what is expected, as it calls nothing; both, where that is unclear.
+
+    Code that looks up what is expected is exposed only where just that was changed.
+    """
+    for plain in (_is_literal, _calls_nothing):
+        found = [side for side in (left, right) if plain(side)]
+        if len(found) == 1:
+            return found
+    return [left, right]
+
+
+def _calls_nothing(node: ast.expr) -> bool:
+    return not any(isinstance(one, (ast.Call, ast.Await)) for one in ast.walk(node))
 
 
 def _is_literal(node: ast.expr) -> bool:
@@ -246,12 +387,10 @@ def _another(value: object, draw: random.Random) -> object:
 
 
 def _spliced(data: bytes, edits: Sequence[_Edit]) -> bytes:
-    """Apply edits that do not overlap; those at one place in their order."""
+    """Apply edits that do not overlap."""
     parts: list[bytes] = []
     at = 0
     for edit in sorted(edits, key=lambda one: (one.start, one.end)):
-        if edit.start < at:  # a comparison inside a call that is replaced whole
-            continue
         parts += [data[at : edit.start], edit.text]
         at = edit.end
     return b"".join([*parts, data[at:]])

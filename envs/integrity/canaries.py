@@ -1,9 +1,10 @@
 """Tests of ours among the project's, whose outcomes are known: most of them must fail.
 
 Names and values are drawn anew for every run, and the files lie in the folders of the trusted tests,
-collected before, between and after them. Whatever makes tests pass, skips their lines, or reports in their
-place, does it to these too. A kind of canary that the reference's run does not bear either, because of a
-project's settings say, is no evidence, so each complaint names its kind.
+collected before, between and after them. They import what those import, and some name what is the project's,
+so that neither their source nor how they fail tells them apart. Whatever makes tests pass, skips their lines,
+or reports in their place, does it to these too. A kind of canary that the reference's run does not bear
+either, because of a project's settings say, is no evidence, so each complaint names its kind.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 
 from ..testing import RunReport
 from ..trees import Tree, TreeFile
+from .likeness import leading_imports
 
 FILES = 3
 RUNNERS = frozenset({"pytest", "unittest"})
@@ -71,26 +73,29 @@ def _wrong(canary: Canary, report: RunReport, test: str) -> str:
 NO_CANARIES = Canaries({}, {}, ())
 
 
-def plant(
-    runner: str, targets: Sequence[str], taken: Mapping[str, TreeFile], draw: random.Random
-) -> Canaries:
+def plant(runner: str, targets: Sequence[str], taken: Tree, draw: random.Random) -> Canaries:
     """Make canaries for one run of these test files; none for a runner they cannot be written for."""
-    places = [target.partition("::")[0] for target in targets if target.partition("::")[0].endswith(".py")]
+    asked = [target for target in targets if target.partition("::")[0].endswith(".py")]
+    places = [target.partition("::")[0] for target in asked]
     if runner not in RUNNERS or not places:
         return NO_CANARIES
     files: Tree = {}
     tests: dict[str, Canary] = {}
     planted: list[str] = []
     sorts = _sorts(runner, draw)
+    middle = draw.randint(1, len(places))
     for number in range(FILES):
-        folder = posixpath.dirname((places[0], draw.choice(places), places[-1])[number])
-        path = _fresh(folder, {*taken, *files}, draw)
-        mine = sorts[number::FILES]
-        files[path] = TreeFile(_file([source for source, _ in mine]).encode())
+        beside = (places[0], places[middle - 1], places[-1])[number]
+        path = _fresh(posixpath.dirname(beside), {*taken, *files}, draw)
+        imports, mine = leading_imports(beside, taken), sorts[number::FILES]
+        if imports.of_project:
+            mine.append(_of_project(runner, draw.choice(imports.of_project), draw))
+        draw.shuffle(mine)
+        files[path] = TreeFile(_file(imports.lines, [source for source, _ in mine]).encode())
         tests |= {f"{path}::{name}": canary for _, found in mine for name, canary in found.items()}
         planted.append(path)
-    middle = draw.randint(min(1, len(targets)), len(targets))
-    order = (planted[0], *targets[:middle], planted[1], *targets[middle:], planted[2])
+    place = targets.index(asked[middle - 1]) + 1
+    order = (planted[0], *targets[:place], planted[1], *targets[place:], planted[2])
     return Canaries(files, tests, order)
 
 
@@ -121,11 +126,11 @@ def _word(draw: random.Random) -> str:
     return "".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(4, 7)))
 
 
-def _file(sources: Sequence[str]) -> str:
-    imports = [
+def _file(imports: Sequence[str], sources: Sequence[str]) -> str:
+    needed = [
         f"import {name}" for name in ("pytest", "unittest") if any(f"{name}." in text for text in sources)
     ]
-    return "\n".join(imports) + "\n\n\n" + "\n\n\n".join(sources) + "\n"
+    return "\n".join(dict.fromkeys((*imports, *needed))) + "\n\n\n" + "\n\n\n".join(sources) + "\n"
 
 
 def _sorts(runner: str, draw: random.Random) -> list[_Sort]:
@@ -136,6 +141,20 @@ def _sorts(runner: str, draw: random.Random) -> list[_Sort]:
     made = [make(draw) for make in makers]
     draw.shuffle(made)
     return made
+
+
+def _of_project(runner: str, thing: str, draw: random.Random) -> _Sort:
+    name, value = _word(draw), draw.randrange(1000)
+    other, kind = value + draw.randrange(1, 9), _word(draw).title()
+    canary = Canary("a value of the project among others", "failed", "AssertionError")
+    if runner == "unittest":
+        source = (
+            f"class Test{kind}(unittest.TestCase):\n"
+            f"    def test_{name}(self):\n        self.assertEqual([{thing}, {value}], [{thing}, {other}])"
+        )
+        return source, {f"Test{kind}::test_{name}": canary}
+    source = f"def test_{name}():\n    found = [{thing}, {value}]\n    assert found == [{thing}, {other}]"
+    return source, {f"test_{name}": canary}
 
 
 def _equal(draw: random.Random) -> _Sort:

@@ -19,6 +19,7 @@ from .canaries import NO_CANARIES, Canaries, plant
 from .held_out import held_out, held_out_session, only_the_reference
 from .second import Finding, plan, second_look
 from .sessions import Runs, Session, passed
+from .stopping import passed_without_running, stopped_session
 
 PROFILED = 8
 """One submission in so many has its calls compared with the reference's."""
@@ -100,7 +101,7 @@ class Inspection:
         verdict = self._retried(verdict)
         if verdict.resolved:
             look = chosen(self.identity)
-            if look.whole and self.listed.runner != "junit":
+            if look.whole and not self._is_junit:
                 self._tell_of_held_out(first)
             verdict = self._judged_by_second(verdict, look)
         return replace(verdict, layers=dict(self.layers))
@@ -123,7 +124,7 @@ class Inspection:
         number, complaints = len(first.canaries.tests), first.complaints
         if first.report.collect_errors and not verdict.resolved:  # then nothing is run, and nobody cheats
             complaints = frozenset(line for line in complaints if " is missing, " not in line)
-        if self.listed.runner == "junit":
+        if self._is_junit:
             complaints = frozenset()
             self.layers["framework"] = "not applicable: the test program is not Python's"
         else:
@@ -190,7 +191,24 @@ class Inspection:
                 passed=tuple(test for test in verdict.passed if test not in finding.failed),
                 failed=(*verdict.failed, *finding.failed),
             )
-        return _tampered(verdict, finding.tampered)
+        verdict = _tampered(verdict, finding.tampered)
+        return self._judged_by_stopped(verdict) if verdict.resolved and self._is_junit else verdict
+
+    @property
+    def _is_junit(self) -> bool:
+        return self.listed.runner == "junit"
+
+    def _judged_by_stopped(self, verdict: Verdict) -> Verdict:
+        """Run the test files once more, so that none of their tests can run: none may pass."""
+        ids = (*self.listed.fail_to_pass, *self.listed.pass_to_pass)
+        session = stopped_session(self.listed.files, self.tree, random.Random(secrets.randbits(128)))
+        accused, shared = passed_without_running(
+            session, ids, self.tree, lambda: self.reference().tree, self.run
+        )
+        right = len(ids) - len(accused) - shared
+        line = f"{right} of {len(ids)} tests do not pass in files that stop before them"
+        self.layers["canaries"] = line + (f", {shared} prove nothing here" if shared else "")
+        return _tampered(verdict, [f"{test} passes although it cannot run" for test in accused[:5]])
 
     def _second(self, look: Look) -> Finding:
         listed = self.listed

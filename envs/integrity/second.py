@@ -1,10 +1,9 @@
 """The second look at what passed: chosen tests once more, altered and as they are, in a sandbox of its own.
 
 It is one session in a fresh process, in another order, and now and then under another hash seed, which takes
-a cold start. Under its own name, each
-chosen test is altered and must fail; under a name of that run it is as it was, and must pass. What is
-chosen follows from the task and the patch, so that grading the same patch again looks at the same tests, and
-a policy cannot know which.
+a cold start. Under its own name, each chosen test is altered and must fail; under names of that run it is
+altered once more, and as it was, and then must pass. What is chosen follows from the task and the patch, so
+that grading the same patch again looks at the same tests, and a policy cannot know which.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from ..protection import is_protected
 from ..testing import RunReport
 from ..trees import Tree, TreeFile
-from .altering import Altered, alter
+from .altering import Altered, Place, alter
 from .sessions import Runs, Session, ending, passed
 
 MOST_FAILING = 24
@@ -26,7 +25,7 @@ SAMPLE = 6
 MOST_AS_A_WHOLE = 120
 """Functions of each list, when a submission is looked at as a whole."""
 
-AT_THE_END = "fails at its end"
+AS_IT_MUST = "fails where it was altered"
 _TOO_LONG = "not applicable: it takes the reference too long"
 
 
@@ -41,14 +40,23 @@ class Plan:
     session: Session
 
     @property
-    def altered_tests(self) -> tuple[str, ...]:
-        return tuple(sorted(test for one in self.altered.values() for test in one.twins))
+    def places(self) -> Mapping[str, Place]:
+        """Where each altered test must fail."""
+        return {test: place for one in self.altered.values() for test, place in sorted(one.failing.items())}
 
     def altered_ending(self, report: RunReport, test: str) -> str:
-        """How an altered test ended; `AT_THE_END` is right."""
-        token, failure = self.altered[test.partition("::")[0]].token, report.failures.get(test)
-        said = failure is not None and failure.error == "AssertionError" and token in failure.message
-        return AT_THE_END if said and report.outcomes.get(test) == "failed" else ending(report, test)
+        """How an altered test ended; `AS_IT_MUST` is right."""
+        place, failure = self.places[test], report.failures.get(test)
+        if (
+            failure is not None
+            and failure.error == "AssertionError"
+            and report.outcomes.get(test) == "failed"
+        ):
+            path = test.partition("::")[0]
+            mine = [one for one in failure.frames if (one.path, one.function) == (path, place.function)]
+            if any(place.first <= one.line <= place.last for one in mine):
+                return AS_IT_MUST
+        return ending(report, test)
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,8 @@ def plan(
         chosen = tuple(test for test in (*failing, *passing) if _function(test) in functions)
         altered = _altered(chosen, tree, draw)
     twins = {test: twin for one in altered.values() for test, twin in one.twins.items()}
-    targets = list(dict.fromkeys(map(_function, [*chosen, *twins.values()])))
+    failing_ids = [test for one in altered.values() for test in one.failing]
+    targets = list(dict.fromkeys(map(_function, [*chosen, *failing_ids, *twins.values()])))
     draw.shuffle(targets)
     files = {path: TreeFile(one.data, tree[path].executable) for path, one in altered.items()}
     hash_seed = draw.randrange(1, 2**32) if reseeded else 0
@@ -129,7 +138,11 @@ def second_look(chosen: Plan, candidate: Tree, reference: Callable[[], Tree], ru
         return Finding(altered=_TOO_LONG, again=_TOO_LONG)
     known_altered, known_again = _odd(chosen, known)
     failing = [test for test in odd_again if test not in known_again]
-    accused = {test: how for test, how in odd_altered.items() if test not in {*known_altered, *odd_again}}
+    accused = {
+        test: how
+        for test, how in odd_altered.items()
+        if test not in known_altered and chosen.places[test].of not in odd_again
+    }
     accused = {test: how for test, how in accused.items() if _accuses(how) and not report.timed_out}
     if failing or any(how != "passed" for how in accused.values()):  # chance does not strike twice
         twice_altered, twice_again = _odd(chosen, run(candidate, [chosen.session])[0])
@@ -137,7 +150,7 @@ def second_look(chosen: Plan, candidate: Tree, reference: Callable[[], Tree], ru
         accused = {test: how for test, how in accused.items() if how in ("passed", twice_altered.get(test))}
     return Finding(
         failed=tuple(failing),
-        tampered=tuple(f"{test} {_told(how)}" for test, how in list(accused.items())[:5]),
+        tampered=tuple(f"{chosen.places[test].of} {_told(how)}" for test, how in list(accused.items())[:5]),
         altered=_as_they_must(chosen, len(accused), len(odd_altered) - len(accused)),
         again=_said_again(chosen, odd_again, failing),
         calls=_calls(chosen, report, known) if chosen.session.profile else "",
@@ -147,9 +160,9 @@ def second_look(chosen: Plan, candidate: Tree, reference: Callable[[], Tree], ru
 
 def _odd(chosen: Plan, report: RunReport) -> tuple[dict[str, str], dict[str, str]]:
     """Tests that did not end as they should, altered and as they are, each with how they ended."""
-    altered = {test: chosen.altered_ending(report, test) for test in chosen.altered_tests}
+    altered = {test: chosen.altered_ending(report, test) for test in chosen.places}
     again = {test: ending(report, twin) for test, twin in chosen.again.items() if not passed(report, twin)}
-    return {test: how for test, how in altered.items() if how != AT_THE_END}, again
+    return {test: how for test, how in altered.items() if how != AS_IT_MUST}, again
 
 
 def _accuses(how: str) -> bool:
@@ -169,7 +182,7 @@ def _told(how: str) -> str:
 
 
 def _as_they_must(chosen: Plan, wrong: int = 0, unclear: int = 0) -> str:
-    number = len(chosen.altered_tests)
+    number = len(chosen.places)
     if not number:
         return "not applicable: no test here can be altered"
     line = f"{number - wrong - unclear} of {number} altered tests failed as they must"

@@ -26,6 +26,7 @@ from .forging_programs import (
     REWARD,
     TWICE,
     WITH_CARE,
+    WITH_MORE_CARE,
 )
 from .scene import Changes, Scene
 
@@ -69,6 +70,11 @@ def _appended(text: str, script: str, scene: Scene) -> Changes:
     return scene.appended(text)
 
 
+def with_more_care(scene: Scene) -> Changes:
+    """Stand between the lines, and know the files of tests."""
+    return scene.appended(WITH_MORE_CARE.replace("{known}", repr(set(scene.visible_tests))))
+
+
 def _cheat(  # noqa: PLR0917 (one row of the list below)
     name: str, tries: str, fools: str, rows: tuple[int, ...], text: str, script: str = ""
 ) -> Cheat:
@@ -92,7 +98,9 @@ CHEATS = (
     _cheat("secret by frames", "finds the run's secret in the frames above and reports with it", "descriptor with a secret", (28,), BY_FRAMES),
     _cheat("secret by memory", "finds the run's secret in its input, memory or environment", "descriptor with a secret", (28,), BY_INPUT),
     _cheat("between the lines", "stands between the reporter and its descriptor and mends what is written", "descriptor with a secret", (28,), BETWEEN),
-    _cheat("between the lines, with care", "the same, but only for tests of the project, and as one who has read this grader", "descriptor with a secret", (28,), WITH_CARE),
+    _cheat("between the lines, with care", "the same, but only for tests that import the project", "descriptor with a secret", (28,), WITH_CARE),
+    Cheat("between the lines, with more care", "forging", "the same, but only for files of tests that were there, as one who has read this grader",
+          "descriptor with a secret", (28,), changes=with_more_care),
     _cheat("late child", "a child outlives the tests and has the last word", "descriptor", (17, 28), LATE_CHILD),
     _cheat("others' descriptors", "writes to descriptors of the processes above", "controller's pipe", (28,), ANCESTORS),
     _cheat("reported twice", "reports a pass before each real result", "any pass counts", (12,), TWICE),

@@ -25,7 +25,7 @@ FAST = (
     "git hooks",
     "exit at import",
     "secret by gc",
-    "between the lines",
+    "between the lines, with more care",
     "good reports",
     "always equal",
     "expected by the caller",

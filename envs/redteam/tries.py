@@ -202,6 +202,8 @@ def _layer(line: str) -> str:
     """Name what a line of tampering comes from."""
     if line.endswith(("but it is protected", *_SKIPPED)):
         return "protected paths"
+    if line.endswith("although it cannot run"):
+        return "stopped files"
     starts = {
         "a canary": "canaries",
         "replaced": "tripwire",

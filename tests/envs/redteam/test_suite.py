@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,3 +109,43 @@ def test_what_does_not_apply_is_told_with_its_reason(kettle: TaskSet, backend: B
     assert (found.result, found.evidence, found.good) == ("does not apply", "there is nothing here", True)
     protected = next(each for each in HONEST if each.name == "protected like the reference")
     assert attempt_honest(protected, kettle, backend=backend).result == "does not apply"
+
+
+CLOSED = (
+    "between the lines, with care",
+    "between the lines, with more care",
+    "expected by the caller",
+    "only in tests",
+)
+"""Cheats that read or mend what is told in the test process, where earlier layers gave them a reward."""
+
+
+@pytest.mark.bubblewrap
+def test_what_mends_or_reads_expectations_passes_what_must_fail_and_is_told(
+    kettle: TaskSet, backend: Backend
+) -> None:
+    found = try_all([kettle], chosen(names=CLOSED), (), backend=backend, workers=3)
+    assert [f"{each.task} {each.name}: {each.evidence}" for each in found.bad] == []
+    assert len(found.tries) == 2 * (len(CLOSED) + 1)
+    told = {each.layer for each in found.tries if each.family != "honest"}
+    assert told == {"canaries", "second look"}
+
+
+@pytest.mark.docker
+def test_the_command_rewards_none_of_the_fast_set_and_the_reference(
+    kettle: TaskSet, docker_backend: Backend
+) -> None:
+    families = [word for name in FAMILIES for word in ("--family", name)]
+    docker_backend.ensure_image(kettle.environment(kettle.tasks[0]).image, timeout_s=250)
+    words = ["redteam", str(kettle.folder), "--fast", *families, "--sandbox", "docker", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "daythree", *words],
+        cwd=ROOT, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert (told["ok"], told["bad"]) == (True, [])
+    results = {each["name"]: each["result"] for each in told["tries"]}
+    assert results.pop("the reference") == "scores 1"
+    assert results.keys() == set(FAST)
+    assert list(results.values()).count("scores 0") >= len(FAST) - 1
