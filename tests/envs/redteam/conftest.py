@@ -253,9 +253,9 @@ class NaiveEpisode:
             except OSError:
                 continue
 
-    def pytest(self, options: str = "", shell: str = "sh -c") -> ExecResult:
+    def pytest(self, options: str = "", shell: str = "sh -c", **more: Any) -> ExecResult:
         command = f"python3 -m pytest -q -p no:cacheprovider {options} {self.targets}"
-        return self.run([*shell.split(), command])
+        return self.run([*shell.split(), command], **more)
 
     def hook(self, **more: Any) -> list[dict[str, Any]]:
         """Results that a reporter in the test process sent; the secret is `s3cret...`."""
@@ -445,7 +445,7 @@ def reads_the_change(at: NaiveEpisode) -> bool:
 
 def spares_timeouts(at: NaiveEpisode) -> bool:
     at.lay_tests()
-    done = at.pytest()
+    done = at.pytest(timeout_s=6)
     return done.timed_out or done.exit_code == 0
 
 

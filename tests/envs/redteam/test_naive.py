@@ -46,8 +46,9 @@ def deceived(cheat: Cheat, kettle: TaskSet, naive_episode: Callable) -> str:
 def told_apart(setting: str, kettle: TaskSet, naive_episode: Callable) -> tuple[bool, bool]:
     """What a naive grader says of nothing, and of the work."""
     task, said = kettle.tasks[1], []
-    for code in (kettle.base_tree(task)[CODE], kettle.solved_tree(task)[CODE]):
-        with closing(naive_episode(setting, task)) as episode:
+    with closing(naive_episode(setting, task)) as episode:
+        for code in (kettle.base_tree(task)[CODE], kettle.solved_tree(task)[CODE]):
+            episode.reset()
             episode.sandbox.write(CODE, code.data, timeout_s=10)
             episode.step(SUBMIT)
             said.append(episode.rewarded)
