@@ -100,7 +100,9 @@ class OwnEngine:
         options += [f"--pidfile={folder}/pid", "--bridge=none", "--iptables=false"]
         (folder / "pid").unlink(missing_ok=True)
         with (folder / "log").open("ab") as log:
-            subprocess.Popen(["dockerd", *options], stdout=log, stderr=log, start_new_session=True)
+            # In a network namespace of its own: an engine without a bridge takes away the machine's.
+            command = ["unshare", "--net", "dockerd", *options]
+            subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         until = time.monotonic() + ENGINE_S
         while subprocess.run(
             ["docker", "-H", self.socket, "version"], capture_output=True, check=False
