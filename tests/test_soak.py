@@ -12,7 +12,7 @@ SCRIPT = Path(__file__).resolve().parents[1] / "scripts/soak.py"
 
 @pytest.mark.docker
 def test_a_short_soak_loses_no_verdict_and_leaves_nothing() -> None:
-    command = [sys.executable, str(SCRIPT), "--episodes", "40", "--kills", "0.15", "--restarts", "1"]
+    command = [sys.executable, str(SCRIPT), "--episodes", "40", "--kills", "0.3", "--restarts", "1"]
     done = subprocess.run(
         [*command, "--concurrency", "3"], capture_output=True, text=True, timeout=400, check=False
     )
