@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import multiprocessing
 import os
 import pickle
 import random
@@ -91,11 +90,11 @@ class OwnEngine:
     """A Docker engine in a temporary folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self.socket = (folder / "docker.sock").as_uri().replace("file", "unix", 1)
 
     def start(self) -> None:
-        folder = self._folder
+        folder = self.folder
         options = [f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--host={self.socket}"]
         options += [f"--pidfile={folder}/pid", "--bridge=none", "--iptables=false"]
         (folder / "pid").unlink(missing_ok=True)
@@ -113,7 +112,7 @@ class OwnEngine:
     def stop(self) -> None:
         """End it, whichever process of ours started it."""
         with contextlib.suppress(OSError, ValueError):  # it has ended already
-            pid = int((self._folder / "pid").read_text())
+            pid = int((self.folder / "pid").read_text())
             os.kill(pid, signal.SIGTERM)
             until = time.monotonic() + ENGINE_S
             while Path(f"/proc/{pid}/root").exists() and time.monotonic() < until:
@@ -240,16 +239,19 @@ def main() -> int:
     )
     parser.add_argument("--restarts", type=int, default=2, help="of the engine")
     parser.add_argument("--concurrency", type=int, default=6)
+    parser.add_argument("--run-with", nargs=2, metavar=("REPORT", "ENGINE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.run_with:
+        result, folder = map(Path, arguments.run_with)
+        options = {name: value for name, value in vars(arguments).items() if name != "run_with"}
+        result.write_bytes(pickle.dumps(soak(**options, engine=OwnEngine(folder))))
+        return 0
     with engine_for(arguments.restarts) as engine, tempfile.TemporaryDirectory() as folder:
         # The run is a process of its own, so that what is left when it has ended can be looked for.
         result = Path(folder) / "report.pickle"
-        run = multiprocessing.get_context("fork").Process(
-            target=lambda: result.write_bytes(pickle.dumps(soak(**vars(arguments), engine=engine)))
-        )
-        run.start()
-        run.join()
-        assert run.exitcode == 0 and run.pid is not None, "the run itself failed, see above"
+        home = engine.folder if engine else folder
+        run = subprocess.Popen([sys.executable, *sys.argv, "--run-with", str(result), str(home)])
+        assert run.wait() == 0, "the run itself failed, see above"
         report: Report = pickle.loads(result.read_bytes())
         report.left_behind = left_behind(run.pid)
     shown = asdict(report) | {"growth_mb": round(report.growth_mb, 1), "good": report.good()}
