@@ -91,7 +91,7 @@ def test_plugins_are_those_of_the_registration_and_of_trusted_files() -> None:
 
     assert loaded(("asyncio", "pytest_asyncio.plugin", "")) == ()
     assert (
-        loaded(("/work/conftest.py", "conftest", "conftest.py"), ("1", "tests.help", "tests/help.py")) == ()
+        loaded(("/tree/conftest.py", "conftest", "conftest.py"), ("1", "tests.help", "tests/help.py")) == ()
     )
     foreign = ("rerun", "pytest_rerunfailures", "")
     assert loaded(foreign) == ("the plugin pytest_rerunfailures was loaded and is none of those registered",)
