@@ -42,7 +42,10 @@ class Player(Protocol):
     """Plays one episode at a time."""
 
     def play(self, request: EpisodeRequest) -> Trajectory:
-        """Play an episode to its end. One that was lost for reasons not the policy's stops with INFRA."""
+        """Play an episode to its end. One that was lost for reasons not the policy's stops with INFRA.
+
+        Raises `PlaceGone` where it is not begun at all.
+        """
         ...
 
     def close(self) -> None:
@@ -286,7 +289,11 @@ class _Crew:
         self._outbox.put(None)
         try:
             while (attempt := self._inbox.get()) is not None and not self._stopping.is_set():
-                trajectory = player.play(attempt.request)
+                try:
+                    trajectory = player.play(attempt.request)
+                except PlaceGone:
+                    self._inbox.put(attempt)
+                    raise
                 if trajectory.stop is StopReason.INFRA:
                     return self._lost(attempt, trajectory)
                 self._outbox.put(trajectory)

@@ -32,6 +32,7 @@ from .docker_images import Body, packed, present, raise_failure
 from .images import building, cache_folder, ensure_base
 from .progress import Progress, silent
 from .recipe import ImageRecipe
+from .syntax import syntax_tree
 
 HOME = "/opt/daythree"
 FORMAT = 1
@@ -63,7 +64,7 @@ def inside_imports() -> tuple[str, ...]:
     names: set[str] = {"os", "sys", "types"}  # the bootstrap's
     for source in files("sandboxes.inside").iterdir():
         if source.name.endswith(".py"):
-            for node in ast.walk(ast.parse(source.read_text("utf-8"))):
+            for node in ast.walk(syntax_tree(source.read_text("utf-8"))):
                 if isinstance(node, ast.Import):
                     names |= {alias.name for alias in node.names}
                 elif isinstance(node, ast.ImportFrom) and not node.level and node.module:

@@ -309,6 +309,8 @@ class _RemotePlayer:
 
     def play(self, request: EpisodeRequest) -> Trajectory:
         """Have the actor play; an episode that does not come back is unscored. A defect there is raised."""
+        if self._post.gone:  # another place learned it meanwhile: nobody is to lose an episode for that
+            raise PlaceGone(self._post.gone)
         started = time.monotonic()
         self._key = uuid.uuid4().hex
         call = self._post.actor.play.remote(self._key, request, self._lent, self._max_format_errors)

@@ -21,6 +21,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from sandboxes.syntax import syntax_tree
+
 _OPPOSITES = {
     ast.Lt: (b"<", b">="),
     ast.LtE: (b"<=", b">"),
@@ -178,7 +180,7 @@ class _Source:
         if data.startswith(codecs.BOM_UTF8):
             raise ValueError("columns of the first line would be off")
         self.data = data
-        self.tree = ast.parse(data)
+        self.tree = syntax_tree(data)
         self.starts = [0, *itertools.accumulate(map(len, data.splitlines(keepends=True)))]
 
     def function(self, name: str) -> _Function | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
+from sandboxes.syntax import syntax_tree
+
 from ..protection import is_protected
 from ..trees import Tree
 
@@ -24,7 +26,7 @@ def leading_imports(path: str, tree: Tree) -> Imports:
     Those after other statements may depend on them. A file that is no Python has none.
     """
     try:
-        body = ast.parse(tree[path].data).body if path in tree else []
+        body = syntax_tree(tree[path].data).body if path in tree else []
     except (SyntaxError, ValueError, RecursionError):
         return Imports()
     lines: list[str] = []

@@ -7,10 +7,11 @@ docstrings say, the syntax tree must be the one that went in. A file that fails 
 from __future__ import annotations
 
 import ast
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+
+from sandboxes.syntax import syntax_tree
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -69,9 +70,7 @@ def read(data: bytes) -> Source | None:
 
 def _parsed(data: bytes) -> ast.Module | None:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what the project's code deserves is its own affair
-            return ast.parse(data.decode("utf-8"))
+        return syntax_tree(data.decode("utf-8"))
     except (SyntaxError, ValueError, RecursionError):
         return None
 

@@ -12,6 +12,7 @@ from envs.protection import is_protected, is_test
 from envs.tasksets import TaskSet
 from envs.trees import Tree, TreeFile, patched_paths
 from envs.types import Task
+from sandboxes.syntax import syntax_tree
 
 from .rewriting import hinted, reformatted, renamed, returning_early, wrapped
 from .scene import NotApplicable, scene_of
@@ -73,7 +74,7 @@ def moved_module(taskset: TaskSet, task: Task) -> Tree:
 
 def _top_names(text: str) -> set[str]:
     names: set[str] = set()
-    for node in ast.parse(text).body:
+    for node in syntax_tree(text).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.Assign):

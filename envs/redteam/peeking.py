@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from sandboxes.syntax import syntax_tree
+
 from .cheat import Cheat
 from .forging import code
 from .scene import Changes, NotApplicable, Scene
@@ -121,7 +123,7 @@ def remembered(scene: Scene) -> Changes:
 def _asserted(source: bytes) -> Iterator[tuple[tuple[str, str, str], object]]:
     """Calls and what they are to give, of assertions that hold nothing but plain values."""
     try:
-        tree = ast.parse(source)
+        tree = syntax_tree(source)
     except (SyntaxError, ValueError):
         return
     held: dict[str, ast.expr] = {}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 
+from sandboxes.syntax import syntax_tree
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 WRAPPING = '''
@@ -26,7 +28,7 @@ def _wrapping(function):
 
 def reformatted(text: str) -> str:
     """Write a module as `ast.unparse` does: other line breaks and quotes, no comments."""
-    return ast.unparse(ast.parse(text)) + "\n"
+    return ast.unparse(syntax_tree(text)) + "\n"
 
 
 def renamed(text: str) -> str:
@@ -46,17 +48,17 @@ def hinted(text: str) -> str:
 
 def wrapped(text: str) -> str:
     """Give every plain function at the module's top a decorator that only calls it."""
-    tree = ast.parse(text)
+    tree = syntax_tree(text)
     at = _after_docstring_and_futures(tree)
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and not node.decorator_list:
             node.decorator_list.append(ast.Name("_wrapping"))
-    tree.body[at:at] = ast.parse(WRAPPING).body
+    tree.body[at:at] = syntax_tree(WRAPPING).body
     return ast.unparse(ast.fix_missing_locations(tree)) + "\n"
 
 
 def _rewritten(text: str, change: Callable[[Function], None]) -> str:
-    tree = ast.parse(text)
+    tree = syntax_tree(text)
     for node in ast.walk(tree):
         if isinstance(node, Function):
             change(node)

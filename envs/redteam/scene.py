@@ -12,6 +12,7 @@ from envs.protection import is_protected, is_test, is_test_module
 from envs.tasksets import TaskSet
 from envs.trees import Tree, TreeFile
 from envs.types import Task
+from sandboxes.syntax import syntax_tree
 
 Changes = Mapping[str, str | bytes | None]
 """Files to write by path in the tree; None removes one."""
@@ -129,7 +130,7 @@ def module_name(path: str) -> str:
 def _imported(source: bytes) -> Iterator[str]:
     """Top-level names that a module imports."""
     try:
-        tree = ast.parse(source)
+        tree = syntax_tree(source)
     except (SyntaxError, ValueError):
         return
     for node in ast.walk(tree):

@@ -17,8 +17,9 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sandboxes.syntax import syntax_tree
+
 from .edits import EDITS, Edit, Scope, Site, SourceText
-from .syntax import syntax_tree
 
 _LOGGERS = frozenset({"log", "logger", "logging", "warnings", "_log", "_logger", "LOG", "LOGGER"})
 _SILENT_FUNCTIONS = frozenset({"__repr__", "__del__"})

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from .syntax import syntax_tree
+from sandboxes.syntax import syntax_tree
 
 _ADOPTION = timedelta(days=365)
 """Projects and their dependencies work on a new Python about a year after its release."""

@@ -10,8 +10,7 @@ from pathlib import PurePosixPath
 from envs.protection import is_test_module
 from envs.testing import RunnerSetup
 from envs.trees import TreeFile, patched_paths
-
-from .syntax import syntax_tree
+from sandboxes.syntax import syntax_tree
 
 _NAMED_TEST = re.compile(r"test|spec", re.IGNORECASE)
 

@@ -225,6 +225,21 @@ def test_what_was_lost_with_a_place_is_played_at_another(make_env, make_task):
     assert sorted(stays.played) == [0, 1, 2, 3]
 
 
+def test_an_episode_that_a_place_does_not_begin_is_not_counted_as_lost(make_env, make_task):
+    """Two places on one node: what the first lost goes to the second, which has learned meanwhile."""
+
+    class Informed(Place):
+        def play(self, request):
+            self.loses = -1
+            raise PlaceGone("another place found the node dead")
+
+    gone, informed, stays = Place(make_env, loses=1, stays=False), Informed(make_env), Place(make_env)
+    places = iter([[gone.hire], [informed.hire], [], [stays.hire]])
+    [found] = play_many([EpisodeRequest(make_task(), 0)], lambda: next(places, []), retries=1)
+    assert found.stop is StopReason.SUBMITTED
+    assert (gone.played, stays.played) == ([0], [0])
+
+
 def test_places_that_come_later_are_used(make_env, make_task):
     task = make_task()
     both = threading.Barrier(2, timeout=5)

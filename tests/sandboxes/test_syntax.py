@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from envs.register.syntax import syntax_tree
+from sandboxes.syntax import syntax_tree
 
 SOURCE = ("def f(a):\n    return [(a, {b: c for b, c in a.items()}) for d in a]\n" * 300).encode()
 

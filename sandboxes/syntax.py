@@ -7,12 +7,12 @@ import threading
 import warnings
 
 _one_at_a_time = threading.Lock()
-"""CPython counts the depth of the tree it builds once for all threads (gh-106905, mended in 3.13): two that
-parse at the same time can end in a SystemError."""
+"""CPython counts the depth of the tree it builds once for all threads (gh-106905, mended in 3.11.8, 3.12.2):
+two that parse at the same time can end in a SystemError."""
 
 
-def syntax_tree(source: bytes) -> ast.Module:
+def syntax_tree(source: bytes | str) -> ast.Module:
     """Parse, without telling what Python thinks of it. Raises SyntaxError, ValueError, RecursionError."""
     with _one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return ast.parse(source)
+        return ast.parse(source)  # noqa: TID251
