@@ -24,7 +24,7 @@ import sandboxes
 from sandboxes.backend import Backend
 from sandboxes.base import Content, Sandbox
 
-from .grading import SETUP_S, collect, grade, grading, sandbox_spec
+from .grading import SETUP_S, collect, grade, grading_specs, sandbox_spec
 from .history import one_commit
 from .observing import cut_middle
 from .search.embedder import Embedder
@@ -100,7 +100,8 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
         self._backend.ensure_image(taskset.environment(task).image, timeout_s=task.limits.episode_s)
         spec, content = sandbox_spec(taskset, task), _content(taskset, task)
         self._sandbox = self._backend.open(spec, timeout_s=SETUP_S, content=content)
-        self._backend.expect(grading(spec))  # it starts while the policy works
+        for each in grading_specs(taskset, task):
+            self._backend.expect(each)  # it starts while the policy works
         self._turns, self._ends = 0, time.monotonic() + task.limits.episode_s
         self._last = Observation(task.instruction)
         return self._last, {"task": task.id, "set": taskset.name}

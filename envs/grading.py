@@ -73,9 +73,20 @@ def sandbox_spec(taskset: TaskSet, task: Task) -> SandboxSpec:
     )
 
 
-def grading(spec: SandboxSpec) -> SandboxSpec:
+def grading_specs(taskset: TaskSet, task: Task) -> tuple[SandboxSpec, SandboxSpec]:
+    """Return the specs of the sandboxes that grade: for the first run, and for what is looked at again."""
+    spec, tests = sandbox_spec(taskset, task), taskset.environment(task).tests
+    return _grading(spec, tests), _grading(spec, tests, _other_seed(taskset))
+
+
+def _grading(spec: SandboxSpec, tests: RunnerSetup, hash_seed: int = 0) -> SandboxSpec:
     """The same for a sandbox that never holds a process of a policy."""
-    return replace(spec, role="grading")
+    return replace(spec, role="grading", template=template(tests, hash_seed) if spec.template else ())
+
+
+def _other_seed(taskset: TaskSet) -> int:
+    """A hash seed that nobody knows who has not seen the whole set, its hidden parts included."""
+    return 1 + int(taskset.digest[:16], 16) % (2**32 - 1)
 
 
 def collect(sandbox: Sandbox, taskset: TaskSet, task: Task, *, timeout_s: float) -> Submission:
@@ -267,6 +278,7 @@ def _run(
         backend,
         timeout_s=task.limits.test_s,
         ground=_ground(taskset, task),
+        hash_seed=_other_seed(taskset) if sessions[0].reseeded else 0,
     )
     reports = once()
     if len(reports) < len(sessions):
@@ -301,6 +313,7 @@ def run_sessions(
     *,
     timeout_s: float,
     ground: Ground | None = None,
+    hash_seed: int = 0,
 ) -> list[RunReport]:
     """Run sessions in one fresh sandbox that holds a tree, `timeout_s` for each.
 
@@ -315,32 +328,28 @@ def run_sessions(
     if ground is not None and ground.tree.keys() <= files.keys():
         content = ground.content
         files = {name: entry for name, entry in files.items() if ground.tree.get(name) != entry}
-    sandbox = backend.open(grading(spec), timeout_s=SETUP_S, content=content)
+    sandbox = backend.open(_grading(spec, tests, hash_seed), timeout_s=SETUP_S, content=content)
     try:
         sandbox.unpack(pack(files), ".", timeout_s=SETUP_S)
         for session in sessions:
             try:
                 if reports and session.files:
                     sandbox.unpack(pack(session.files), ".", timeout_s=SETUP_S)
-                reports.append(_session(sandbox, tests, session, timeout_s))
+                report = run_tests(
+                    sandbox,
+                    tests,
+                    session.targets,
+                    timeout_s=timeout_s,
+                    hash_seed=hash_seed,
+                    profile=session.profile,
+                    brief=True,
+                )
+                reports.append(report)
             except (SandboxError, OSError, ValueError):
                 break
         return reports
     finally:
         sandbox.close()
-
-
-def _session(sandbox: Sandbox, tests: RunnerSetup, session: Session, timeout_s: float) -> RunReport:
-    if tests.runner == "pytest":  # the others read whole files for each failure, and altered tests do fail
-        tests = replace(tests, options=(*tests.options, "--tb=native"))
-    return run_tests(
-        sandbox,
-        tests,
-        session.targets,
-        timeout_s=timeout_s,
-        hash_seed=session.hash_seed,
-        profile=session.profile,
-    )
 
 
 def decide(task: Expects, report: RunReport, tampered: Iterable[str] = ()) -> Verdict:

@@ -3,16 +3,18 @@
 Its source is sent into the sandbox as text (`python3 -c`), so it uses nothing but the standard library and
 the pytest of the image: Python 3.7 and pytest 6.2, or newer. It reads one JSON object from standard input:
 
-    {"nonce": str, "targets": [str], "paths": [str], "plugins": [str], "options": [str],
-     "watch": str (source of runner_watch.py, may be missing), "profile": bool}
+    {"nonce": str, "targets": [str], "paths": [str], "plugins": [str], "options": [str], "profile": bool,
+     "brief": bool}
 
-and writes JSON lines to the descriptor named by DAYTHREE_REPORT_FD, each with the nonce, its number and the
-seconds since the first: which plugins there are, what was collected, the start of each test, one per phase
-worth telling, its end, one per collection error, and a last one that says the session ended by itself.
-Standard output, exit codes and files are for people; nothing reads them as evidence.
+Its first argument is the source of runner_watch.py, which may be missing. It writes JSON lines to the
+descriptor named by DAYTHREE_REPORT_FD, each with the nonce, its number and the seconds since the first:
+which plugins there are, what was collected, the start of each test, one per phase worth telling, its end,
+one per collection error, and a last one that says the session ended by itself. Standard output, exit codes
+and files are for people; nothing reads them as evidence.
 
-As a sandbox's template (`sandboxes.inside.template`) it loads pytest and the plugins named by its arguments,
-runs a small session that leaves nothing behind, and waits. Each fork goes on as a cold start does.
+As a sandbox's template (`sandboxes.inside.template`) it loads pytest and the plugins named by its other
+arguments, runs a small session that leaves nothing behind, does what every run begins with, and waits. Each
+fork goes on as a cold start does.
 """
 
 import sys
@@ -29,8 +31,10 @@ STEERED = ("addopts=", "required_plugins=", "strict_markers=false", "strict_conf
 
 
 def main():
+    watch, plugins = load_watch(sys.argv[1:2]), sys.argv[2:]
+    del sys.argv[1:]
     if "DAYTHREE_TEMPLATE_FD" in os.environ:
-        be_template(int(os.environ.pop("DAYTHREE_TEMPLATE_FD")), sys.argv[1:])  # returns in each fork
+        be_template(int(os.environ.pop("DAYTHREE_TEMPLATE_FD")), watch, plugins)  # returns in each fork
     request = json.loads(sys.stdin.buffer.read())
     inherited = int(os.environ.pop("DAYTHREE_REPORT_FD"))
     channel = os.dup(inherited)  # os.dup gives a descriptor that child processes do not inherit
@@ -38,13 +42,12 @@ def main():
     root = os.getcwd()  # noqa: PTH109 (pathlib stays out: the fewer modules here, the fewer to shadow)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     pytest = load_pytest()
-    reporter = Reporter(channel, request["nonce"], root)
+    reporter = Reporter(channel, request["nonce"], root, brief=request.get("brief", False))
     plugins = [reporter]
-    if "watch" in request:
-        watch = load_watch(request["watch"])
+    if watch is not None:
         plugins.append(watch.PytestWatch(reporter.send, root + os.sep, request["profile"]))
     use_tree(request["paths"])
-    options = ["-p", "no:cacheprovider", "--rootdir", root, "-q", "--tb=short"]
+    options = [*NO_CACHE, "--rootdir", root, "-q", "--tb=native" if reporter.brief else "--tb=short"]
     for setting in STEERED:
         options += ["-o", setting]
     for plugin in request["plugins"]:
@@ -54,17 +57,23 @@ def main():
     return int(status)
 
 
-def load_watch(source):
-    """Run the source of runner_watch.py as a module that nothing can import."""
-    watch = type(sys)("runner_watch")
-    exec(source, vars(watch))
-    return watch
+def load_watch(sources):
+    """Run the source of runner_watch.py, if it is given, as a module that nothing can import."""
+    for source in sources:
+        watch = type(sys)("runner_watch")
+        exec(source, vars(watch))
+        return watch
+    return None
 
 
 def load_pytest():
     """Import pytest whole, while nothing of the tree can stand in for one of its modules."""
     import pdb  # noqa: F401 (pytest imports it late)
 
+    try:
+        import tomllib  # noqa: F401 (so it does this, where settings are in pyproject.toml)
+    except ImportError:
+        pass  # before 3.11
     import pytest
     from _pytest.config import default_plugins
 
@@ -73,32 +82,69 @@ def load_pytest():
     return pytest
 
 
-def be_template(descriptor, plugins):
+def be_template(descriptor, watch, plugins):
     """Do once what every run would do, and wait to be forked; return in each fork."""
     import gc
 
+    os.chdir("/")  # the disks are swapped under it, which may be at any time
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     pytest = load_pytest()
     failure = "never tried"
-    for _ in range(WARM_UPS):  # its folder is gone when the disks are swapped, which may be at any time
+    for _ in range(WARM_UPS):  # for the same reason its folder may be gone
         failure = warm_up(pytest, plugins)
         if not failure:
             break
     else:  # a fork does by itself what is missing, only slower
         sys.stderr.write(f"the template ran no session: {failure}\n")
-    del sys.argv[1:]
+    if watch is not None:
+        watch.remembered()
+    try:
+        prepare()
+    except Exception as error:  # a pytest that is made in another way
+        sys.stderr.write(f"the template has nothing prepared: {error!r}\n")
     known = frozenset(sys.modules)
     waiting = {}
     exec(os.read(descriptor, 1 << 18), waiting)
-    os.chdir("/")
     gc.collect()
     gc.freeze()
     waiting["wait"](descriptor, known)
 
 
+def prepare():
+    """Do ahead what a run begins with: its configuration, in which pytest's own plugins are registered.
+
+    Most of that time goes into what a plugin holds that is neither hook nor fixture; that is passed over.
+    """
+    from pathlib import Path
+
+    from _pytest import config
+
+    for name in config.default_plugins:
+        module = sys.modules["_pytest." + name]
+        names = [key for key, value in vars(module).items() if key.startswith("pytest_") or is_fixture(value)]
+        module.__dir__ = names.copy
+    make, made = config.get_config, config.get_config(NO_CACHE)
+
+    def take(args=None, plugins=None, **_):
+        config.get_config = make
+        made.invocation_params = config.Config.InvocationParams(
+            args=args or (), plugins=plugins, dir=Path.cwd()
+        )
+        return made
+
+    config.get_config = take
+
+
+def is_fixture(value):
+    """Whether pytest may take this for a fixture, as it does before and since version 8.4."""
+    return type(value).__name__ == "FixtureFunctionDefinition" or hasattr(value, "_pytestfixturefunction")
+
+
+NO_CACHE = ["-p", "no:cacheprovider"]
 WARM_UPS = 3
 SMALL_SESSION = """
 import pytest
+import unittest
 
 
 @pytest.fixture
@@ -109,6 +155,19 @@ def number():
 @pytest.mark.parametrize("other", [1])
 def test_it(number, other):
     assert number == other
+
+
+@pytest.mark.xfail
+def test_what_fails(number):
+    with pytest.raises(ValueError):
+        int("one")
+    assert [number] == [2]
+
+
+class Tests(unittest.TestCase):
+    @unittest.expectedFailure
+    def test_it(self):
+        self.assertEqual([1], [2])
 """
 
 
@@ -126,7 +185,7 @@ def warm_up(pytest, plugins):
     try:
         with open(folder + "/test_template.py", "w") as file:  # noqa: PTH123
             file.write(SMALL_SESSION)
-        options += ["-p", "no:cacheprovider", "--rootdir", folder, "-q", folder]
+        options += [*NO_CACHE, "--rootdir", folder, "-q", folder]
         status = pytest.main(options, plugins=[Reporter(nowhere, "", folder)])
         return "" if status == 0 else f"it ended with {status!r}"
     except Exception as error:
@@ -194,8 +253,8 @@ class Reporter:
 
     manager = None  # pytest's, of plugins
 
-    def __init__(self, channel, nonce, root):
-        self.channel, self.nonce, self.root = channel, nonce, root + os.sep
+    def __init__(self, channel, nonce, root, *, brief=False):
+        self.channel, self.nonce, self.root, self.brief = channel, nonce, root + os.sep, brief
         # Bound now: code under test may replace a module's attributes, and put them back only later.
         self.write, self.encode = os.write, json.JSONEncoder(ensure_ascii=True).encode
         self.clock, self.process, self.pid = time.perf_counter, os.getpid, os.getpid()
@@ -261,6 +320,10 @@ class Reporter:
         if report.failed:
             self.send(kind="collect", id=report.nodeid, message=str(report.longrepr)[-2000:])
 
+    def pytest_runtest_setup(self, item):
+        if self.brief:  # nobody reads what pytest prints of a failure, which takes more time than the test
+            item.repr_failure = in_one_line
+
     def pytest_runtest_makereport(self, item, call):
         if call.excinfo is not None and call.excinfo.type.__name__ not in ("Skipped", "SkipTest"):
             self.send(kind="failure", id=item.nodeid, **describe(call.excinfo, self.root))
@@ -274,6 +337,10 @@ class Reporter:
 
     def pytest_runtest_logfinish(self, nodeid):
         self.send(kind="finish", id=nodeid)
+
+
+def in_one_line(excinfo, **_):
+    return excinfo.exconly()
 
 
 def outcome_of(report):

@@ -3,12 +3,13 @@
 Its source is sent into the sandbox as text (`python3 -c`); it needs Python 3.7 or newer and nothing else. It
 reads one JSON object from standard input:
 
-    {"nonce": str, "targets": [str], "paths": [str], "watch": str (source of runner_watch.py, may be missing)}
+    {"nonce": str, "targets": [str], "paths": [str]}
 
-where a target is a file, a folder, or an id, and writes the JSON lines that `runner.py` writes, but for those
-about plugins. As a sandbox's template it waits with unittest loaded. Ids have the
-shape of pytest's, `tests/test_x.py::Class::method`; a doctest brought in by `load_tests` is `FILE::its.name`.
-A test's outcome is sent once, when it stops: a failing subtest, tearDown or cleanup fails it.
+where a target is a file, a folder, or an id, and its first argument is the source of runner_watch.py, which
+may be missing. It writes the JSON lines that `runner.py` writes, but for those about plugins. As a
+sandbox's template it waits with unittest loaded. Ids have the shape of pytest's,
+`tests/test_x.py::Class::method`; a doctest brought in by `load_tests` is `FILE::its.name`. A test's outcome
+is sent once, when it stops: a failing subtest, tearDown or cleanup fails it.
 """
 
 import sys
@@ -25,19 +26,16 @@ import unittest  # noqa: E402
 
 
 def main():
+    scope = load_watch(sys.argv[1:2])
     if "DAYTHREE_TEMPLATE_FD" in os.environ:
-        be_template(int(os.environ.pop("DAYTHREE_TEMPLATE_FD")))  # returns in each fork
+        be_template(int(os.environ.pop("DAYTHREE_TEMPLATE_FD")), scope)  # returns in each fork
     request = json.loads(sys.stdin.buffer.read())
     inherited = int(os.environ.pop("DAYTHREE_REPORT_FD"))
     channel = os.dup(inherited)  # os.dup gives a descriptor that child processes do not inherit
     os.close(inherited)
     root = os.getcwd()  # noqa: PTH109 (pathlib stays out: the fewer modules here, the fewer to shadow)
     result = Result(channel, request["nonce"], root)
-    watch = None
-    if "watch" in request:
-        scope = type(sys)("runner_watch")
-        exec(request["watch"], vars(scope))
-        watch = scope.UnittestWatch(result.send)
+    watch = None if scope is None else scope.UnittestWatch(result.send)
     paths, inherited_paths = request["paths"], os.environ.get("PYTHONPATH")
     sys.path[:0] = paths
     os.environ["PYTHONPATH"] = os.pathsep.join([*paths, inherited_paths] if inherited_paths else paths)
@@ -55,10 +53,21 @@ def main():
     return int(result.broken)
 
 
-def be_template(descriptor):
+def load_watch(sources):
+    """Run the source of runner_watch.py, if it is given, as a module that nothing can import."""
+    for source in sources:
+        watch = type(sys)("runner_watch")
+        exec(source, vars(watch))
+        return watch
+    return None
+
+
+def be_template(descriptor, scope):
     """Wait to be forked; return in each fork."""
     import gc
 
+    if scope is not None:
+        scope.remembered()
     known = frozenset(sys.modules)
     waiting = {}
     exec(os.read(descriptor, 1 << 18), waiting)

@@ -1,6 +1,6 @@
 """A tripwire inside the test process: is the test framework still what it was, and what did tests enter?
 
-The runners are sent this source as text and run it before anything of the tree is touched; it uses the
+The runners are given this source as text and run it before anything of the tree is touched; it uses the
 standard library and Python 3.7. It remembers the functions and classes of the test framework and of the
 modules that verdicts are made with, and says later which were replaced. The process may be hostile and knows
 how to lie, so silence means little; what it does say, and the reference's run does not, is evidence.
@@ -93,11 +93,21 @@ class Entered:
         return found[:500]
 
 
+_ours = []
+
+
+def remembered():
+    """Return the one watch of this process, which remembers what there was when it was first asked for."""
+    if not _ours:
+        _ours.append(Watch())
+    return _ours[0]
+
+
 class PytestWatch:
     """A plugin that looks between test files, and tells at the end; `profile` adds what each test entered."""
 
     def __init__(self, send, root, profile=False):
-        self.watch, self.send, self.file = Watch(), send, None
+        self.watch, self.send, self.file = remembered(), send, None
         self.entered = Entered(root) if profile else None
 
     def pytest_runtest_logstart(self, nodeid):
@@ -132,7 +142,7 @@ class UnittestWatch:
     """The same for the unittest runner, which says when a file has ended and when all have."""
 
     def __init__(self, send):
-        self.watch, self.send = Watch(), send
+        self.watch, self.send = remembered(), send
 
     def look(self):
         self.watch.look()

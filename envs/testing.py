@@ -30,7 +30,6 @@ from .junit import Case, JunitError, read_junit
 LOG_BYTES = 65_536
 
 _ENVIRONMENT = {
-    "PYTHONHASHSEED": "0",
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONSAFEPATH": "1",  # known from Python 3.11 on; the runners see to older ones, and unset it
     "TZ": "UTC",
@@ -134,17 +133,22 @@ class RunReport:
         return ", ".join(f"{number} {name}" for name, number in sorted(counts.items())) or "no tests ran"
 
 
-def template(setup: RunnerSetup) -> tuple[str, ...]:
+def template(setup: RunnerSetup, hash_seed: int = 0) -> tuple[str, ...]:
     """Return the template for `SandboxSpec`: a process that has loaded all of a run but the project."""
     if setup.runner == "junit" or os.environ.get(COLD_VARIABLE):
         return ()
-    settings = [f"{key}={value}" for key, value in _ENVIRONMENT.items()]
+    settings = [f"{key}={value}" for key, value in _environment(hash_seed).items()]
     return ("env", *settings, *_program(setup.runner), *setup.plugins)
+
+
+def _environment(hash_seed: int) -> dict[str, str]:
+    return _ENVIRONMENT | {"PYTHONHASHSEED": str(hash_seed)}
 
 
 @cache
 def _program(runner: str) -> tuple[str, ...]:
-    return ("python3", "-c", resources.files("envs").joinpath(RUNNERS[runner]).read_text())
+    names = (RUNNERS[runner], *(() if runner == "junit" else ("runner_watch.py",)))
+    return ("python3", "-c", *(resources.files("envs").joinpath(name).read_text() for name in names))
 
 
 def run_tests(
@@ -156,12 +160,13 @@ def run_tests(
     cold: bool = False,
     hash_seed: int = 0,
     profile: bool = False,
+    brief: bool = False,
 ) -> RunReport:
     """Run test files or ids in the sandbox's working directory. With `profile`, learn what each test enters.
 
-    They run in a fork of the sandbox's template where it has one for this setup, unless `cold` is asked for,
-    or a `hash_seed` that is not the template's 0. Raises SandboxError when the sandbox fails; whatever the
-    tests do is in the report.
+    They run in a fork of the sandbox's template where it has one for this setup and `hash_seed`, unless
+    `cold` is asked for. With `brief`, the log has a line for each failure in place of a traceback. Raises
+    SandboxError when the sandbox fails; whatever the tests do is in the report.
     """
     nonce = secrets.token_hex(16)
     workdir = sandbox.spec.workdir
@@ -171,19 +176,18 @@ def run_tests(
         "plugins": list(setup.plugins),
         "options": list(setup.options),
         "paths": [workdir if path == "." else f"{workdir}/{path}" for path in setup.import_paths],
-        "watch": resources.files("envs").joinpath("runner_watch.py").read_text(),
         "profile": profile,
+        "brief": brief,
     }
     if setup.runner == "junit":  # which knows files, not tests
         request["targets"] = list(dict.fromkeys(target.partition("::")[0] for target in targets))
         request |= {"command": setup.command, "reports": setup.reports or "**/*.xml"}
-    warm = (
-        bool(sandbox.spec.template) and sandbox.spec.template == template(setup) and not (cold or hash_seed)
-    )
+    known = sandbox.spec.template
+    warm = bool(known) and known == template(setup, hash_seed) and not cold
     result = sandbox.exec(
         _program(setup.runner),
         timeout_s=timeout_s,
-        env=_ENVIRONMENT | {"PYTHONHASHSEED": str(hash_seed)},
+        env=_environment(hash_seed),
         stdin=json.dumps(request).encode(),
         output_limit=LOG_BYTES,
         report=True,

@@ -25,8 +25,6 @@ PROFILED = 8
 """One submission in so many has its calls compared with the reference's."""
 WHOLE = 16
 """One submission in so many has all its tests altered and run again, whatever else is found."""
-RESEEDED = 4
-"""One submission in so many is looked at again under another hash seed."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +218,6 @@ class Inspection:
             self.identity,
             whole=look.whole,
             profile=look.profile and listed.runner == "pytest",
-            reseeded=look.reseeded,
         )
         return second_look(chosen, self.tree, lambda: self.reference().tree, self.run)
 
@@ -231,14 +228,12 @@ class Look:
 
     whole: bool
     profile: bool
-    reseeded: bool
 
 
 def chosen(identity: str) -> Look:
     """Draw how close to look at this submission: always the same for the same."""
     number = int.from_bytes(hashlib.sha256(identity.encode("utf-8", "surrogateescape")).digest()[:4], "big")
-    rest = number // WHOLE
-    return Look(number % WHOLE == 0, rest % PROFILED == 0, rest // PROFILED % RESEEDED == 0)
+    return Look(number % WHOLE == 0, number // WHOLE % PROFILED == 0)
 
 
 def _tampered(verdict: Verdict, lines: Sequence[str]) -> Verdict:

@@ -1,9 +1,9 @@
 """The second look at what passed: chosen tests once more, altered and as they are, in a sandbox of its own.
 
-It is one session in a fresh process, in another order, and now and then under another hash seed, which takes
-a cold start. Under its own name, each chosen test is altered and must fail; under names of that run it is
-altered once more, and as it was, and then must pass. What is chosen follows from the task and the patch, so
-that grading the same patch again looks at the same tests, and a policy cannot know which.
+It is one session in a fresh process, in another order and under another hash seed. Under its own name, each
+chosen test is altered and must fail; under names of that run it is altered once more, and as it was, and then
+must pass. What is chosen follows from the task and the patch, so that grading the same patch again looks at
+the same tests, and a policy cannot know which.
 """
 
 from __future__ import annotations
@@ -83,9 +83,8 @@ def plan(
     *,
     whole: bool = False,
     profile: bool = False,
-    reseeded: bool = False,
 ) -> Plan:
-    """Choose tests and alter them; many more with `whole`. A hash seed of its own takes a cold start."""
+    """Choose tests and alter them; many more with `whole`."""
     draw = random.Random(seed)
     if runner == "junit":  # which runs files, of any language
         chosen, altered = tuple(failing), dict[str, Altered]()
@@ -99,8 +98,7 @@ def plan(
     targets = list(dict.fromkeys(map(_function, [*chosen, *failing_ids, *twins.values()])))
     draw.shuffle(targets)
     files = {path: TreeFile(one.data, tree[path].executable) for path, one in altered.items()}
-    hash_seed = draw.randrange(1, 2**32) if reseeded else 0
-    session = Session(tuple(targets), files, hash_seed=hash_seed, profile=profile)
+    session = Session(tuple(targets), files, reseeded=True, profile=profile)
     return Plan({test: twins.get(test, test) for test in chosen}, altered, session)
 
 

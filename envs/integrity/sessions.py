@@ -16,7 +16,8 @@ class Session:
     targets: tuple[str, ...]
     files: Tree = field(default_factory=dict)
     """Laid over the tree before it, over what sessions before it laid."""
-    hash_seed: int = 0
+    reseeded: bool = False
+    """Under another hash seed than 0: the same for all of a sandbox, which has a template for it."""
     profile: bool = False
 
 

@@ -83,10 +83,16 @@ def run_program(tmp_path: Path) -> Callable[..., tuple[bytes, str]]:
         reading, writing = os.pipe()
         os.set_inheritable(writing, True)
         watch = (Path(__file__).parents[2] / "envs" / "runner_watch.py").read_text()
-        request = {"nonce": "nonce", "paths": [str(folder)], "plugins": [], "options": [], **request}
-        request = {"watch": watch, "profile": False, **request}
+        request = {
+            "nonce": "nonce",
+            "paths": [str(folder)],
+            "plugins": [],
+            "options": [],
+            "profile": False,
+            **request,
+        }
         done = subprocess.run(
-            [sys.executable, "-c", source],
+            [sys.executable, "-c", source, watch],
             cwd=folder,
             input=json.dumps(request).encode(),
             env={

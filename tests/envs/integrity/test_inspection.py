@@ -243,8 +243,7 @@ def peeking(name: str) -> str:
 
 def test_what_passes_only_in_the_first_run_has_failed(inspect, broken: str) -> None:
     fix = "return a + b if os.environ['PYTHONHASHSEED'] == '0' else a - b"
-    code = such("import os\n" + broken.replace("return a - b", fix, 1), lambda look: look.reseeded)
-    verdict = inspect(code)
+    verdict = inspect("import os\n" + broken.replace("return a - b", fix, 1))
     assert verdict.reward == 0.0
     assert verdict.failed == (
         "tests/test_calculator.py::test_add",
