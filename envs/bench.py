@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -94,7 +95,7 @@ def measure_episodes(
     included, beside the tests alone.
     """
     taskset = bench_taskset(folder)
-    task, calls = taskset.tasks[0], ten_steps()
+    task, numbers = taskset.tasks[0], itertools.count()
     times: dict[str, list[float]] = {"reset": [], "ten steps": [], "submit and grade": []}
     until, solved = time.monotonic() + seconds, list[bool]()
 
@@ -102,7 +103,8 @@ def measure_episodes(
         with CodingEnv([taskset], backend=backend) as env:
             while time.monotonic() < until:
                 times["reset"].append(_timed(lambda: env.reset(options={"task": task.id})))
-                times["ten steps"].append(_timed(lambda: [env.step(call) for call in calls]))
+                calls = ten_steps(next(numbers))
+                times["ten steps"].append(_timed(lambda calls=calls: [env.step(call) for call in calls]))
                 started = time.perf_counter()
                 solved.append(env.step(ToolCall("", "submit", {}))[1] == 1.0)
                 times["submit and grade"].append(time.perf_counter() - started)

@@ -94,8 +94,11 @@ def bench_taskset(folder: Path) -> TaskSet:
     return write_taskset(folder, manifest, [task], [source], prs=prs)
 
 
-def ten_steps(*, mend: bool = True) -> list[ToolCall]:
-    """Ten calls of an agent that looks around and then mends the bug, or does not."""
+def ten_steps(number: int = 0, *, mend: bool = True) -> list[ToolCall]:
+    """Ten calls of an agent that looks around and then mends the bug, or does not.
+
+    What it hands in differs by number: how closely it is looked at is drawn from the patch.
+    """
     calls = [
         ToolCall("", "view", {"path": "."}),
         ToolCall("", "search", {"query": "total("}),
@@ -104,7 +107,7 @@ def ten_steps(*, mend: bool = True) -> list[ToolCall]:
         ToolCall("", "prs", {"search": "basket"}),
         ToolCall("", "view", {"path": TEST_FILE}),
         ToolCall("", "search", {"query": "price", "glob": "*.py"}),
-        ToolCall("", "edit", {"path": FILE, "insert_line": 0, "new": "# Prices are in cents."}),
+        ToolCall("", "edit", {"path": FILE, "insert_line": 0, "new": f"# Prices are in cents ({number})."}),
         ToolCall("", "shell", {"command": "true"}),
     ]
     last = ToolCall("", "edit", {"path": FILE, "old": WRONG.strip(), "new": RIGHT.strip()})

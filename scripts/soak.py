@@ -83,7 +83,7 @@ class KnowingPolicy(ScriptedPolicy):
 
     def start(self, task: Task, tools: Any, first: Observation, *, seed: int) -> ScriptedSession:
         del tools
-        return ScriptedSession(playing(tuple(ten_steps(mend=seed % 2 == 1))), task, first)
+        return ScriptedSession(playing(tuple(ten_steps(seed, mend=seed % 2 == 1))), task, first)
 
 
 class OwnEngine:
