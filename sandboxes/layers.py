@@ -340,6 +340,13 @@ def own_folder(pid: int) -> Path:
     return folder
 
 
+def leave_no_layers() -> None:
+    """Remove this process's folder now, where it may be killed before its end. Its sandboxes have ended."""
+    if own_folder.cache_info().currsize:
+        remove_own(own_folder(os.getpid()), os.getpid())
+        own_folder.cache_clear()
+
+
 def remove_own(folder: Path, pid: int) -> None:
     if os.getpid() == pid:
         shutil.rmtree(folder, ignore_errors=True)

@@ -183,5 +183,5 @@ def test_a_library_becomes_tasks_and_a_killed_training_goes_on(
     assert json.loads((run / "summary.json").read_text())["steps"] == 3
     assert (run / "report.html").stat().st_size > 1_000
     assert leftovers({}) == []
-    assert living(engine.reap()) == [], "what could not end by itself was removed at the next start"
+    assert engine.reap() == [], "what could not end by itself was removed at the next start"
     engine.close()

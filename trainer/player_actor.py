@@ -22,6 +22,7 @@ from agents.types import Policy, Trajectory
 from envs.coding import CodingEnv
 from envs.tasksets import TaskSet, folder_digest, load_taskset
 from sandboxes import SandboxError, connect
+from sandboxes.layers import leave_no_layers
 
 from . import reaping
 from .embedder import open_embedder
@@ -176,8 +177,9 @@ class PlayerActor:
                 env.close()
 
     def close(self) -> None:
-        """Let go of the sandboxes and of what was shipped."""
+        """Let go of the sandboxes and of what was shipped; Ray kills the process before its own end."""
         self._stack.close()
+        leave_no_layers()
 
     def _policy_of(self, lent: Lent) -> Policy:
         import ray

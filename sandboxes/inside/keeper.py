@@ -67,6 +67,8 @@ class Keeper:
         self.lease_s = lease_s
         self.kept = {template.pid} if template else set()
         self.scrubbing = Scrubbing(identity)
+        import tarfile  # noqa: F401 (servers import it when they need it; here once for all of them)
+
         gc.freeze()  # what servers share with this process is not to be copied for looking at it
         signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
 
