@@ -7,6 +7,10 @@ how to lie, so silence means little; what it does say, and the reference's run d
 """
 
 import sys
+from operator import attrgetter, is_not
+
+# Bound now: code under test may replace what is in builtins. Together they compare without a line of Python.
+_any, _map, _code = any, map, attrgetter("__code__")
 
 WATCHED = (
     "_pytest",
@@ -32,21 +36,22 @@ class Watch:
 
     def __init__(self):
         self.modules = {name: module for name, module in sys.modules.items() if watched(name)}
-        self.places = []  # (name, namespace, key to what was there)
-        self.codes = []  # (name, function, its code)
+        self.places = []  # (name, namespace, keys, what was there)
+        self.functions = {}  # name to function
         for name, module in self.modules.items():
             self.remember(name, vars(module))
+        self.codes = [_code(function) for function in self.functions.values()]
         self.seen = set()
 
     def remember(self, path, namespace):
         kept = {
             key: part for key, part in namespace.items() if is_part(part) and path + "." + key not in LOOSE
         }
-        self.places.append((path, namespace, kept))
+        self.places.append((path, namespace, tuple(kept), tuple(kept.values())))
         for key, part in kept.items():
             function = getattr(part, "__func__", None) or getattr(part, "fget", None) or part
             if hasattr(function, "__code__"):
-                self.codes.append((path + "." + key, function, function.__code__))
+                self.functions[path + "." + key] = function
             if isinstance(part, type) and part.__module__ == path:
                 self.remember(path + "." + key, vars(part))
 
@@ -55,13 +60,15 @@ class Watch:
         for name, module in self.modules.items():
             if sys.modules.get(name) is not module:
                 self.seen.add("module " + name)
-        for path, namespace, kept in self.places:
-            for key, part in kept.items():
-                if namespace.get(key) is not part:
-                    self.seen.add(path + "." + key)
-        for name, function, code in self.codes:
-            if function.__code__ is not code:
-                self.seen.add("the code of " + name)
+        for path, namespace, keys, parts in self.places:
+            if _any(_map(is_not, _map(namespace.get, keys), parts)):
+                for key, part in zip(keys, parts):  # noqa: B905 (3.10)
+                    if namespace.get(key) is not part:
+                        self.seen.add(path + "." + key)
+        if _any(_map(is_not, _map(_code, self.functions.values()), self.codes)):
+            for (name, function), code in zip(self.functions.items(), self.codes):  # noqa: B905
+                if function.__code__ is not code:
+                    self.seen.add("the code of " + name)
         if sys.gettrace() is not None:
             self.seen.add("a trace function")
 

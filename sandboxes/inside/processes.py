@@ -45,8 +45,7 @@ class Reaper:
                 command.ended(status)
             elif self.starting:
                 self.early[pid] = status
-        if pid == SPAWNER.starter.pid:
-            SPAWNER.starter.buried = True
+        SPAWNER.heard_of_end(pid)
 
     def start(self, command, job, timeout_s, by=None):
         """Have a process started so that its end cannot be missed; return its id. Raises OSError."""
@@ -82,8 +81,7 @@ class Own:
         self.alone = keeper is not None or os.getpid() == 1  # with its commands, in a PID namespace
 
     def all(self):
-        starter = SPAWNER.starter
-        return {os.getpid()} | self.others | (set() if starter.buried else {starter.pid})
+        return {os.getpid()} | self.others | SPAWNER.processes()
 
 
 OWN = Own()

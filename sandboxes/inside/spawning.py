@@ -136,11 +136,21 @@ class Spawner:
 
     def __init__(self):
         self.busy = threading.Lock()  # held while a child that has no program yet may exist
+        self.starter = None
 
     def begin(self, identity, ended):
         self.identity = identity
         self.ended = ended
-        self.starter = Starter(identity, ended)
+
+    def processes(self):
+        """Its process, while there is one."""
+        starter = self.starter
+        return set() if starter is None or starter.buried else {starter.pid}
+
+    def heard_of_end(self, pid):
+        starter = self.starter
+        if starter is not None and starter.pid == pid:
+            starter.buried = True
 
     def start(self, job, timeout_s):
         """The new process's id. Raises OSError when it cannot be started, TimeoutError when it is held up."""
@@ -148,19 +158,18 @@ class Spawner:
         if self.busy.acquire(timeout=timeout_s):
             try:
                 while time.monotonic() < until:
+                    if self.starter is None:  # until now: many sandboxes only fork their template
+                        self.starter = Starter(self.identity, self.ended)
                     try:
                         return self.starter.start(job, until)
                     except socket.timeout:  # noqa: UP041 - another class before Python 3.10
                         break
                     except (BrokenPipeError, ConnectionResetError):
-                        self.replace()
+                        self.starter.end()
+                        self.starter = None
             finally:
                 self.busy.release()
         raise TimeoutError(errno.ETIMEDOUT, "it was kept from starting")
-
-    def replace(self):
-        self.starter.end()
-        self.starter = Starter(self.identity, self.ended)
 
 
 SPAWNER = Spawner()
