@@ -105,6 +105,7 @@ def _rules(taskset: TaskSet, task: Task) -> tuple[frozenset[str], Environment]:
     return reference_paths(task.reference_patch), taskset.environment(task)
 
 
+@lru_cache(maxsize=4096)
 def reference_paths(reference_patch: str) -> frozenset[str]:
     """Name the paths that a reference patch touches: they may be changed, protected or not."""
     return patched_paths(reference_patch) if reference_patch else frozenset()

@@ -1,10 +1,11 @@
 """Tests of ours among the project's, whose outcomes are known: most of them must fail.
 
 Names and values are drawn anew for every run, and the files lie in the folders of the trusted tests,
-collected before, between and after them. They import what those import, and some name what is the project's,
-so that neither their source nor how they fail tells them apart. Whatever makes tests pass, skips their lines,
-or reports in their place, does it to these too. A kind of canary that the reference's run does not bear
-either, because of a project's settings say, is no evidence, so each complaint names its kind.
+collected before, after and, where there are several, between them. They import what those import, and some
+name what is the project's, so that neither their source nor how they fail tells them apart. Whatever makes
+tests pass, skips their lines, or reports in their place, does it to these too. A kind of canary that the
+reference's run does not bear either, because of a project's settings say, is no evidence, so each complaint
+names its kind.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from ..testing import RunReport
 from ..trees import Tree, TreeFile
 from .likeness import leading_imports
 
-FILES = 3
 RUNNERS = frozenset({"pytest", "unittest"})
 """Test programs that canaries can be written for. A `junit` command is a program of any language."""
 
@@ -83,20 +83,20 @@ def plant(runner: str, targets: Sequence[str], taken: Tree, draw: random.Random)
     tests: dict[str, Canary] = {}
     planted: list[str] = []
     sorts = _sorts(runner, draw)
-    middle = draw.randint(1, len(places))
-    for number in range(FILES):
-        beside = (places[0], places[middle - 1], places[-1])[number]
+    middle = draw.randrange(len(places))
+    neighbours = [places[0], places[-1], *(places[middle : middle + 1] if len(places) > 1 else ())]
+    for number, beside in enumerate(neighbours):
         path = _fresh(posixpath.dirname(beside), {*taken, *files}, draw)
-        imports, mine = leading_imports(beside, taken), sorts[number::FILES]
+        imports, mine = leading_imports(beside, taken), sorts[number :: len(neighbours)]
         if imports.of_project:
             mine.append(_of_project(runner, draw.choice(imports.of_project), draw))
         draw.shuffle(mine)
         files[path] = TreeFile(_file(imports.lines, [source for source, _ in mine]).encode())
         tests |= {f"{path}::{name}": canary for _, found in mine for name, canary in found.items()}
         planted.append(path)
-    place = targets.index(asked[middle - 1]) + 1
-    order = (planted[0], *targets[:place], planted[1], *targets[place:], planted[2])
-    return Canaries(files, tests, order)
+    first, last, *between = planted
+    place = targets.index(asked[middle]) + 1
+    return Canaries(files, tests, (first, *targets[:place], *between, *targets[place:], last))
 
 
 def _fresh(folder: str, taken: set[str], draw: random.Random) -> str:

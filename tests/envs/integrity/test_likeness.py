@@ -51,7 +51,7 @@ def test_canaries_name_what_is_the_projects_wherever_tests_do(runner: str) -> No
     given = tree("from kettle import add\n")
     for seed in range(10):
         planted = plant(runner, [PATH], given, random.Random(seed))
-        assert len(planted.files) == 3
+        assert len(planted.files) == 2
         for file in planted.files.values():
             assert ast.unparse(ast.parse(file.data).body[0]) == "from kettle import add"
             assert file.data.count(b"[add, ") == 2
