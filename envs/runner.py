@@ -111,18 +111,11 @@ def be_template(descriptor, watch, plugins):
 
 
 def prepare():
-    """Do ahead what a run begins with: its configuration, in which pytest's own plugins are registered.
-
-    Most of that time goes into what a plugin holds that is neither hook nor fixture; that is passed over.
-    """
+    """Do ahead what a run begins with: its configuration, in which pytest's own plugins are registered."""
     from pathlib import Path
 
     from _pytest import config
 
-    for name in config.default_plugins:
-        module = sys.modules["_pytest." + name]
-        names = [key for key, value in vars(module).items() if key.startswith("pytest_") or is_fixture(value)]
-        module.__dir__ = names.copy
     make, made = config.get_config, config.get_config(NO_CACHE)
 
     def take(args=None, plugins=None, **_):
@@ -135,9 +128,28 @@ def prepare():
     config.get_config = take
 
 
-def is_fixture(value):
-    """Whether pytest may take this for a fixture, as it does before and since version 8.4."""
-    return type(value).__name__ == "FixtureFunctionDefinition" or hasattr(value, "_pytestfixturefunction")
+class Slimming:
+    """A plugin that has `dir` name, of pytest's own plugins, only what pytest looks for: hooks and fixtures.
+
+    Looking at all the rest, twice in each run, takes longer than a small test file.
+    """
+
+    def pytest_sessionfinish(self, session):
+        for plugin in session.config.pluginmanager.get_plugins():
+            is_module = isinstance(plugin, type(sys))
+            holder = plugin if is_module else type(plugin)
+            if (plugin.__name__ if is_module else holder.__module__).startswith("_pytest."):
+                names = [name for name in dir(plugin) if is_wanted(name, getattr(holder, name, None))]
+                setattr(holder, "__dir__", names.copy if is_module else lambda _, names=names: names.copy())  # noqa: B010
+
+
+def is_wanted(name, value):
+    """Whether it is a hook, or what pytest takes for a fixture, before and since version 8.4."""
+    return (
+        name.startswith("pytest_")
+        or type(value).__name__ == "FixtureFunctionDefinition"
+        or hasattr(value, "_pytestfixturefunction")
+    )
 
 
 NO_CACHE = ["-p", "no:cacheprovider"]
@@ -186,7 +198,7 @@ def warm_up(pytest, plugins):
         with open(folder + "/test_template.py", "w") as file:  # noqa: PTH123
             file.write(SMALL_SESSION)
         options += [*NO_CACHE, "--rootdir", folder, "-q", folder]
-        status = pytest.main(options, plugins=[Reporter(nowhere, "", folder)])
+        status = pytest.main(options, plugins=[Reporter(nowhere, "", folder), Slimming()])
         return "" if status == 0 else f"it ended with {status!r}"
     except Exception as error:
         return repr(error)

@@ -57,6 +57,31 @@ def test_canaries_name_what_is_the_projects_wherever_tests_do(runner: str) -> No
             assert file.data.count(b"[add, ") == 2
 
 
+@pytest.mark.parametrize(
+    ("runner", "tests", "theirs", "number"),
+    [
+        ("pytest", "def test_it(): ...\n", False, 9),
+        ("pytest", "from unittest import TestCase\n", True, 13),
+        ("unittest", "import helper\n", True, 4),
+    ],
+)
+def test_canaries_are_of_unittests_kinds_where_the_tests_may_be(
+    runner: str, tests: str, theirs: bool, number: int
+) -> None:
+    planted = plant(runner, [PATH], tree(tests), random.Random(1))
+    assert len(planted.tests) == number
+    assert ("a setUp that breaks" in {canary.kind for canary in planted.tests.values()}) == theirs
+
+
+def test_canaries_lie_around_and_between_several_files() -> None:
+    given = {path: TreeFile(b"") for path in ("tests/test_a.py", "tests/test_b.py", "more/test_c.py")}
+    planted = plant("pytest", list(given), given, random.Random(1))
+    assert [path in given for path in planted.targets].count(True) == 3
+    first, *within, last = planted.targets
+    assert {first, last}.isdisjoint(given) and {*within} - {*given} == {*planted.files} - {first, last}
+    assert len(planted.files) == 3
+
+
 def test_where_tests_import_nothing_of_the_project_canaries_do_not_either() -> None:
     planted = plant("pytest", [PATH], tree("import helper\n"), random.Random(1))
     assert {canary.kind for canary in planted.tests.values()}.isdisjoint(
