@@ -11,7 +11,7 @@ import typer
 
 from daythree_shell import Json, Sandboxes, name_clashes, open_backend, read_taskset, refuse
 
-PARTS = ("sandbox", "episodes", "grading", "rollout", "learner")
+PARTS = ("sandbox", "episodes", "layers", "grading", "rollout", "learner")
 
 
 def bench(
@@ -49,11 +49,12 @@ def bench(
         if what == "sandbox":
             backend = stack.enter_context(open_backend(sandbox))
             table |= measuring.measure_sandbox(backend, peers=peers, crowd=crowd, progress=bars)
-        if what == "episodes" or (taskset and what in ("grading", "rollout")):
+        if what in ("episodes", "layers") or (taskset and what in ("grading", "rollout")):
             backend = stack.enter_context(open_backend(sandbox))
-            if what == "episodes":
+            if what in ("episodes", "layers"):
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="daythree-bench-")))
-                table |= measuring.measure_episode_rate(backend, folder, progress=bars)
+                measure = {"episodes": measuring.measure_episode_rate, "layers": measuring.measure_layers}
+                table |= measure[what](backend, folder, progress=bars)
             elif taskset:
                 measure = {"grading": measuring.measure_grading, "rollout": measuring.measure_episodes}
                 table |= measure[what](taskset, backend, progress=bars)

@@ -45,12 +45,12 @@ def measure_steps(
     with CodingEnv([taskset], backend=backend) as env:
         for number in range(max(rounds // 10, 2)):
             progress("measuring steps", number, max(rounds // 10, 2))
-            times["reset"].append(_timed(lambda: env.reset(options={"task": task.id})))
+            times["reset"].append(timed(lambda: env.reset(options={"task": task.id})))
             budget = task.limits.max_turns - 1
             for turn in range(min(10, budget // len(calls))):
                 for name, arguments in calls.items():
                     call = ToolCall(str(turn), name.partition(",")[0], arguments)
-                    times[name].append(_timed(lambda call=call: env.step(call)))
+                    times[name].append(timed(lambda call=call: env.step(call)))
     return {name: summarise(values) for name, values in times.items()}
 
 
@@ -63,19 +63,19 @@ def measure_grading(
     whole, bare = list[float](), list[float]()
     for number in range(rounds):
         progress("measuring grading", number, rounds)
-        whole.append(_timed(lambda: grade(submission, taskset, task, backend)))
-        bare.append(_bare(taskset, task, backend))
+        whole.append(timed(lambda: grade(submission, taskset, task, backend)))
+        bare.append(bare_run(taskset, task, backend))
     return {"grade, from patch to verdict": summarise(whole), "the same tests, bare pytest": summarise(bare)}
 
 
-def _bare(taskset: TaskSet, task: Task, backend: Backend) -> float:
+def bare_run(taskset: TaskSet, task: Task, backend: Backend) -> float:
     """Time `python3 -m pytest` itself inside a sandbox that is up, with nothing of ours around it."""
     sandbox = backend.open(sandbox_spec(taskset, task), timeout_s=SETUP_S)
     try:
         sandbox.unpack(pack(taskset.solved_tree(task) | taskset.trusted_files(task)), ".", timeout_s=SETUP_S)
         paths = ":".join(["/opt/env", *taskset.environment(task).tests.import_paths])
         command = ["python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", *task.test_files]
-        return _timed(lambda: sandbox.exec(command, timeout_s=task.limits.test_s, env={"PYTHONPATH": paths}))
+        return timed(lambda: sandbox.exec(command, timeout_s=task.limits.test_s, env={"PYTHONPATH": paths}))
     finally:
         sandbox.close()
 
@@ -102,9 +102,9 @@ def measure_episodes(
     def play(_: int) -> None:
         with CodingEnv([taskset], backend=backend) as env:
             while time.monotonic() < until:
-                times["reset"].append(_timed(lambda: env.reset(options={"task": task.id})))
+                times["reset"].append(timed(lambda: env.reset(options={"task": task.id})))
                 calls = ten_steps(next(numbers))
-                times["ten steps"].append(_timed(lambda calls=calls: [env.step(call) for call in calls]))
+                times["ten steps"].append(timed(lambda calls=calls: [env.step(call) for call in calls]))
                 started = time.perf_counter()
                 solved.append(env.step(ToolCall("", "submit", {}))[1] == 1.0)
                 times["submit and grade"].append(time.perf_counter() - started)
@@ -117,7 +117,7 @@ def measure_episodes(
     rate = len(solved) / (time.perf_counter() - started)
     assert all(solved), f"{solved.count(False)} of {len(solved)} episodes were not solved"
     rows = {f"{name}, ms": summarise(values) for name, values in times.items()}
-    rows["the tests alone, bare pytest, ms"] = summarise([_bare(taskset, task, backend) for _ in range(5)])
+    rows["the tests alone, bare pytest, ms"] = summarise([bare_run(taskset, task, backend) for _ in range(5)])
     return {f"episodes, {concurrency} at once": {"per_second": rate, "n": float(len(solved))}} | rows
 
 
@@ -128,7 +128,7 @@ def summarise(times: Sequence[float]) -> Row:
     return {"p50": statistics.median(ordered) * 1e3, "p99": last * 1e3, "n": float(len(ordered))}
 
 
-def _timed(work: Callable[[], Any]) -> float:
+def timed(work: Callable[[], Any]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started

@@ -57,19 +57,31 @@ def test_cheapest():
     assert cheapest([(2, 3), (1, 9)]) == 1
 """
 FILE, TEST_FILE = "basket/__init__.py", "tests/test_basket.py"
+ONE_TEST = """from basket import total
 
 
-def bench_taskset(folder: Path) -> TaskSet:
-    """Write the task set into a folder that is not there yet."""
+def test_several_of_one():
+    assert total([(2, 3)]) == 6
+"""
+PER_FILE = 20
+
+
+def bench_taskset(folder: Path, *, tests: int = 5) -> TaskSet:
+    """Write the task set into a folder that is not there yet: one test, or five, or more in other files."""
+    written = {TEST_FILE: TESTS if tests > 1 else ONE_TEST} | _more(tests - 5)
     source: Tree = {
         FILE: TreeFile(CODE.encode()),
-        TEST_FILE: TreeFile(TESTS.encode()),
         "README.md": TreeFile(b"Baskets.\n"),
         "pyproject.toml": TreeFile(b"[project]\nname = 'basket'\nversion = '1'\n"),
-    }
+    } | {path: TreeFile(text.encode()) for path, text in written.items()}
     base = source | {FILE: TreeFile(CODE.replace(RIGHT, WRONG).encode())}
-    tests = [f"{TEST_FILE}::{line[4:-3]}" for line in TESTS.splitlines() if line.startswith("def ")]
-    broken = tuple(test for test in tests if test.endswith(("several_of_one", "none_of_one")))
+    ids = [
+        f"{path}::{line[4:-3]}"
+        for path, text in written.items()
+        for line in text.splitlines()
+        if line.startswith("def ")
+    ]
+    broken = tuple(test for test in ids if test.endswith(("several_of_one", "none_of_one")))
     task = Task(
         id="bench-0001",
         set="bench",
@@ -83,8 +95,8 @@ def bench_taskset(folder: Path) -> TaskSet:
         reference_patch=diff_trees(base, source),
         base_digest=digest(base),
         fail_to_pass=broken,
-        pass_to_pass=tuple(test for test in tests if test not in broken),
-        test_files=(TEST_FILE,),
+        pass_to_pass=tuple(test for test in ids if test not in broken),
+        test_files=tuple(written),
         past=1,
         cutoff="2026-01-01T00:00:00Z",
         limits=Limits(max_turns=20, command_s=20, test_s=60, episode_s=600),
@@ -92,6 +104,16 @@ def bench_taskset(folder: Path) -> TaskSet:
     prs = [PullRequest("1", "Add baskets", "2025-01-01T00:00:00Z", "A first version.", "ada")]
     manifest = Manifest("bench", "inject", "path:basket", {"default": Environment(RECIPE, RunnerSetup())})
     return write_taskset(folder, manifest, [task], [source], prs=prs)
+
+
+def _more(tests: int) -> dict[str, str]:
+    """Files of tests that pass before and after."""
+    files: dict[str, str] = {}
+    for number in range(tests):
+        path = f"tests/test_more_{number // PER_FILE}.py"
+        text = f"\n\ndef test_one_thing_{number}():\n    assert total([({number}, 1)]) == {number}\n"
+        files[path] = files.get(path, "from basket import total\n") + text
+    return files
 
 
 def ten_steps(number: int = 0, *, mend: bool = True) -> list[ToolCall]:

@@ -202,7 +202,13 @@ def grade(submission: Submission, taskset: TaskSet, task: Task, backend: Backend
     one that runs out of time.
     """
     started = time.monotonic()
-    inspection = Inspection(
+    verdict = inspection(submission, taskset, task, backend).verdict()
+    return replace(verdict, duration_s=time.monotonic() - started)
+
+
+def inspection(submission: Submission, taskset: TaskSet, task: Task, backend: Backend) -> Inspection:
+    """Make ready to inspect a submission; nothing runs yet."""
+    return Inspection(
         listed=_listed(taskset, task),
         tree=graded_tree(submission, taskset, task),
         reference=partial(_reference, taskset, task, backend),
@@ -210,7 +216,6 @@ def grade(submission: Submission, taskset: TaskSet, task: Task, backend: Backend
         identity=f"{task.hash}\n{submission.patch}",
         decide=lambda report: decide(task, report, submission.tampered),
     )
-    return replace(inspection.verdict(), duration_s=time.monotonic() - started)
 
 
 def _listed(taskset: TaskSet, task: Task) -> Listed:

@@ -71,6 +71,13 @@ def _peers(
     return found
 
 
+def measure_layers(backend: Backend, folder: Path, *, progress: Progress = silent) -> Table:
+    """What each layer of a verdict costs."""
+    from envs.bench_layers import measure_layers
+
+    return dict(measure_layers(backend, folder, progress=progress))
+
+
 def measure_episode_rate(backend: Backend, folder: Path, *, progress: Progress = silent) -> Table:
     """Play small episodes one at a time and four at a time: reset, ten steps, grading."""
     from envs import bench
