@@ -15,6 +15,15 @@ from envs.trees import Tree, write_tree
 
 @pytest.fixture
 def runs_here(run_program: Callable[..., tuple[bytes, str]], tmp_path: Path) -> Runs:
+    return runs_by("runner.py", run_program, tmp_path)
+
+
+@pytest.fixture
+def runs_unittest(run_program: Callable[..., tuple[bytes, str]], tmp_path: Path) -> Runs:
+    return runs_by("runner_unittest.py", run_program, tmp_path)
+
+
+def runs_by(program: str, run_program: Callable[..., tuple[bytes, str]], tmp_path: Path) -> Runs:
     numbers = itertools.count()
 
     def run(tree: Tree, sessions: Sequence[Session]) -> list[RunReport]:
@@ -29,7 +38,7 @@ def runs_here(run_program: Callable[..., tuple[bytes, str]], tmp_path: Path) -> 
                 "hash_seed": 7 if session.reseeded else 0,
                 "profile": session.profile,
             }
-            data, log = run_program("runner.py", {}, folder=folder, **asked)
+            data, log = run_program(program, {}, folder=folder, **asked)
             reports.append(read_report(data, "nonce", log=log))
         return reports
 
