@@ -20,6 +20,7 @@ import random
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sandboxes.syntax import syntax_tree
 
@@ -114,7 +115,7 @@ def alter(path: str, data: bytes, tests: Iterable[str], draw: random.Random) -> 
     A file that this Python cannot parse gives None.
     """
     try:
-        source = _Source(data)
+        source = _trusted(data)
     except (SyntaxError, ValueError, RecursionError):
         return None
     found: dict[_Function, list[str]] = {}
@@ -312,6 +313,12 @@ class _Source:
         assert node.end_lineno is not None
         assert node.end_col_offset is not None
         return self.starts[node.end_lineno - 1] + node.end_col_offset
+
+
+@lru_cache(maxsize=64)
+def _trusted(data: bytes) -> _Source:
+    """A task's own test file, which is altered in every grading."""
+    return _Source(data)
 
 
 def _statements(function: _Function) -> Iterator[tuple[ast.stmt, bool]]:
