@@ -21,6 +21,8 @@ from .trees import pack
 from .types import Task, ToolCall
 
 IMAGE_S = 900.0
+FILL_S = 5.0
+"""How long episodes are played before any counts: sandboxes start meanwhile, which costs processor time."""
 Row = dict[str, float]
 """Milliseconds: p50, p99, and the number of samples as `n`."""
 
@@ -90,16 +92,16 @@ def measure_episodes(
 ) -> dict[str, Row]:
     """Episodes a second: reset, ten steps, grading a file of five tests. `backend` is best a pool.
 
-    Several play at once, each in a thread with an environment of its own, for about `seconds`; every one
-    must be solved. Rows are milliseconds of each part as one episode sees it, waiting for the processor
-    included, beside the tests alone.
+    Several play at once, each in a thread with an environment of its own, for about `seconds` after the
+    pool has filled; every one must be solved. Rows are milliseconds of each part as one episode sees it,
+    waiting for the processor included, beside the tests alone.
     """
     taskset = bench_taskset(folder)
     task, numbers = taskset.tasks[0], itertools.count()
     times: dict[str, list[float]] = {"reset": [], "ten steps": [], "submit and grade": []}
-    until, solved = time.monotonic() + seconds, list[bool]()
+    solved = list[bool]()
 
-    def play(_: int) -> None:
+    def play(until: float) -> None:
         with CodingEnv([taskset], backend=backend) as env:
             while time.monotonic() < until:
                 times["reset"].append(timed(lambda: env.reset(options={"task": task.id})))
@@ -111,10 +113,13 @@ def measure_episodes(
                 progress("measuring episodes", len(solved), 0)
 
     backend.ensure_image(taskset.environment(task).image, timeout_s=IMAGE_S, progress=progress)
-    started = time.perf_counter()
     with ThreadPoolExecutor(concurrency) as threads:
-        list(threads.map(play, range(concurrency)))
-    rate = len(solved) / (time.perf_counter() - started)
+        list(threads.map(play, [time.monotonic() + FILL_S] * concurrency))
+        for kept in (*times.values(), solved):
+            kept.clear()
+        started = time.monotonic()
+        list(threads.map(play, [started + seconds] * concurrency))
+        rate = len(solved) / (time.monotonic() - started)
     assert all(solved), f"{solved.count(False)} of {len(solved)} episodes were not solved"
     rows = {f"{name}, ms": summarise(values) for name, values in times.items()}
     rows["the tests alone, bare pytest, ms"] = summarise([bare_run(taskset, task, backend) for _ in range(5)])
