@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,20 @@ SUITES = (1, 5, 200)
 
 
 def measure_layers(
-    backend: Backend, folder: Path, *, rounds: int = 20, progress: Progress = silent
+    backend: Backend,
+    folder: Path,
+    *,
+    suites: Sequence[int] = SUITES,
+    rounds: int = 20,
+    progress: Progress = silent,
 ) -> dict[str, Row]:
     """Time a submission that passes: bare, forked, with each layer, and from patch to verdict; ms.
 
     `backend` is best a pool. Every row of a suite is measured once in each round.
     """
     table: dict[str, Row] = {}
-    for number, tests in enumerate(SUITES):
-        progress("measuring layers", number, len(SUITES))
+    for number, tests in enumerate(suites):
+        progress("measuring layers", number, len(suites))
         name = f"{tests} tests" if tests > 1 else "1 test"
         rows = _suite(backend, folder / str(tests), tests, rounds)
         table |= {f"{name}, {row}": summarise(times) for row, times in rows.items()}
