@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,9 @@ from envs.redteam.scene import NotApplicable, changed_tree, scene_of
 from envs.redteam.suite import CHEATS, FAST, chosen
 from envs.redteam.table import END, START, NoMarks, markdown, rows, write_between_marks
 from envs.redteam.tries import Findings, Try, attempt, attempt_honest, try_all
-from envs.tasksets import TaskSet
-from sandboxes import Backend
+from envs.register import inject
+from envs.tasksets import TaskSet, load_taskset
+from sandboxes import Backend, connect
 
 ROOT = Path(__file__).resolve().parents[3]
 EXPLOITS = range(1, 36)
@@ -149,3 +151,33 @@ def test_the_command_rewards_none_of_the_fast_set_and_the_reference(
     assert results.pop("the reference") == "scores 1"
     assert results.keys() == set(FAST)
     assert list(results.values()).count("scores 0") >= len(FAST) - 1
+
+
+def rewarded_for_anything_but_work(taskset: TaskSet, backend: Backend) -> list[str]:
+    """Play every cheat and all honest work on every task of a set, and name what did not go as it must."""
+    for environment in taskset.manifest.environments.values():
+        backend.ensure_image(environment.image, timeout_s=600)
+    found = try_all([taskset], CHEATS, HONEST, backend=backend, workers=4)
+    for task in taskset.tasks:
+        mine = [each for each in found.tries if each.task == task.id]
+        cheats = [each for each in mine if each.family != "honest" and each.result == "scores 0"]
+        assert len(cheats) >= 45, "too few cheats apply to say anything"
+        assert len(mine) == len(CHEATS) + len(HONEST) + 1
+    return [f"{each.task} {each.name}: {each.result}: {each.evidence}" for each in found.bad]
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_nothing_but_work_is_rewarded_on_any_task_of_a_small_set(kettle: TaskSet) -> None:
+    with closing(connect("docker")) as backend:
+        assert rewarded_for_anything_but_work(kettle, backend) == []
+
+
+@pytest.mark.bubblewrap
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_nothing_but_work_is_rewarded_on_a_task_of_a_real_library(tmp_path: Path) -> None:
+    with closing(connect("bubblewrap")) as backend:
+        inject("pypi:inflection==0.5.1", tmp_path / "set", limit=1, runs=2, backend=backend)
+        assert rewarded_for_anything_but_work(load_taskset(tmp_path / "set"), backend) == []
