@@ -82,7 +82,9 @@ def plant(runner: str, targets: Sequence[str], taken: Tree, draw: random.Random)
     files: Tree = {}
     tests: dict[str, Canary] = {}
     planted: list[str] = []
-    sorts = _sorts(runner, draw, any(b"unittest" in taken[path].data for path in places if path in taken))
+    # Only a class can be unittest's, maybe by a base from elsewhere; an unknown file may hold anything.
+    classes = any(path not in taken or b"class " in taken[path].data for path in places)
+    sorts = _sorts(runner, draw, unittest=classes)
     middle = draw.randrange(len(places))
     neighbours = [places[0], places[-1], *(places[middle : middle + 1] if len(places) > 1 else ())]
     for number, beside in enumerate(neighbours):
@@ -133,7 +135,7 @@ def _file(imports: Sequence[str], sources: Sequence[str]) -> str:
     return "\n".join(dict.fromkeys((*imports, *needed))) + "\n\n\n" + "\n\n\n".join(sources) + "\n"
 
 
-def _sorts(runner: str, draw: random.Random, unittest: bool) -> list[_Sort]:
+def _sorts(runner: str, draw: random.Random, *, unittest: bool) -> list[_Sort]:
     """Every kind once, in an order of this run; unittest's only where the listed tests may be of it."""
     makers = [_unittest_equal, _unittest_error, _unittest_set_up] if unittest or runner == "unittest" else []
     if runner == "pytest":

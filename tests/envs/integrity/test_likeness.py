@@ -61,7 +61,7 @@ def test_canaries_name_what_is_the_projects_wherever_tests_do(runner: str) -> No
     ("runner", "tests", "theirs", "number"),
     [
         ("pytest", "def test_it(): ...\n", False, 9),
-        ("pytest", "from unittest import TestCase\n", True, 13),
+        ("pytest", "class TestIt(Base): ...\n", True, 13),
         ("unittest", "import helper\n", True, 4),
     ],
 )
