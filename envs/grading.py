@@ -15,6 +15,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from hashlib import sha256
 from pathlib import PurePosixPath
 from typing import Protocol
 
@@ -86,7 +87,7 @@ def _grading(spec: SandboxSpec, tests: RunnerSetup, hash_seed: int = 0) -> Sandb
 
 def _other_seed(taskset: TaskSet) -> int:
     """A hash seed that nobody knows who has not seen the whole set, its hidden parts included."""
-    return 1 + int(taskset.digest[:16], 16) % (2**32 - 1)
+    return 1 + int.from_bytes(sha256(taskset.digest.encode()).digest()[:8], "big") % (2**32 - 1)
 
 
 def collect(sandbox: Sandbox, taskset: TaskSet, task: Task, *, timeout_s: float) -> Submission:
