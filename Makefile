@@ -1,12 +1,13 @@
 # Two commands are all a fresh machine needs: `make demo` and `make test`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check lock clean
+.PHONY: help setup demo bench test test-fast check lock clean
 
 PY := .venv/bin/python
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
-CODE := daythree.py daythree_bench.py daythree_redteam.py daythree_register.py daythree_regrade.py daythree_shell.py sandboxes envs agents trainer tests
+WHAT ?= --help
+CODE := daythree sandboxes envs agents trainer benchmarks tests
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +18,9 @@ setup: ## .venv with the locked packages (GPU or CPU, by what the machine has); 
 demo: setup ## the main job, end to end: register, evaluate, train, evaluate again (about 20 minutes on 2 cores)
 	@scripts/ensure-tools.sh
 	@$(PY) -m daythree demo $(DEMO_ARGS)
+
+bench: setup ## measure a part: make bench WHAT=sandbox (or episodes, layers, grading, rollout, learner)
+	@$(PY) -m benchmarks $(WHAT)
 
 test: setup ## everything; installs and starts a Docker engine where it may, because the Docker tests must run
 	@scripts/ensure-tools.sh

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
-from envs.tools import ToolSpec
+from envs.tools.base import ToolSpec
 from envs.types import Observation, ToolCall
 
 from .dialects import CLOSE, OPEN, Dialect, FormatProblem, dialect

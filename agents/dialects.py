@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from envs.tools import ToolSpec
+from envs.tools.base import ToolSpec
 from envs.types import ToolCall
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, cast
 
-from envs.tools import ToolSpec
+from envs.tools.base import ToolSpec
 from envs.types import Observation, StopReason, Task, ToolCall
 from sandboxes.base import SandboxError
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from envs.tools import ToolSpec
+from envs.tools.base import ToolSpec
 from envs.types import Observation, StopReason, Task, ToolCall, Verdict
 
 

@@ -24,14 +24,16 @@ import sandboxes
 from sandboxes.backend import Backend
 from sandboxes.base import Content, Sandbox
 
-from .grading import SETUP_S, collect, grade, grading_specs, sandbox_spec
-from .history import one_commit
-from .observing import cut_middle
+from .grading.grade import grade
+from .grading.run import SETUP_S, grading_specs, sandbox_spec
+from .grading.submission import collect
 from .search.embedder import Embedder
 from .spaces import ObservationSpace, ToolCallSpace
-from .tasksets import TaskSet, TaskSetError, load_taskset
-from .tools import ToolError, Workplace, parse_call, tool_specs
-from .trees import pack
+from .tasksets.taskset import TaskSet, TaskSetError, load_taskset
+from .tasksets.trees import one_commit, pack
+from .tools.base import ToolError, Workplace
+from .tools.text import cut_middle
+from .tools.toolset import parse_call, tool_specs
 from .types import Observation, StopReason, Task, ToolCall
 
 Step = tuple[Observation, float, bool, bool, dict[str, Any]]

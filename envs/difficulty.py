@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .tasksets import TaskSet, TaskSetError, load_taskset
+from .tasksets.taskset import TaskSet, TaskSetError, load_taskset
 
 RECORD = "difficulty"
 

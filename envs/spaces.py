@@ -11,7 +11,8 @@ from typing import Any
 
 from gymnasium import spaces
 
-from .tools import ToolError, parse_call
+from .tools.base import ToolError
+from .tools.toolset import parse_call
 from .types import Observation, ToolCall
 
 _LOOKS: tuple[tuple[str, dict[str, Any]], ...] = (

@@ -1,7 +1,7 @@
 """The words of a coding task: what is asked, done, seen and decided.
 
-Frozen dataclasses; they are validated with pydantic's `TypeAdapter` where data enters (`envs.tasksets`).
-Nothing here knows of models or tokens.
+Frozen dataclasses; they are validated with pydantic's `TypeAdapter` where data enters
+(`envs.tasksets.taskset`). Nothing here knows of models or tokens.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Task:
     workdir: str
     instruction: str
     source_digest: str
-    """Digest (`envs.trees.digest`) of the stored tree that `base_patch` applies to."""
+    """Digest (`envs.tasksets.trees.digest`) of the stored tree that `base_patch` applies to."""
     base_patch: str
     """Unified diff from that tree to the base tree the policy sees; empty when they are the same."""
     reference_patch: str
@@ -127,7 +127,7 @@ class Verdict:
     """For people; never evidence."""
     duration_s: float = 0.0
     layers: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """What each layer of `envs.integrity` found, for reports: `docs/reward.md`. Empty in older records."""
+    """What each check of `envs.grading.checks` found (`docs/reward.md`). Empty in older records."""
 
     def __post_init__(self) -> None:
         assert not (self.resolved and (self.failed or self.missing or self.tampered)), (

@@ -3,6 +3,7 @@
 import os
 
 from .backend import Backend as Backend
+from .backend import fork as fork
 from .base import BackgroundProcess as BackgroundProcess
 from .base import Content as Content
 from .base import EngineSilent as EngineSilent
@@ -15,14 +16,13 @@ from .base import SandboxSpec as SandboxSpec
 from .base import SandboxUnavailable as SandboxUnavailable
 from .base import SandboxUnresponsive as SandboxUnresponsive
 from .base import TreeChanges as TreeChanges
-from .forking import fork as fork
+from .images.recipe import ImageRecipe as ImageRecipe
 from .leftovers import Swept as Swept
 from .leftovers import sweep as _sweep
-from .pool import Pool as Pool
-from .pool import PoolStats as PoolStats
+from .pool.pool import Pool as Pool
+from .pool.pool import PoolStats as PoolStats
 from .progress import Progress as Progress
 from .progress import silent as silent
-from .recipe import ImageRecipe as ImageRecipe
 
 RECYCLE_VARIABLE = "DAYTHREE_RECYCLE"
 
@@ -57,8 +57,8 @@ def gc(*, timeout_s: float = 60.0) -> Swept:
 
 
 def _find(name: str, timeout_s: float, runtime: str | None) -> Backend:
-    from .bubblewrap import BubblewrapBackend
-    from .docker import DockerBackend
+    from .bubblewrap.backend import BubblewrapBackend
+    from .docker.backend import DockerBackend
 
     if name == "docker":
         return DockerBackend(timeout_s=timeout_s, runtime=runtime)

@@ -46,7 +46,7 @@ class SandboxSpec:
     """What a sandbox is made of and what it may use. Hashable, so that pools can key on it."""
 
     image: str
-    """Name of an image made by `sandboxes.images`; every backend resolves it its own way."""
+    """Name of an image made by `sandboxes.images.build`; every backend resolves it its own way."""
     workdir: str = "/workspace"
     """Absolute path of the writable working directory; relative paths start here."""
     cpus: float = 1.0

@@ -1,7 +1,7 @@
 """A sandbox in memory, for tests and dry runs: real files, commands by a Python callable, failures on demand.
 
-It isolates nothing and starts no process. File operations keep the contract (`sandboxes.conformance` holds
-it to them); what a command does is decided by whoever makes the fake.
+It isolates nothing and starts no process. File operations keep the contract (`sandboxes.conformance.commands`
+holds it to them); what a command does is decided by whoever makes the fake.
 """
 
 # ruff: noqa: ARG001, ARG002
@@ -18,8 +18,8 @@ from fnmatch import fnmatch
 from uuid import uuid4
 
 from .base import Content, ExecResult, Match, SandboxLost, SandboxSpec, TreeChanges
+from .images.recipe import ImageRecipe
 from .progress import Progress, silent
-from .recipe import ImageRecipe
 
 Files = dict[str, bytes]
 """Absolute path to content."""

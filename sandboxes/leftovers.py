@@ -10,9 +10,9 @@ from pathlib import Path
 
 from .backend import reap_processes
 from .base import SandboxError, SandboxUnavailable
-from .cgroups import reap_groups
-from .images import cache_folder, locked
-from .layers import reap_layers
+from .bubblewrap.cgroups import reap_groups
+from .disks.layers import reap_layers
+from .images.build import cache_folder, locked
 
 RECORD_S = 3600.0
 """After this long nobody is still writing a record of a few bytes."""
@@ -47,7 +47,7 @@ def sweep(*, timeout_s: float) -> Swept:
 
 def reap_engine(timeout_s: float) -> list[str]:
     """Containers of dead owners. Raises `SandboxUnavailable` where no engine answers."""
-    from .docker import DockerBackend
+    from .docker.backend import DockerBackend
 
     backend = DockerBackend(timeout_s=timeout_s)
     try:

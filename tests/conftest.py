@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from sandboxes import Backend, ImageRecipe, SandboxUnavailable
-from sandboxes.bubblewrap import BubblewrapBackend
-from sandboxes.docker import DockerBackend
+from sandboxes.bubblewrap.backend import BubblewrapBackend
+from sandboxes.docker.backend import DockerBackend
 
 BASE = ImageRecipe("base-test")
 

@@ -2,12 +2,13 @@
 
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import typer
 
-import daythree
+from daythree.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = (
@@ -18,10 +19,11 @@ DOCUMENTS = (
     "docs/benchmarks.md",
     "docs/registration.md",
     "docs/other-languages.md",
+    "docs/isolation.md",
+    "docs/reward.md",
+    "docs/cluster.md",
 )
-AS_A_WHOLE = ("tests/", "docs/", "locks/", "configs/", "scripts/", "sandboxes/inside/", "envs/register/")
-"""Folders that the tree names in one line, whatever they hold."""
-TOO_PLAIN = {".gitignore", "__init__.py", "py.typed"}
+PACKAGES = ("daythree", "sandboxes", "envs", "agents", "trainer")
 
 
 def tracked() -> set[str]:
@@ -29,42 +31,55 @@ def tracked() -> set[str]:
     return {name for name in listed.stdout.splitlines() if (ROOT / name).exists()}
 
 
-def tree() -> dict[str, str]:
-    """The README's file tree: path to comment. Two spaces of indentation are one folder."""
+def mapped() -> set[str]:
+    """Every folder that the README's map names: indented ones belong to the package above them."""
+    found, package = set(), ""
     block = (ROOT / "README.md").read_text().split("## What is where")[1].split("```")[1]
-    found, folders = {}, []
-    for line in block.strip().splitlines():
-        indentation = len(line) - len(line.lstrip())
-        name, _, comment = line.strip().partition("  ")
-        del folders[indentation // 2 :]
-        path = "".join(folders) + name
-        if name.endswith("/"):
-            folders.append(name)
-        found[path] = comment.strip()
+    for line in block.splitlines():
+        names = re.findall(r"(?:^|(?<=\s))([a-z]+)/", line)
+        if line[:1].isalpha():
+            package = names[0]
+            found |= {package} if package in PACKAGES else set(names)
+            names = names[1:] if package in PACKAGES else []
+        found |= {f"{package}/{name}" for name in names}
     return found
 
 
-def named_in_the_tree(path: str) -> str:
-    """The entry of the tree that stands for a file."""
-    return next((folder for folder in AS_A_WHOLE if path.startswith(folder)), path)
+def rooms() -> set[str]:
+    """The folders at the top, and those one below in the packages; of `envs/register` its own."""
+    folders = {
+        str(parent) for path in tracked() for parent in Path(path).parents if not str(parent).startswith(".")
+    }
+    top = {folder for folder in folders if "/" not in folder}
+    inner = {folder for folder in folders if folder.count("/") == 1 and folder.split("/")[0] in PACKAGES}
+    return top | inner
 
 
-def test_the_tree_names_every_file_that_matters() -> None:
-    wanted = {named_in_the_tree(path) for path in tracked() if Path(path).name not in TOO_PLAIN}
-    assert sorted(wanted - set(tree())) == []
+def test_the_map_names_every_room_and_nothing_else() -> None:
+    parents = {str(parent) for path in tracked() for parent in Path(path).parents}
+    kinds = [name for name in parents if name.startswith("envs/register/") and name.count("/") == 2]
+    wanted = rooms() | {f"envs/{Path(name).name}" for name in kinds}
+    assert mapped() == wanted
 
 
-def test_the_tree_names_nothing_that_is_not_there() -> None:
-    assert [path for path in tree() if not (ROOT / path).exists()] == []
+def test_the_readme_stays_short() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 120
+    assert len(text.split("## What is where")[1].split("```")[1].strip().splitlines()) <= 25
 
 
-def test_every_entry_of_the_tree_says_what_it_is_for() -> None:
-    assert [path for path, comment in tree().items() if not comment] == []
+def test_no_room_holds_more_than_seventeen_modules() -> None:
+    rooms = Counter(
+        str(Path(name).parent)
+        for name in tracked()
+        if name.endswith(".py") and not name.startswith("tests/") and Path(name).name != "__init__.py"
+    )
+    assert {room: number for room, number in rooms.items() if number > 17} == {}
 
 
 def commands() -> set[str]:
     """Every command there is, as people type it: `register inject`."""
-    group = typer.main.get_command(daythree.app)
+    group = typer.main.get_command(app.app)
     found = set()
     for name, command in group.commands.items():
         inner = getattr(command, "commands", None)
@@ -81,7 +96,7 @@ def lines_with_commands() -> list[tuple[str, str]]:
 
 
 def test_every_command_in_the_documents_exists_with_its_options() -> None:
-    group = typer.main.get_command(daythree.app)
+    group = typer.main.get_command(app.app)
     assert lines_with_commands()
     for document, line in lines_with_commands():
         words = line.split()[1:]
@@ -96,8 +111,9 @@ def test_every_command_in_the_documents_exists_with_its_options() -> None:
 
 def test_the_readme_shows_every_command_but_the_one_behind_make_demo() -> None:
     shown = {" ".join(line.split()[1:]) for name, line in lines_with_commands() if name == "README.md"}
-    groups = {command for command in commands() if not command.startswith("bench ")} - {"demo"}
-    assert [command for command in groups if not any(line.startswith(command) for line in shown)] == []
+    assert [
+        command for command in commands() - {"demo"} if not any(line.startswith(command) for line in shown)
+    ] == []
 
 
 def test_every_make_target_in_the_documents_exists() -> None:

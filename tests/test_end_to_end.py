@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sandboxes import SandboxUnavailable, connect
-from trainer import reaping
+from trainer.cluster import reaping
 
 pytestmark = [pytest.mark.train, pytest.mark.slow]
 

@@ -1,4 +1,4 @@
-"""The wheel holds exactly the four packages, the command, and the data they need."""
+"""The wheel holds exactly our packages and the data they need."""
 
 import shutil
 import subprocess
@@ -9,15 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("sandboxes", "envs", "agents", "trainer")
-COMMAND = (
-    "daythree.py",
-    "daythree_bench.py",
-    "daythree_redteam.py",
-    "daythree_register.py",
-    "daythree_regrade.py",
-    "daythree_shell.py",
-)
+PACKAGES = ("daythree", "sandboxes", "envs", "agents", "trainer")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +49,7 @@ def tracked() -> list[str]:
 
 def test_top_level_names_are_exactly_ours(wheel: zipfile.ZipFile) -> None:
     tops = {name.split("/")[0] for name in wheel.namelist()}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {*PACKAGES, *COMMAND}
+    assert {top for top in tops if not top.endswith(".dist-info")} == set(PACKAGES)
 
 
 def test_every_tracked_file_of_the_packages_is_in_it(wheel: zipfile.ZipFile) -> None:
@@ -66,12 +58,16 @@ def test_every_tracked_file_of_the_packages_is_in_it(wheel: zipfile.ZipFile) -> 
 
 
 def test_tests_and_scripts_are_not_in_it(wheel: zipfile.ZipFile) -> None:
-    assert [name for name in wheel.namelist() if name.startswith(("tests", "scripts", ".ci", "docs"))] == []
+    assert [
+        name
+        for name in wheel.namelist()
+        if name.startswith(("tests", "benchmarks", "scripts", ".ci", "docs"))
+    ] == []
 
 
 def test_the_command_and_the_licence_are_in_it(wheel: zipfile.ZipFile) -> None:
     (entry_points,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
-    assert "daythree = daythree:main" in wheel.read(entry_points).decode()
+    assert "daythree = daythree.cli.app:main" in wheel.read(entry_points).decode()
     assert any(name.endswith("licenses/LICENSE") for name in wheel.namelist())
     assert b"Apache License" in (ROOT / "LICENSE").read_bytes()
 

@@ -169,7 +169,7 @@ class WarmStart(Section):
     copy_drills: float = Field(default=0.0, ge=0, le=1)
     """Part of the samples in the first half that only practise copying; what limits a tiny model first."""
     repair_drills: float = Field(default=0.0, ge=0, le=1)
-    """Part of the samples that repair bugs which were never tried; see `trainer/drills.py`."""
+    """Part of the samples that repair bugs which were never tried; see `trainer/data/drills.py`."""
 
 
 class Rl(Section):
@@ -210,7 +210,7 @@ class Rl(Section):
 
 
 class Reward(Section):
-    """What is trained on (`trainer/rewards.py`). The outcome is logged beside it, whatever it is."""
+    """What is trained on (`trainer/algorithms/rewards.py`). The outcome is always logged beside it."""
 
     mode: Literal["outcome", "random", "format", "shuffled", "constant"] = "outcome"
     """Everything but `outcome` is a control: a reward that says nothing of the work, to repeat a run with."""
@@ -386,3 +386,7 @@ def _make_absolute(data: dict[str, Any]) -> None:
         policy["model"] = absolute(policy["model"])
     if isinstance(warm_start, dict) and "trajectories" in warm_start:
         warm_start["trajectories"] = absolute(warm_start["trajectories"])
+
+
+class TrainError(Exception):
+    """Training cannot go on. One sentence."""

@@ -15,18 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.evaluate import evaluate
-from agents.scores import EvalSummary
-from agents.scripted import OraclePolicy
-from envs.register import inject
-from envs.tasksets import TaskSet, load_taskset, verify_lock
+from agents.evals.evaluate import evaluate
+from agents.evals.scores import EvalSummary
+from agents.policies.scripted import OraclePolicy
+from agents.runs.folder import read_manifest
+from agents.viewer.report import write_report
+from envs.register import register_inject
+from envs.tasksets.taskset import TaskSet, load_taskset, verify_lock
 from sandboxes.backend import Backend
 from sandboxes.progress import Progress, silent
 
 from .config import Config, load
 from .loop import TrainSummary, train_in
-from .report import write_report
-from .runs import RunFolder
+from .run import TrainingRun
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def run_demo(
         config,
         [f"tasks.sets={folders}", f"sandbox.backend={backend.name}", "eval.untrained=true", *overrides],
     )
-    run = RunFolder.create(out, settings)
+    run = TrainingRun.begin(out, settings)
     oracle = _oracle(run, sets, settings, backend, progress)
     trained = train_in(run, progress=progress)
     summary = _summary(run, sets, backend, oracle, trained) | {
@@ -86,7 +87,9 @@ def _registered(library: Library, tasks: Path, backend: Backend, progress: Progr
     """Return the library's task set: the one that is there, if it is still what was registered."""
     folder = tasks / library.name
     if not folder.exists():
-        inject(library.source, folder, limit=library.tasks, seed=SEED, backend=backend, progress=progress)
+        register_inject(
+            library.source, folder, limit=library.tasks, seed=SEED, backend=backend, progress=progress
+        )
     taskset = load_taskset(folder)
     changed = verify_lock(taskset)
     if changed:
@@ -95,7 +98,7 @@ def _registered(library: Library, tasks: Path, backend: Backend, progress: Progr
 
 
 def _oracle(
-    run: RunFolder, sets: list[TaskSet], settings: Config, backend: Backend, progress: Progress
+    run: TrainingRun, sets: list[TaskSet], settings: Config, backend: Backend, progress: Progress
 ) -> EvalSummary:
     """Solve every held-out task with its reference patch, through the tools the policy will have."""
 
@@ -122,13 +125,13 @@ def _oracle(
 
 
 def _summary(
-    run: RunFolder, sets: list[TaskSet], backend: Backend, oracle: EvalSummary, trained: TrainSummary
+    run: TrainingRun, sets: list[TaskSet], backend: Backend, oracle: EvalSummary, trained: TrainSummary
 ) -> dict[str, Any]:
     return {
         "tasks": sum(len(one.tasks) for one in sets),
         "heldout": oracle.tasks,
         "sandbox": backend.name,
-        "engine": run.manifest()["versions"].get("vllm", "none"),
+        "engine": read_manifest(run.path)["versions"].get("vllm", "none"),
         "oracle_pass_rate": oracle.pass_rate,
         "pass_rate_before": _untrained(run),
         "pass_rate_warm": trained.heldout_first,
@@ -138,6 +141,6 @@ def _summary(
     }
 
 
-def _untrained(run: RunFolder) -> float | None:
+def _untrained(run: TrainingRun) -> float | None:
     rows = [row for row in run.metrics() if row.get("phase") == "untrained"]
     return rows[0]["heldout_pass_rate"] if rows else None

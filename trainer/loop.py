@@ -19,16 +19,15 @@ from typing import Protocol
 from agents.types import Trajectory
 from sandboxes.progress import Progress, silent
 
-from .advantages import Advantages, group_advantages
-from .checkpoint import LoopState, latest_checkpoint, save_checkpoint
-from .config import Config, Rl
-from .errors import TrainError
-from .interruption import Interrupted, Interruption
+from .algorithms.advantages import Advantages, group_advantages
+from .algorithms.rewards import banner, step_rewards
+from .cluster.interruption import Interrupted, Interruption
+from .config import Config, Rl, TrainError
+from .data.sampler import TaskSampler
+from .data.samples import Sample, from_trajectory
+from .learning.checkpoint import LoopState, latest_checkpoint, save_checkpoint
 from .metrics import Clock, Row, episode_metrics, group_metrics
-from .rewards import banner, step_rewards
-from .runs import RunFolder
-from .sampler import TaskSampler
-from .samples import Sample, from_trajectory
+from .run import TrainingRun
 
 
 class Learns(Protocol):
@@ -91,12 +90,12 @@ def train(config: Config, out: Path, *, resume: bool = False, progress: Progress
 
     Raises, each in one line: `RunError`, `TrainError`, and what its parts raise when they cannot start.
     """
-    return train_in(RunFolder.resume(out) if resume else RunFolder.create(out, config), progress=progress)
+    return train_in(TrainingRun.go_on(out) if resume else TrainingRun.begin(out, config), progress=progress)
 
 
-def train_in(run: RunFolder, *, progress: Progress = silent) -> TrainSummary:
+def train_in(run: TrainingRun, *, progress: Progress = silent) -> TrainSummary:
     """`train` in a run folder that is open already; closes it."""
-    from .workplace import open_workplace
+    from .setup import open_workplace
 
     with run, Interruption() as interruption, open_workplace(run, interruption, progress) as place:
         if not run.checkpoints():
@@ -111,7 +110,12 @@ def train_in(run: RunFolder, *, progress: Progress = silent) -> TrainSummary:
 
 
 def learn(
-    run: RunFolder, learner: Learns, actors: Acts, *, interruption: Interruption, progress: Progress = silent
+    run: TrainingRun,
+    learner: Learns,
+    actors: Acts,
+    *,
+    interruption: Interruption,
+    progress: Progress = silent,
 ) -> TrainSummary:
     """Reinforce until `rl.steps` are done, `rl.minutes` are over, or somebody asks for an end."""
     config, rl = run.config, run.config.rl
@@ -215,7 +219,7 @@ def _refuse_outage(trajectories: Sequence[Trajectory], rl: Rl) -> None:
         )
 
 
-def _restored(run: RunFolder, learner: Learns, sampler: TaskSampler) -> LoopState | None:
+def _restored(run: TrainingRun, learner: Learns, sampler: TaskSampler) -> LoopState | None:
     found = latest_checkpoint(run)
     if found is None:
         return None
@@ -234,7 +238,7 @@ def _done(rl: Rl, step: int, seconds: float) -> float:
     return max(step / rl.steps, seconds / 60 / rl.minutes if rl.minutes else 0.0)
 
 
-def _evaluate(run: RunFolder, actors: Acts, state: LoopState, rows: list[Row], progress: Progress) -> None:
+def _evaluate(run: TrainingRun, actors: Acts, state: LoopState, rows: list[Row], progress: Progress) -> None:
     clock = Clock()
     with clock.phase("evaluate"):
         rate = actors.evaluate(state.step, progress)
@@ -243,7 +247,7 @@ def _evaluate(run: RunFolder, actors: Acts, state: LoopState, rows: list[Row], p
         _log(run, rows, row | clock.row())
 
 
-def _log(run: RunFolder, rows: list[Row], row: Row) -> None:
+def _log(run: TrainingRun, rows: list[Row], row: Row) -> None:
     run.log(row)
     rows.append(row)
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from agents.types import Trajectory
 from envs.types import StopReason
 
-from .advantages import Advantages
-from .rewards import outcome_correlation
+from .algorithms.advantages import Advantages
+from .algorithms.rewards import outcome_correlation
 
 Row = dict[str, float | int | str | None]
 

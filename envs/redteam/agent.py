@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from envs.types import Observation, StopReason, ToolCall
-
+from ..types import Observation, StopReason, ToolCall
 from .scene import Changes, NotApplicable, Scene, as_bytes
 
 CALL_BYTES = 60_000

@@ -7,7 +7,7 @@ from functools import partial
 
 from .agent import Agent
 from .cheat import Cheat
-from .forging_programs import (
+from .programs.forging import (
     AGAIN,
     ANCESTORS,
     BETWEEN,

@@ -6,8 +6,7 @@ import struct
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
-from envs.protection import is_test
-
+from ..protection import is_test
 from .agent import Agent
 from .cheat import Cheat
 from .scene import Changes, NotApplicable, Scene, module_name

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
 
-from envs.protection import is_protected, is_test
-from envs.tasksets import TaskSet
-from envs.trees import Tree, TreeFile, patched_paths
-from envs.types import Task
 from sandboxes.syntax import syntax_tree
 
+from ..protection import is_protected, is_test
+from ..tasksets.taskset import TaskSet
+from ..tasksets.trees import Tree, TreeFile, patched_paths
+from ..types import Task
 from .rewriting import hinted, reformatted, renamed, returning_early, wrapped
 from .scene import NotApplicable, scene_of
 

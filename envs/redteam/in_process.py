@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .cheat import Cheat
 from .forging import code
-from .in_process_programs import (
+from .peeking import CHEATS as PEEKING
+from .programs.in_process import (
     AGREEABLE_MODULE,
     ALWAYS_EQUAL,
     CLOCK,
@@ -30,7 +31,6 @@ from .in_process_programs import (
     UNITTEST_RUN,
     XFAIL,
 )
-from .peeking import CHEATS as PEEKING
 from .scene import Changes, Scene
 
 

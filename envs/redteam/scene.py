@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePosixPath
 
-from envs.protection import is_protected, is_test, is_test_module
-from envs.tasksets import TaskSet
-from envs.trees import Tree, TreeFile
-from envs.types import Task
 from sandboxes.syntax import syntax_tree
+
+from ..protection import is_protected, is_test, is_test_module
+from ..tasksets.taskset import TaskSet
+from ..tasksets.trees import Tree, TreeFile
+from ..types import Task
 
 Changes = Mapping[str, str | bytes | None]
 """Files to write by path in the tree; None removes one."""

@@ -11,14 +11,16 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
-from envs.coding import CodingEnv
-from envs.grading import grade, sandbox_spec, submission_of
-from envs.tasksets import TaskSet
-from envs.types import StopReason, Task, Verdict
 from sandboxes.backend import Backend
 from sandboxes.base import SandboxError
 from sandboxes.progress import Progress, silent
 
+from ..coding import CodingEnv
+from ..grading.grade import grade
+from ..grading.run import sandbox_spec
+from ..grading.submission import submission_of
+from ..tasksets.taskset import TaskSet
+from ..types import StopReason, Task, Verdict
 from .agent import Agent, EpisodeOver, laying
 from .cheat import Cheat
 from .honest import Honest

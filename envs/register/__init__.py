@@ -1,10 +1,10 @@
 """Turn a repository into validated tasks."""
 
-from .build import BuildReport, build
-from .check import CheckReport, TaskCheck, check
+from .environment.build import BuildReport, build
 from .errors import RegisterError
-from .git import GitReport, register_git
-from .inject import InjectReport, inject
+from .history.git import GitReport, register_git
+from .inject.inject import InjectReport, register_inject
+from .proof.check import CheckReport, TaskCheck, check
 
 __all__ = [
     "BuildReport",
@@ -15,6 +15,6 @@ __all__ = [
     "TaskCheck",
     "build",
     "check",
-    "inject",
+    "register_inject",
     "register_git",
 ]

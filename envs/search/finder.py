@@ -15,7 +15,7 @@ from fnmatch import fnmatch
 
 from sandboxes.base import Sandbox
 
-from ..trees import TreeFile
+from ..tasksets.trees import TreeFile
 from .embedder import Embedder, EmbedderError
 from .index import Place, TreeIndex, fused
 from .indexes import Indexes

@@ -10,9 +10,9 @@ from functools import lru_cache, partial
 import numpy as np
 
 from sandboxes.base import TreeChanges
-from sandboxes.images import cache_folder
+from sandboxes.images.build import cache_folder
 
-from ..trees import TreeFile
+from ..tasksets.trees import TreeFile
 from . import outlines
 from .cache import Kept, Shelf, Store, file_key
 from .embedder import Embedder, EmbedderError

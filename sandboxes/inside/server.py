@@ -1,8 +1,8 @@
 """The tool side: runs inside the sandbox and answers framed requests on its standard streams.
 
 Pure standard library, Python 3.8 or later. The text of this package travels over the channel when a
-sandbox starts (`sandboxes.channel`), so nothing has to be mounted or installed; outside of a sandbox nobody
-imports it.
+sandbox starts (`sandboxes.remote.channel`), so nothing has to be mounted or installed; outside of a sandbox
+nobody imports it.
 
 Requests (`inside.frames`) are answered by a few threads, in any order, matched by `id`. The server ends when
 its standard input does, and takes everything with it.

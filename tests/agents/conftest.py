@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from hypothesis import settings
 
-from envs.tools import ToolSpec
+from envs.tools.base import ToolSpec
 from envs.types import Observation, StopReason, Task, Verdict
 from sandboxes.base import SandboxLost
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from agents.chat import ChatCodec, ChatTemplateError, openai_tool
 from agents.dialects import FormatProblem
 from agents.types import Action, Completion, Turn, VersionSpan
-from envs.tools import ToolSpec
+from envs.tools.base import ToolSpec
 from envs.types import Observation, ToolCall
 
 VIEW = ToolSpec("view", "Show a file.", {"type": "object", "properties": {"path": {"type": "string"}}})

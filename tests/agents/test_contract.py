@@ -8,20 +8,20 @@ import pytest
 
 import sandboxes
 from agents.chat import ChatCodec
-from agents.endpoint import EndpointPolicy
 from agents.engine import Sampling, ScriptedEngine
-from agents.evaluate import evaluate
+from agents.evals.evaluate import evaluate
+from agents.policies.endpoint import EndpointPolicy
+from agents.policies.scripted import OraclePolicy, ScriptedPolicy
+from agents.policies.token import TokenPolicy
 from agents.rollout import TaskEnv, run_episode
-from agents.scripted import OraclePolicy, ScriptedPolicy
-from agents.store import TrajectoryStore
-from agents.token_policy import TokenPolicy
+from agents.runs.store import TrajectoryStore
 from envs.coding import CodingEnv
-from envs.tasksets import Environment, Manifest, load_taskset, write_taskset
-from envs.testing import RunnerSetup
-from envs.trees import TreeFile, diff_trees, digest
+from envs.tasksets.taskset import Environment, Manifest, load_taskset, write_taskset
+from envs.tasksets.trees import TreeFile, diff_trees, digest
+from envs.testing.run import RunnerSetup
 from envs.types import Limits, StopReason, Task, ToolCall
 from sandboxes import SandboxUnavailable
-from sandboxes.images import ImageRecipe
+from sandboxes.images.build import ImageRecipe
 
 RECIPE = ImageRecipe(
     name="calculator",
@@ -156,7 +156,7 @@ def test_an_evaluation_runs_on_task_sets(backend, taskset, tmp_path):
 
 def test_the_agents_side_needs_no_torch():
     """Evaluating an endpoint on a laptop must not need the training stack."""
-    program = "import sys, agents.evaluate, agents.policies; print('torch' in sys.modules)"
+    program = "import sys, agents.evals.evaluate, agents.policies.by_name; print('torch' in sys.modules)"
     printed = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     ).stdout

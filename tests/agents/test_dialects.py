@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.dialects import DIALECTS, MAX_DEPTH, FormatProblem, dialect, parse_arguments
-from envs.tools import ToolSpec
+from envs.tools.base import ToolSpec
 from envs.types import ToolCall
 
 HERMES, CODER = dialect("hermes"), dialect("qwen3-coder")

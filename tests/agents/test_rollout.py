@@ -4,8 +4,8 @@ import time
 
 import pytest
 
+from agents.policies.scripted import SUBMIT, ScriptedPolicy
 from agents.rollout import Episode, run_branches, run_episode
-from agents.scripted import SUBMIT, ScriptedPolicy
 from agents.types import Action, PolicyError
 from envs.types import Limits, Observation, StopReason, ToolCall
 

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
+from agents.executor import EpisodeRequest, PlaceGone, play_many, run_many
+from agents.policies.scripted import SUBMIT, ScriptedPolicy
 from agents.rollout import run_episode
-from agents.runner import EpisodeRequest, PlaceGone, play_many, run_many
-from agents.scripted import SUBMIT, ScriptedPolicy
 from envs.types import Limits, StopReason, ToolCall
 
 VIEW = ToolCall("", "view", {})

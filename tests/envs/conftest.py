@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from envs.tasksets import Environment, Manifest, PullRequest, TaskSet, write_taskset
-from envs.testing import RunnerSetup
-from envs.trees import Tree, TreeFile, diff_trees, digest
+from envs.tasksets.taskset import Environment, Manifest, PullRequest, TaskSet, write_taskset
+from envs.tasksets.trees import Tree, TreeFile, diff_trees, digest
+from envs.testing.run import RunnerSetup
 from envs.types import Limits, Task
 from sandboxes import ImageRecipe
 
@@ -79,10 +79,10 @@ def run_program(tmp_path: Path) -> Callable[..., tuple[bytes, str]]:
         for name, text in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text)
-        source = (Path(__file__).parents[2] / "envs" / program).read_text()
+        source = (Path(__file__).parents[2] / "envs/testing/programs" / program).read_text()
         reading, writing = os.pipe()
         os.set_inheritable(writing, True)
-        watch = (Path(__file__).parents[2] / "envs" / "runner_watch.py").read_text()
+        watch = (Path(__file__).parents[2] / "envs/testing/programs/watch.py").read_text()
         request = {
             "nonce": "nonce",
             "paths": [str(folder)],

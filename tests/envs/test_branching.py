@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from agents.policies.scripted import ScriptedPolicy
 from agents.rollout import run_branches
-from agents.scripted import ScriptedPolicy
 from agents.types import Action
 from envs.coding import CodingEnv
-from envs.tasksets import TaskSet
+from envs.tasksets.taskset import TaskSet
 from envs.types import Observation, StopReason, Task, ToolCall
 
 REAL = [

@@ -14,9 +14,10 @@ from gymnasium.utils.env_checker import check_env
 import sandboxes
 from envs import ENV_ID
 from envs.coding import CodingEnv
-from envs.grading import grade, submission_of
-from envs.tasksets import TaskSet
-from envs.trees import TreeFile
+from envs.grading.grade import grade
+from envs.grading.submission import submission_of
+from envs.tasksets.taskset import TaskSet
+from envs.tasksets.trees import TreeFile
 from envs.types import Observation, StopReason, ToolCall
 from sandboxes import Backend, SandboxUnavailable
 

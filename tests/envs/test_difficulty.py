@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from envs.difficulty import pass_rates, record_pass_rates
-from envs.tasksets import TaskSet, TaskSetError, load_taskset, verify_lock
+from envs.tasksets.taskset import TaskSet, TaskSetError, load_taskset, verify_lock
 
 
 @pytest.fixture

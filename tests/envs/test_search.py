@@ -20,7 +20,7 @@ from envs.search.index import fused
 from envs.search.indexes import Indexes
 from envs.search.outlines import FILE_LIMIT, outline
 from envs.search.words import stem, terms
-from envs.trees import TreeFile, digest
+from envs.tasksets.trees import TreeFile, digest
 from sandboxes.base import SandboxSpec
 from sandboxes.fake import FakeSandbox
 

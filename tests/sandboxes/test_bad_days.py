@@ -12,8 +12,8 @@ import docker
 import pytest
 
 from sandboxes import Backend, SandboxError, SandboxLost, SandboxSpec, SandboxUnavailable, SandboxUnresponsive
-from sandboxes.docker import DockerBackend
-from sandboxes.pool import Pool
+from sandboxes.docker.backend import DockerBackend
+from sandboxes.pool.pool import Pool
 
 pytestmark = pytest.mark.docker
 

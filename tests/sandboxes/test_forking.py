@@ -5,18 +5,18 @@ from collections.abc import Iterator
 import pytest
 
 from sandboxes import Backend, Sandbox, fork
-from sandboxes.bubblewrap import BubblewrapBackend
-from sandboxes.conformance import SOON_S, small_spec
-from sandboxes.conformance_forking import (
+from sandboxes.bubblewrap.backend import BubblewrapBackend
+from sandboxes.conformance.commands import SOON_S, small_spec
+from sandboxes.conformance.forking import (
     FORKING,
     OVERLAID,
     ForkCheck,
     a_fork_has_what_was_there,
     what_runs_goes_on_and_does_not_reach_a_fork,
 )
-from sandboxes.docker import DockerBackend
+from sandboxes.docker.backend import DockerBackend
 from sandboxes.fake import FakeBackend
-from sandboxes.remote import RemoteSandbox
+from sandboxes.remote.sandbox import RemoteSandbox
 
 ALL = (*FORKING, *OVERLAID)
 FEW = (a_fork_has_what_was_there, what_runs_goes_on_and_does_not_reach_a_fork)

@@ -11,8 +11,8 @@ import pytest
 
 from sandboxes import Backend, SandboxSpec, gc
 from sandboxes.backend import OWNER_VARIABLE, Owner
-from sandboxes.docker import OWNER_LABEL
-from sandboxes.images import building
+from sandboxes.docker.backend import OWNER_LABEL
+from sandboxes.images.build import building
 from sandboxes.leftovers import reap_cache, sweep
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from sandboxes import Backend, Match, SandboxSpec, SandboxUnavailable
 from sandboxes.base import Content
-from sandboxes.docker import DockerBackend
+from sandboxes.docker.backend import DockerBackend
 
 pytestmark = pytest.mark.docker
 

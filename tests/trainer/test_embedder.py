@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 from envs.search.embedder import Embedder, EmbedderError, EndpointEmbedder
 from trainer.config import Tiny
 from trainer.embedder import ModelEmbedder, open_embedder
-from trainer.tiny import make_tiny
+from trainer.learning.tiny import make_tiny
 
 pytestmark = pytest.mark.train
 

@@ -12,17 +12,21 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from safetensors.torch import load_file  # noqa: E402
+from safetensors.torch import load_file
 
-from agents.types import Trajectory  # noqa: E402
-from envs.types import StopReason  # noqa: E402
-from trainer.bandit import BanditActors  # noqa: E402
-from trainer.config import Config, to_toml  # noqa: E402
-from trainer.errors import TrainError  # noqa: E402
-from trainer.interruption import Interruption  # noqa: E402
-from trainer.learner import Learner  # noqa: E402
-from trainer.loop import TrainSummary, learn  # noqa: E402
-from trainer.runs import RunFolder, read_metrics  # noqa: E402
+from agents.runs.folder import read_metrics
+from agents.types import Trajectory
+from envs.types import StopReason
+from tests.trainer.bandit import BanditActors
+from trainer.cluster.interruption import Interruption
+from trainer.config import (
+    Config,
+    TrainError,
+    to_toml,
+)
+from trainer.learning.learner import Learner
+from trainer.loop import TrainSummary, learn
+from trainer.run import TrainingRun
 
 pytestmark = pytest.mark.train
 
@@ -31,7 +35,7 @@ BANDIT = {"steps": 60, "tasks_per_step": 4, "samples_per_task": 16, "learning_ra
 
 def play(path: Path, config: Config, model: Path, **options) -> tuple[TrainSummary, list[dict]]:
     learner = Learner(config, model)
-    with RunFolder.create(path, config) as run:
+    with TrainingRun.begin(path, config) as run:
         summary = learn(run, learner, BanditActors(learner, **options), interruption=Interruption())
         return summary, run.metrics()
 
@@ -115,7 +119,7 @@ def test_an_outage_stops_training_in_one_line_and_keeps_what_was_learned(
     config = toy_config(rl={**BANDIT, "steps": 2})
     learner = Learner(config, toy_model)
     with (
-        RunFolder.create(tmp_path / "run", config) as run,
+        TrainingRun.begin(tmp_path / "run", config) as run,
         pytest.raises(TrainError, match=r"38 of 64 .*SandboxLost: gone") as caught,
     ):
         learn(run, learner, Failing(learner), interruption=Interruption())
@@ -131,7 +135,7 @@ def test_somebody_who_asks_for_an_end_gets_a_checkpoint(toy_config, toy_model, t
         if group.startswith("step-3/0/"):
             signal.raise_signal(signal.SIGTERM)
 
-    with RunFolder.create(tmp_path / "run", config) as run, interruption:
+    with TrainingRun.begin(tmp_path / "run", config) as run, interruption:
         summary = learn(run, learner, BanditActors(learner, on_collect=ask), interruption=interruption)
         assert (summary.interrupted, summary.steps) == (True, 3)
         assert run.checkpoints()[-1][0] == 3
@@ -140,12 +144,12 @@ def test_somebody_who_asks_for_an_end_gets_a_checkpoint(toy_config, toy_model, t
 RESUMED = """
 import os, signal, sys
 from pathlib import Path
-from trainer.bandit import BanditActors
+from tests.trainer.bandit import BanditActors
 from trainer.config import load
-from trainer.interruption import Interruption
-from trainer.learner import Learner
+from trainer.cluster.interruption import Interruption
+from trainer.learning.learner import Learner
 from trainer.loop import learn
-from trainer.runs import RunFolder
+from trainer.run import TrainingRun
 
 out, config, model, when = Path(sys.argv[1]), load(Path(sys.argv[2])), sys.argv[3], sys.argv[4]
 
@@ -162,7 +166,7 @@ learner = Mortal(config, model)
 def on_collect(name):
     if when == "playing" and name.startswith("step-4/1/"):
         die()
-with RunFolder.resume(out) if out.exists() else RunFolder.create(out, config) as run:
+with TrainingRun.go_on(out) if out.exists() else TrainingRun.begin(out, config) as run:
     learn(run, learner, BanditActors(learner, on_collect=on_collect), interruption=Interruption())
 """
 

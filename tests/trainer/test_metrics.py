@@ -9,9 +9,9 @@ import pytest
 
 from agents.types import Action, Completion, Trajectory, Turn, VersionSpan
 from envs.types import Observation, StopReason, ToolCall, Verdict
-from trainer.advantages import Advantages
+from trainer.algorithms.advantages import Advantages
+from trainer.cluster.interruption import Interrupted, Interruption
 from trainer.config import load
-from trainer.interruption import Interrupted, Interruption
 from trainer.metrics import Clock, episode_metrics, group_metrics
 
 ROOT = Path(__file__).parents[2]

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from envs.trees import PatchError, Tree, apply_patch
+from envs.tasksets.trees import PatchError, Tree, apply_patch
 
 from ..errors import RegisterError
-from ..mainline import History, open_history
+from ..history.mainline import History, open_history
 from .entry import Checkout, RowError
 
 HOST = "https://github.com"

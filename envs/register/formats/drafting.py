@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from envs.protection import is_protected, is_test
-from envs.trees import PatchError, Tree, apply_patch, diff_trees, patched_paths
+from envs.tasksets.trees import PatchError, Tree, apply_patch, diff_trees, patched_paths
 
 from .checkouts import Repositories
 from .entry import Checkout, Entry, RowError

@@ -9,8 +9,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
-from envs.tasksets import Environment
-from envs.trees import Tree
+from envs.tasksets.taskset import Environment
+from envs.tasksets.trees import Tree
 from envs.types import Task
 
 T = TypeVar("T")

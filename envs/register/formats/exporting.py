@@ -11,15 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from envs.tasksets import TaskSet, TaskSetError, load_taskset
-from envs.trees import PatchError
+from envs.tasksets.taskset import TaskSet, TaskSetError, load_taskset
+from envs.tasksets.trees import PatchError
 from envs.types import Task
 from sandboxes.progress import Progress, silent
 
-from ..errors import RegisterError
-from ..seam import check_place, one_line
+from ..errors import RegisterError, check_place, one_line
 from .entry import RowError
-from .harbor_writing import directory_name, write_harbor_task
+from .harbor.writing import directory_name, write_harbor_task
 from .reading import FORMATS, known_format
 from .swebench_writing import write_swebench_row
 

@@ -16,18 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envs.tasksets import Manifest
-from envs.trees import Tree
+from envs.tasksets.taskset import Manifest
+from envs.tasksets.trees import Tree
 from envs.types import Task
 from sandboxes.backend import Backend
 from sandboxes.progress import Progress, silent
 
-from ..confirm import write_confirmed
-from ..environments import load_recipe
-from ..errors import RegisterError
-from ..project import canonical
-from ..seam import check_place, one_line
-from ..validate import Draft, Journal, Proof, validate_all
+from ..environment.environments import load_recipe
+from ..errors import RegisterError, check_place, one_line
+from ..project.project import canonical
+from ..proof.confirm import write_confirmed
+from ..proof.validate import Draft, Journal, Proof, validate_all
 from .checkouts import Repositories
 from .drafting import Drawn, draw
 from .entry import Entry, Reading, RowError

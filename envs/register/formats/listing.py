@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..validate import Proof
+from ..proof.validate import Proof
 from .entry import Entry, RowError
 from .known_tests import KnownTests
 

@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from envs.tasksets import Environment
-from envs.testing import RunnerSetup
-from envs.trees import Tree
+from envs.tasksets.taskset import Environment
+from envs.tasksets.trees import Tree
+from envs.testing.run import RunnerSetup
 from envs.types import Task
 from sandboxes.backend import Backend
 from sandboxes.base import SandboxError, SandboxSpec, SandboxUnavailable
+from sandboxes.images.recipe import ImageRecipe
 from sandboxes.progress import Progress
-from sandboxes.recipe import ImageRecipe
 
-from ..environments import Environments
-from ..errors import RegisterError
-from ..names import plain_name
-from ..project import canonical, read_project
-from ..seam import IMAGE_S
-from ..sources import Source
+from ..environment.environments import Environments
+from ..errors import IMAGE_S, RegisterError, plain_name
+from ..project.project import canonical, read_project
+from ..project.sources import Source
 from .drafting import Drawn
 from .entry import RowError
 

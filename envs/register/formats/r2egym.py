@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from envs.protection import is_protected
-from envs.trees import Tree, TreeFile, diff_trees, is_safe
+from envs.tasksets.trees import Tree, TreeFile, diff_trees, is_safe
 
 from .entry import Checkout, Entry, RowError, Text, from_json, need, read
 from .swebench import WORKDIR

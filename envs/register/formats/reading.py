@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import RegisterError
 from .entry import Entry, Reading, RowError
-from .harbor import read_harbor
+from .harbor.reading import read_harbor
 from .r2egym import read_r2egym
 from .rows import read_rows
 from .swebench import read_swebench

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from envs.protection import is_protected
-from envs.tasksets import TaskSet
-from envs.trees import PatchError, diff_trees, patched_paths
+from envs.tasksets.taskset import TaskSet
+from envs.tasksets.trees import PatchError, diff_trees, patched_paths
 from envs.types import Task
 
 from .entry import RowError

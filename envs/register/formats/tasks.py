@@ -6,12 +6,12 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from envs.trees import Tree, digest
+from envs.tasksets.trees import Tree, digest
 from envs.types import Task
 
-from ..fixes import fitting_limits
-from ..tasks import HELDOUT, heldout_functions
-from ..validate import Proof
+from ..history.fixes import fitting_limits
+from ..inject.tasks import HELDOUT, heldout_functions
+from ..proof.validate import Proof
 from .drafting import Drawn
 from .entry import Checkout
 from .listing import Listed

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from envs.history import one_commit
 from envs.protection import is_test
-from envs.tasksets import Environment, Manifest, PullRequest, TaskSet, write_taskset
-from envs.testing import RunnerSetup
-from envs.tools import ToolError, Workplace, parse_call
-from envs.trees import Tree, TreeFile, diff_trees, digest, pack
+from envs.tasksets.taskset import Environment, Manifest, PullRequest, TaskSet, write_taskset
+from envs.tasksets.trees import Tree, TreeFile, diff_trees, digest, one_commit, pack
+from envs.testing.run import RunnerSetup
+from envs.tools.base import ToolError, Workplace
+from envs.tools.toolset import parse_call
 from envs.types import Limits, Observation, StopReason, Task, ToolCall
 from sandboxes import Backend, ExecResult, ImageRecipe, Sandbox, SandboxSpec
 

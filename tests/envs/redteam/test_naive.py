@@ -12,7 +12,7 @@ from envs.redteam.agent import Agent, EpisodeOver, laying
 from envs.redteam.cheat import Cheat
 from envs.redteam.scene import NotApplicable, scene_of
 from envs.redteam.suite import CHEATS
-from envs.tasksets import TaskSet
+from envs.tasksets.taskset import TaskSet
 from envs.types import ToolCall
 
 pytestmark = [pytest.mark.bubblewrap, pytest.mark.slow]

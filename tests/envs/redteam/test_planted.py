@@ -14,7 +14,7 @@ import pytest
 from envs.redteam.agent import MARK, Agent
 from envs.redteam.suite import CHEATS
 from envs.redteam.tries import attempt
-from envs.tasksets import TaskSet
+from envs.tasksets.taskset import TaskSet
 from sandboxes import Backend, Sandbox, SandboxSpec
 from sandboxes.base import Content
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from git import Repo
 
-from envs.trees import GIT_ENV
+from envs.tasksets.trees import GIT_ENV
 
 FILES = {
     "pyproject.toml": '[project]\nname = "tinylib"\nversion = "1.0"\ndependencies = []\n',

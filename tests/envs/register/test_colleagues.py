@@ -15,13 +15,13 @@ import pytest
 
 import sandboxes
 from envs.coding import CodingEnv
-from envs.register.authorship import lineage
-from envs.register.leaks import pr_leaks
-from envs.register.mainline import open_history
-from envs.register.pulls import past_changes
-from envs.register.withheld import withheld
-from envs.tasksets import Manifest, TaskSet, load_taskset, write_taskset
-from envs.trees import diff_trees, digest
+from envs.register.history.authorship import lineage
+from envs.register.history.mainline import open_history
+from envs.register.history.pulls import past_changes
+from envs.register.proof.leaks import pr_leaks
+from envs.register.proof.withheld import withheld
+from envs.tasksets.taskset import Manifest, TaskSet, load_taskset, write_taskset
+from envs.tasksets.trees import diff_trees, digest
 from envs.types import Limits, Task, ToolCall
 from sandboxes import Backend, SandboxUnavailable
 

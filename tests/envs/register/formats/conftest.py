@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from envs.tasksets import Environment, Manifest, TaskSet, write_taskset
-from envs.testing import RunnerSetup
-from envs.trees import Tree, TreeFile, diff_trees, digest
+from envs.tasksets.taskset import Environment, Manifest, TaskSet, write_taskset
+from envs.tasksets.trees import Tree, TreeFile, diff_trees, digest
+from envs.testing.run import RunnerSetup
 from envs.types import Limits, Task
 from sandboxes import ImageRecipe
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from envs.register.errors import RegisterError
 from envs.register.formats import export_tasks
-from envs.register.formats.harbor import read_harbor, read_harbor_task
-from envs.register.formats.harbor_writing import dockerfile, write_harbor_task
-from envs.tasksets import write_taskset
-from envs.trees import apply_patch, read_tree, write_tree
+from envs.register.formats.harbor.reading import read_harbor, read_harbor_task
+from envs.register.formats.harbor.writing import dockerfile, write_harbor_task
+from envs.tasksets.taskset import write_taskset
+from envs.tasksets.trees import apply_patch, read_tree, write_tree
 from sandboxes import ImageRecipe
 
 from .conftest import BASE, SOLVED, swebench_row

@@ -4,15 +4,15 @@ import json
 
 import pytest
 
-from envs.register.environments import load_recipe
+from envs.register.environment.environments import load_recipe
 from envs.register.errors import RegisterError
 from envs.register.formats import export_tasks, import_tasks
 from envs.register.formats.checkouts import Repositories
 from envs.register.formats.drafting import draw
 from envs.register.formats.entry import Checkout, RowError
-from envs.register.formats.harbor import read_harbor_task
+from envs.register.formats.harbor.reading import read_harbor_task
 from envs.register.formats.swebench import read_swebench
-from envs.tasksets import load_taskset
+from envs.tasksets.taskset import load_taskset
 from sandboxes.fake import FakeBackend
 
 from .conftest import BASE, POUR, SCOOPS, SOLVED, swebench_row

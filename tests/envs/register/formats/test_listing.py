@@ -1,8 +1,8 @@
 import pytest
 
-from envs.register.drafts import VALID, Proof
 from envs.register.formats.entry import Entry, RowError
 from envs.register.formats.listing import agree
+from envs.register.proof.drafts import VALID, Proof
 
 PROOF = Proof(
     "x", VALID, ("t.py::test_new[a b]", "t.py::test_new[a c]"), ("t.py::test_old",), ("t.py::test_mad",)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from envs.register.formats.entry import Checkout, RowError
 from envs.register.formats.swebench import read_swebench
 from envs.register.formats.swebench_writing import repository_of, write_swebench_row
-from envs.trees import apply_patch
+from envs.tasksets.trees import apply_patch
 
 from .conftest import BASE, POUR, SCOOPS, SOLVED, swebench_row
 

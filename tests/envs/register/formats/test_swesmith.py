@@ -5,7 +5,7 @@ from envs.register.formats.checkouts import Repositories
 from envs.register.formats.drafting import draw
 from envs.register.formats.entry import Checkout, RowError
 from envs.register.formats.swesmith import read_swesmith
-from envs.trees import apply_patch, diff_trees
+from envs.tasksets.trees import apply_patch, diff_trees
 
 from .conftest import BASE, FIXED, POUR, SCOOPS, SOLVED
 

@@ -1,0 +1,1 @@
+"""Evaluations: run a policy on tasks, score it, grade its patches again."""

@@ -1,0 +1,134 @@
+"""Solving or remembering: the same tasks asked under other names, and the gap between the two pass rates."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+
+from envs.register.perturb.prove import PerturbedSets, perturb
+from envs.search.embedder import Embedder
+from envs.tasksets.taskset import TaskSet
+from sandboxes.backend import Backend
+from sandboxes.progress import Progress, silent
+
+from ..types import Policy
+from .evaluate import evaluate
+from .scores import Breakdown, EvalSummary
+
+FOLDER, TASKS = "perturbed", "perturbed-tasks"
+"""Within a run folder: the evaluation under other names, and its task sets."""
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class PerturbedSummary:
+    """What changed when names did. Rates are over tasks scored both ways, and None where there is none."""
+
+    perturbed_tasks: int
+    """Tasks that were scored both ways."""
+    left_out_tasks: int
+    """Tasks that could not be perturbed."""
+    pass_rate_plain: float | None
+    """Of those tasks as they are."""
+    pass_rate_perturbed: float | None
+    gap: float | None
+    """Plain minus perturbed: how much of the pass rate hangs on names."""
+    gap_low: float | None
+    """95 % interval, by bootstrap over tasks."""
+    gap_high: float | None
+    identifiers_renamed: float
+    """Per task, as are the next ones."""
+    files_moved: float
+    lines_changed: float
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Reason to number of tasks that could not be perturbed."""
+
+
+def evaluate_perturbed(
+    policy: Policy,
+    tasksets: Sequence[TaskSet],
+    plain: EvalSummary,
+    *,
+    split: str | None,
+    samples: int,
+    out: Path,
+    resume: bool,
+    backend: Backend,
+    concurrency: int,
+    seed: int = 0,
+    embedder: Embedder | None = None,
+    progress: Progress = silent,
+) -> tuple[PerturbedSummary, PerturbedSets]:
+    """Ask the tasks of an evaluation again under other names, within its run folder `out`.
+
+    The task sets are made, and proven, once for a run folder. Raises what `evaluate` and `perturb` raise.
+    """
+    tasks = [(one, task) for one in tasksets for task in (one.split(split) if split else one.tasks)]
+    sets = perturb(tasks, out / TASKS, seed=seed, backend=backend, progress=progress)
+    again = None
+    if sets.tasksets:
+        again = evaluate(
+            policy,
+            sets.tasksets,
+            split=split,
+            samples=samples,
+            out=out / FOLDER,
+            resume=resume,
+            backend=backend,
+            concurrency=concurrency,
+            seed=seed,
+            embedder=embedder,
+            progress=lambda what, done, total: progress(f"perturbed {what}", done, total),
+        )
+    return summarize_pair(plain.by_task, again.by_task if again else {}, sets), sets
+
+
+def summarize_pair(
+    plain: Mapping[str, Breakdown], perturbed: Mapping[str, Breakdown], sets: PerturbedSets
+) -> PerturbedSummary:
+    """Compare the pass rates of tasks with those of what they became."""
+    pairs = [
+        (before, after)
+        for origin, task in sets.pairs
+        if (before := _rate(plain, origin)) is not None and (after := _rate(perturbed, task)) is not None
+    ]
+    strength = list(sets.strength.values())
+    low, high = gap_interval(pairs, seed=sets.seed)
+    return PerturbedSummary(
+        perturbed_tasks=len(pairs),
+        left_out_tasks=len(sets.left_out),
+        pass_rate_plain=fmean(before for before, _ in pairs) if pairs else None,
+        pass_rate_perturbed=fmean(after for _, after in pairs) if pairs else None,
+        gap=fmean(before - after for before, after in pairs) if pairs else None,
+        gap_low=low,
+        gap_high=high,
+        identifiers_renamed=fmean(one.identifiers for one in strength) if strength else 0.0,
+        files_moved=fmean(one.files_moved for one in strength) if strength else 0.0,
+        lines_changed=fmean(one.lines_changed for one in strength) if strength else 0.0,
+        left_out=dict(sorted(Counter(sets.left_out.values()).items())),
+    )
+
+
+def gap_interval(
+    pairs: Sequence[tuple[float, float]], *, seed: int, confidence: float = 0.95
+) -> tuple[float | None, float | None]:
+    """Percentile interval of the mean difference, by drawing tasks with replacement; None below two tasks.
+
+    Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13. Each task keeps its two rates
+    together, so that hard tasks being hard both ways adds nothing to the width.
+    """
+    if len(pairs) < 2:
+        return None, None
+    chance = random.Random(f"{seed} bootstrap")
+    gaps = [before - after for before, after in pairs]
+    means = sorted(fmean(chance.choices(gaps, k=len(gaps))) for _ in range(RESAMPLES))
+    tail = round((1 - confidence) / 2 * RESAMPLES)
+    return means[tail], means[-1 - tail]
+
+
+def _rate(found: Mapping[str, Breakdown], task: str) -> float | None:
+    return found[task].pass_rate if task in found else None

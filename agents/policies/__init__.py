@@ -1,0 +1,1 @@
+"""Policies: scripted, oracle, endpoint, and tokens sampled from an engine."""

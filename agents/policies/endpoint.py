@@ -1,0 +1,232 @@
+"""A policy behind an OpenAI-compatible chat endpoint. It sees text and keeps no tokens."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+from pydantic import TypeAdapter, ValidationError
+
+from envs.tools.base import ToolSpec
+from envs.types import Observation, StopReason, Task, ToolCall
+
+from ..chat import openai_tool
+from ..dialects import parse_arguments
+from ..prompts import prompt
+from ..types import Action, PolicyError
+
+KEY_VARIABLES = ("DAYTHREE_API_KEY", "OPENAI_API_KEY")
+NO_CALL = "Your answer has no tool call; every answer needs one."
+
+
+@dataclass(frozen=True)
+class _Function:
+    name: str
+    arguments: str | dict[str, Any] = "{}"
+
+
+@dataclass(frozen=True)
+class _Call:
+    function: _Function
+    id: str | None = None
+
+
+@dataclass(frozen=True)
+class _Message:
+    content: str | None = None
+    tool_calls: list[_Call] | None = None
+
+
+@dataclass(frozen=True)
+class _Choice:
+    message: _Message
+    finish_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class _Reply:
+    choices: list[_Choice] = field(default_factory=list)
+
+
+_REPLY = TypeAdapter(_Reply)
+
+
+class EndpointPolicy:
+    """Asks `URL/chat/completions`, with tools. The key comes from the environment and is never shown."""
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        system: str | None = None,
+        request_s: float = 600.0,
+        attempts: int = 6,
+        first_wait_s: float = 1.0,
+    ) -> None:
+        """`request_s` bounds one request; failed ones are tried again, waiting twice as long each time."""
+        self.name = f"endpoint:{model}"
+        self.model = model
+        self.temperature = temperature
+        self.max_tokens = max_tokens
+        self.system = prompt("system") if system is None else system
+        self.request_s = request_s
+        self.attempts = attempts
+        self.first_wait_s = first_wait_s
+        self._url = url.rstrip("/") + "/chat/completions"
+        self._key = next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), "")
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=64)
+        self._client = httpx2.Client(headers=headers, limits=limits)
+
+    def start(
+        self, task: Task, tools: Sequence[ToolSpec], first: Observation, *, seed: int
+    ) -> EndpointSession:
+        """Begin a conversation; nothing is sent yet."""
+        del task  # the policy knows of it what the environment shows
+        return EndpointSession(self, tools, first, seed)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def ask(self, body: dict[str, Any], *, deadline: float) -> dict[str, Any] | StopReason:
+        """Send one request until it is answered. Raises PolicyError when it is refused or keeps failing."""
+        problem = "it was never asked"
+        for attempt in range(self.attempts):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            allowed = min(left, self.request_s)
+            try:
+                reply = self._client.post(
+                    self._url, json=body, timeout=httpx2.Timeout(allowed, connect=min(allowed, 10))
+                )
+            except httpx2.ReadTimeout:
+                if allowed == left:
+                    return StopReason.TIME  # it was thinking until the episode's time was up
+                problem, asked_to_wait = f"no answer within {self.request_s:g} s", 0.0
+            except httpx2.TransportError as error:
+                problem, asked_to_wait = f"{type(error).__name__}: {error}", 0.0
+            else:
+                if reply.status_code == 200:
+                    return self._decoded(reply)
+                problem, asked_to_wait = self._described(reply), _retry_after(reply)
+                if reply.status_code == 400 and "context" in reply.text and "length" in reply.text:
+                    return StopReason.MAX_TOKENS
+                if reply.status_code != 429 and reply.status_code < 500:
+                    raise PolicyError(f"the endpoint {self._url} refused the request: {problem}")
+            # Spread out, so that many episodes do not come back at the same moment.
+            wait = max(self.first_wait_s * 2**attempt * random.uniform(0.5, 1.0), asked_to_wait)
+            if attempt + 1 < self.attempts:
+                time.sleep(max(0.0, min(wait, 60.0, deadline - time.monotonic())))
+        raise PolicyError(f"the endpoint {self._url} keeps failing: {problem}")
+
+    def _decoded(self, reply: httpx2.Response) -> dict[str, Any]:
+        try:
+            return reply.json()
+        except ValueError as error:
+            raise PolicyError(
+                f"the endpoint {self._url} did not answer in JSON; does the URL end in /v1?"
+            ) from error
+
+    def _described(self, reply: httpx2.Response) -> str:
+        text = " ".join(reply.text.split())[:300]
+        return f"HTTP {reply.status_code} {text.replace(self._key, '…') if self._key else text}"
+
+
+class EndpointSession:
+    """One conversation as chat messages."""
+
+    def __init__(
+        self, policy: EndpointPolicy, tools: Sequence[ToolSpec], first: Observation, seed: int
+    ) -> None:
+        self._policy = policy
+        self._tools = [openai_tool(tool) for tool in tools]
+        self._seed = seed
+        system = [{"role": "system", "content": policy.system}] if policy.system else []
+        self._messages: list[dict[str, Any]] = [*system, {"role": "user", "content": first.text}]
+        self._turn = 0
+
+    def act(self, *, deadline: float) -> Action | StopReason:
+        """Ask for the next message and read its calls."""
+        body: dict[str, Any] = {
+            "model": self._policy.model,
+            "messages": self._messages,
+            "tools": self._tools,
+            "seed": self._seed,
+        }
+        if self._policy.temperature is not None:
+            body["temperature"] = self._policy.temperature
+        if self._policy.max_tokens is not None:
+            body["max_tokens"] = self._policy.max_tokens
+        answer = self._policy.ask(body, deadline=deadline)
+        if isinstance(answer, StopReason):
+            return answer
+        try:
+            choice = _REPLY.validate_python(answer).choices[0]
+        except (ValidationError, IndexError) as error:
+            raise PolicyError("the endpoint's answer is not a chat completion") from error
+        self._turn += 1
+        return self._read(choice)
+
+    def observe(self, observations: Sequence[Observation]) -> None:
+        """Add tool results, or a correction, to the messages."""
+        for seen in observations:
+            if seen.call_id is None:
+                self._messages.append({"role": "user", "content": seen.text})
+            else:
+                self._messages.append({"role": "tool", "tool_call_id": seen.call_id, "content": seen.text})
+
+    def fork(self, *, seed: int) -> EndpointSession:
+        """The same messages so far, to be continued under another seed."""
+        other = copy.copy(self)
+        other._seed, other._messages = seed, list(self._messages)
+        return other
+
+    def _read(self, choice: _Choice) -> Action:
+        """Read an answer's calls and keep it among the messages."""
+        text, asked = choice.message.content or "", choice.message.tool_calls or []
+        cut = "Your answer was cut off. " if choice.finish_reason == "length" else ""
+        try:
+            calls = tuple(self._call(call, number) for number, call in enumerate(asked, 1))
+        except ValueError as error:
+            # Calls that do not parse are kept as text: servers refuse messages that hold them.
+            written = "\n".join(f"{call.function.name}({call.function.arguments})" for call in asked)
+            return self._keep(Action((), f"{text}\n{written}".strip(), error=f"{cut}{error}."))
+        return self._keep(Action(calls, text, error="" if calls else cut + NO_CALL))
+
+    def _call(self, call: _Call, number: int) -> ToolCall:
+        raw = call.function.arguments
+        # Through JSON text either way, so that the same checks hold for servers that send an object.
+        arguments = parse_arguments((raw or "{}") if isinstance(raw, str) else json.dumps(raw))
+        return ToolCall(call.id or f"call_{self._turn}_{number}", call.function.name, arguments)
+
+    def _keep(self, action: Action) -> Action:
+        message: dict[str, Any] = {"role": "assistant", "content": action.text}
+        if action.calls:
+            message["tool_calls"] = [
+                {
+                    "id": call.id,
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": json.dumps(call.arguments)},
+                }
+                for call in action.calls
+            ]
+        self._messages.append(message)
+        return action
+
+
+def _retry_after(reply: httpx2.Response) -> float:
+    """Seconds the server asks to wait; 0 when it does not say, or says a date."""
+    text = reply.headers.get("retry-after", "")
+    return float(text) if text.isdigit() else 0.0

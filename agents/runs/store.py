@@ -1,0 +1,88 @@
+"""Trajectories on disk: JSON lines in part files, only ever appended to.
+
+Every store that writes begins a part of its own, so a line torn by a sudden end is always the last of its
+part. It is dropped when read; everything before it is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from ..types import Trajectory
+
+_ADAPTER = TypeAdapter(Trajectory)
+
+
+class StoreError(Exception):
+    """Stored trajectories cannot be read. Takes one sentence."""
+
+
+class TrajectoryStore:
+    """A folder of trajectories. Appending is safe from many threads."""
+
+    def __init__(self, folder: Path, *, part_bytes: int = 64 * 1024 * 1024) -> None:
+        """Nothing is created before the first append."""
+        self.folder = folder
+        self._part_bytes = part_bytes
+        self._lock = threading.Lock()
+        self._part: int | None = None  # file descriptor of this store's own part
+        self._written = 0
+
+    def append(self, trajectory: Trajectory) -> None:
+        """Write one trajectory; it survives the end of this process, however sudden."""
+        line = _ADAPTER.dump_json(trajectory) + b"\n"
+        with self._lock:
+            if self._part is None or self._written >= self._part_bytes:
+                self._begin_part()
+            assert self._part is not None
+            left = memoryview(line)
+            while left:
+                left = left[os.write(self._part, left) :]
+            self._written += len(line)
+
+    def read(self) -> Iterator[Trajectory]:
+        """Yield every whole trajectory, part by part in the order of writing.
+
+        Raises `StoreError` naming file and line for one that is whole and still cannot be read.
+        """
+        for part in sorted(self.folder.glob("part-*.jsonl")):
+            with part.open("rb") as lines:
+                for number, line in enumerate(lines, 1):
+                    if not line.endswith(b"\n"):
+                        break  # torn by a sudden end
+                    yield _parsed(line, f"{part}:{number}")
+
+    def close(self) -> None:
+        """Close this store's part. Safe to call twice."""
+        with self._lock:
+            if self._part is not None:
+                os.close(self._part)
+            self._part = None
+
+    def _begin_part(self) -> None:
+        if self._part is not None:
+            os.close(self._part)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        number = 1 + max((int(part.stem[5:]) for part in self.folder.glob("part-*.jsonl")), default=0)
+        while True:
+            path = self.folder / f"part-{number:06d}.jsonl"
+            try:  # exclusive: another process may begin the same number
+                self._part = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+            except FileExistsError:
+                number += 1
+            else:
+                self._written = 0
+                return
+
+
+def _parsed(line: bytes, where: str) -> Trajectory:
+    try:
+        return _ADAPTER.validate_json(line)
+    except ValidationError as error:
+        reason = error.errors(include_url=False)[0]["msg"]
+        raise StoreError(f"{where} is not a trajectory this version can read: {reason}") from error

@@ -1,0 +1,199 @@
+"""One table per part of the system, measured on this machine."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agents.engine import Sampling
+from envs.tasksets.taskset import TaskSet
+from sandboxes import ImageRecipe
+from sandboxes.backend import Backend
+from sandboxes.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from trainer.engine.client import EngineClient
+
+    from .peers import Peer
+
+Table = dict[str, dict[str, Any]]
+"""What was measured, to its figures by name."""
+
+PROMPT_TOKENS, SAMPLED_TOKENS = 256, 128
+ANSWER_S, IMAGE_S = 300.0, 900.0
+"""Deadlines of one completion, and of building an image."""
+
+
+def measure_sandbox(
+    backend: Backend, *, peers: Path | None = None, crowd: int = 0, progress: Progress = silent
+) -> Table:
+    """Time a sandbox, its calls and its forks; beside them Docker's own `exec` and `run`, and the peers.
+
+    `peers` is an interpreter that has some of them; `crowd` is how many sandboxes to keep alive at once.
+    """
+    from . import load as bench_load
+    from . import sandboxes as bench
+
+    image = backend.ensure_image(ImageRecipe("bench"), timeout_s=IMAGE_S, progress=progress)
+    with ExitStack() as stack:
+        others = _peers(backend, peers, image, stack, progress) if peers else {}
+        table = bench.measure(backend, image, peers=others, progress=progress)
+    progress("measuring forks", 0, 1)
+    table |= {
+        f"{name}, 50 MB changed of 500": row for name, row in bench_load.measure_forks(backend, image).items()
+    }
+    progress("measuring forks", 1, 1)
+    figures: Table = {f"{backend.name}: {name}, ms": row for name, row in table.items()}
+    if crowd:
+        many = bench_load.measure_crowd(backend, image, count=crowd, progress=progress)
+        figures |= {f"{backend.name}: {crowd} at once, {name}": row for name, row in many.items()}
+    return figures
+
+
+def _peers(
+    backend: Backend, python: Path, image: str, stack: ExitStack, progress: Progress
+) -> dict[str, Peer]:
+    """Start the other systems that an interpreter has, each with an image that suits it."""
+    from .peers import Peer, installed, pins
+
+    found: dict[str, Peer] = {}
+    for name in installed(python):
+        own = image
+        if name == "swe-rex":  # its server has to be in the image
+            recipe = ImageRecipe("bench-swe-rex", requirements=pins(python, name))
+            own = backend.ensure_image(recipe, timeout_s=IMAGE_S, progress=progress)
+        found[name] = Peer(python, name, own)
+        stack.callback(found[name].close)
+    return found
+
+
+def measure_layers(backend: Backend, folder: Path, *, progress: Progress = silent) -> Table:
+    """What each layer of a verdict costs."""
+    from .layers import measure_layers
+
+    return dict(measure_layers(backend, folder, progress=progress))
+
+
+def measure_episode_rate(backend: Backend, folder: Path, *, progress: Progress = silent) -> Table:
+    """Play small episodes one at a time and four at a time: reset, ten steps, grading."""
+    from . import episodes as bench
+
+    table: Table = {}
+    for concurrency in (1, 4):
+        rows = bench.measure_episodes(
+            backend, folder / str(concurrency), concurrency=concurrency, progress=progress
+        )
+        table |= {f"{backend.name}, {concurrency} at once: {name}": row for name, row in rows.items()}
+    return table
+
+
+def measure_grading(taskset: TaskSet, backend: Backend, *, progress: Progress = silent) -> Table:
+    """Time reset, every tool, and grading beside the bare test run, on a task set, in milliseconds."""
+    from . import episodes as bench
+
+    table = bench.measure_steps(taskset, backend, progress=progress)
+    table |= bench.measure_grading(taskset, backend, progress=progress)
+    return {f"{name}, ms": row for name, row in table.items()}
+
+
+def measure_episodes(taskset: TaskSet, backend: Backend, *, progress: Progress = silent) -> Table:
+    """Time whole episodes of the oracle, which thinks for nothing: what is left is the environment."""
+    from agents.executor import EpisodeRequest, run_many
+    from agents.policies.by_name import OraclePolicy
+    from envs.coding import CodingEnv
+
+    table = {}
+    for concurrency in sorted({1, 2 * (os.cpu_count() or 1)}):
+        requests = [
+            EpisodeRequest(task, seed, f"bench/{task.id}") for seed in range(2) for task in taskset.tasks[:8]
+        ]
+        started = time.perf_counter()
+        played = list(
+            run_many(
+                requests,
+                lambda: CodingEnv([taskset], backend=backend),
+                OraclePolicy(),
+                concurrency=concurrency,
+                progress=progress,
+            )
+        )
+        seconds = time.perf_counter() - started
+        scored = [one.duration_s for one in played if one.reward is not None]
+        table[f"oracle, {concurrency} at once"] = {
+            "episodes_per_minute": 60 * len(scored) / seconds,
+            "mean_episode_s": sum(scored) / max(1, len(scored)),
+            "unscored": len(played) - len(scored),
+        }
+    return table
+
+
+def measure_generation(*, progress: Progress = silent) -> Table:
+    """Time vLLM on a tiny model made for the purpose: start, one stream, and 64 at once."""
+    import trainer
+    from envs.tools.toolset import tool_specs
+    from trainer.cluster import session as cluster
+    from trainer.config import Engine, Tiny
+    from trainer.engine.client import EngineSpec, start_engine
+    from trainer.learning.tiny import make_tiny
+
+    progress("starting the engine", 0, 1)
+    with cluster.start() as ray:
+        folder = ray.scratch() / "model"
+        text = [
+            path.read_text(encoding="utf-8") for path in sorted(Path(trainer.__file__).parent.rglob("*.py"))
+        ]
+        make_tiny(folder, Tiny(), text=text, tools=tool_specs(), context_tokens=1024, seed=0)
+        started = time.perf_counter()
+        engine = start_engine(EngineSpec(str(folder), Engine(), 1024))
+        start_s = time.perf_counter() - started
+        progress("starting the engine", 1, 1)
+        try:
+            rates = {str(streams): _tokens_per_s(engine, streams) for streams in (1, 8, 64)}
+        finally:
+            engine.close()
+    table: Table = {"engine start": {"seconds": start_s}}
+    return table | {f"{streams} at once": {"tokens_per_s": rate} for streams, rate in rates.items()}
+
+
+def _tokens_per_s(engine: EngineClient, streams: int) -> float:
+    def sample(seed: int) -> int:
+        prompt = [300 + (seed * 31 + position * 7) % 200 for position in range(PROMPT_TOKENS)]
+        deadline = time.monotonic() + ANSWER_S
+        return len(
+            engine.generate(prompt, Sampling(1.0, SAMPLED_TOKENS), seed=seed, deadline=deadline).token_ids
+        )
+
+    with ThreadPoolExecutor(streams) as threads:
+        list(threads.map(sample, range(10_000, 10_000 + streams)))
+        started = time.perf_counter()
+        sampled = sum(threads.map(sample, range(streams)))
+        return sampled / (time.perf_counter() - started)
+
+
+def measure_learner(*, progress: Progress = silent) -> Table:
+    """Time forward and backward of the learner on a model of the tiny policy's size."""
+    from .learner import measure
+
+    progress("measuring the learner", 0, 1)
+    row = measure(threads=len(os.sched_getaffinity(0)))
+    progress("measuring the learner", 1, 1)
+    return {"forward and backward": row}
+
+
+def rows(table: Mapping[str, Mapping[str, Any]]) -> Sequence[Sequence[str]]:
+    """Return a table's lines for people: what was measured, then each figure with its name."""
+    return [
+        [
+            name,
+            "  ".join(
+                f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+                for key, value in row.items()
+            ),
+        ]
+        for name, row in table.items()
+    ]

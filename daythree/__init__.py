@@ -1,0 +1,1 @@
+"""Day Three: an agentic coding environment and gym for multi-step RL."""

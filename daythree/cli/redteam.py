@@ -1,0 +1,90 @@
+"""`daythree redteam`: try to pass a task set's tasks without doing the work."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Json, Sandboxes, name_clashes, open_backend, read_taskset, refuse
+
+
+def redteam(
+    folder: Annotated[list[Path], typer.Argument(help="Folders of task sets.")],
+    *,
+    task: Annotated[list[str] | None, typer.Option(help="Only this task; repeatable.")] = None,
+    cheat: Annotated[list[str] | None, typer.Option(help="Only this cheat; repeatable.")] = None,
+    family: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only these: reading, harness, forging, in-process, resources, escape, honest; repeatable."
+        ),
+    ] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="A dozen telling cheats, on each set's first task.")
+    ] = False,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write the table between the marks of this document.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Episodes at once; default: what fits.", min=1)] = None,
+    sandbox: Sandboxes = "auto",
+    as_json: Json = False,
+) -> None:
+    """Play every known cheat on every task, and honest but unusual work: 0 and 1 they must score."""
+    refuse(name_clashes())
+    tasksets = [read_taskset(each) for each in folder]
+    from envs.redteam.cheat import FAMILIES
+    from envs.redteam.honest import HONEST
+    from envs.redteam.suite import CHEATS, chosen
+    from envs.redteam.table import TASK_HEADER, NoMarks, per_task, rows, write_between_marks
+    from envs.redteam.table import markdown as written
+    from envs.redteam.tries import default_workers, try_all
+
+    from .terminal import print_json, print_table, progress
+
+    _known(family, [*FAMILIES, "honest"], "family")
+    _known(cheat, [each.name for each in CHEATS], "cheat")
+    _known(task, [each.id for taskset in tasksets for each in taskset.tasks], "task")
+    wanted = set(task or ()) or {
+        each.id for taskset in tasksets for each in (taskset.tasks[:1] if fast else taskset.tasks)
+    }
+    cheats = chosen(names=cheat or (), families=family or (), fast=fast)
+    honest = HONEST if not cheat and (not family or "honest" in family) else ()
+    with open_backend(sandbox) as backend, progress() as bars:
+        for taskset in tasksets:
+            used = {each.environment for each in taskset.tasks if each.id in wanted}
+            for name in sorted(used):
+                image = taskset.manifest.environments[name].image
+                backend.ensure_image(image, timeout_s=3600, progress=bars)
+        found = try_all(
+            tasksets,
+            cheats,
+            honest,
+            backend=backend,
+            workers=workers or default_workers(tasksets[0]),
+            only=lambda each: each.id in wanted,
+            progress=bars,
+        )
+    if markdown is not None:
+        try:
+            write_between_marks(markdown, written(found))
+        except NoMarks as error:
+            raise typer.BadParameter(str(error)) from None
+    if as_json:
+        print_json({"ok": found.ok, **asdict(found), "bad": [asdict(each) for each in found.bad]})
+    else:
+        print_table(["name", "family", "tries", "stopped by", "scored"], rows(found.tries))
+        print()
+        print_table(TASK_HEADER, per_task(found))
+        for each in found.bad:
+            print(f"{each.task}: {each.name}: {each.result}: {each.evidence}")
+        print(f"\n{len(found.tries)} tries in {found.wall_s:.0f} s, {len(found.bad)} not as they must be.")
+    raise typer.Exit(0 if found.ok else 1)
+
+
+def _known(given: list[str] | None, known: list[str], what: str) -> None:
+    for name in given or ():
+        if name not in known:
+            raise typer.BadParameter(f"unknown {what} {name!r}; there are {', '.join(known)}")

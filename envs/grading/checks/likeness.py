@@ -1,0 +1,62 @@
+"""What a test file imports before anything else, for canaries that look as if they tested the same."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+
+from envs.protection import is_protected
+from envs.tasksets.trees import Tree
+from sandboxes.syntax import syntax_tree
+
+
+@dataclass(frozen=True)
+class Imports:
+    """Import statements that a file of ours can repeat in the folder of the file that they are from."""
+
+    lines: tuple[str, ...] = ()
+    of_project: tuple[str, ...] = ()
+    """Names that they bind to something of the project."""
+
+
+def leading_imports(path: str, tree: Tree) -> Imports:
+    """Read the imports that open a test file, without what would bring tests along.
+
+    Those after other statements may depend on them. A file that is no Python has none.
+    """
+    try:
+        body = syntax_tree(tree[path].data).body if path in tree else []
+    except (SyntaxError, ValueError, RecursionError):
+        return Imports()
+    lines: list[str] = []
+    names: list[str] = []
+    for node in body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            if not _brings_tests(node):
+                lines.append(ast.unparse(node))
+                names += _of_project(node, tree)
+        elif not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+            break
+    return Imports(tuple(lines), tuple(names))
+
+
+def _brings_tests(node: ast.Import | ast.ImportFrom) -> bool:
+    """Whether a framework may find tests, or bases of tests, among what a statement binds."""
+    modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names]
+    if isinstance(node, ast.ImportFrom) and (node.level or any(one.name == "*" for one in node.names)):
+        return True
+    if any(part.startswith(("test", "conftest")) for one in modules for part in one.split(".")):
+        return True
+    bound = [(one.asname or one.name).lower() for one in node.names]
+    return any(name.startswith("test") or name.endswith(("test", "tests", "testcase")) for name in bound)
+
+
+def _of_project(node: ast.Import | ast.ImportFrom, tree: Tree) -> list[str]:
+    def is_ours(module: str) -> bool:
+        root = module.partition(".")[0]
+        ends = (f"{root}.py", f"{root}/__init__.py")
+        return any(f"/{path}".endswith(f"/{end}") and not is_protected(path) for path in tree for end in ends)
+
+    if isinstance(node, ast.ImportFrom):
+        return [one.asname or one.name for one in node.names] if is_ours(node.module or "") else []
+    return [one.asname or one.name.partition(".")[0] for one in node.names if is_ours(one.name)]

@@ -1,0 +1,61 @@
+"""Test files that cannot pass, in any language: what `junit` tasks have in place of canaries.
+
+A file keeps its imports and all its tests, but before the first of them it calls what does not exist. So it
+loads the code under test as ever and then stops, or is no program at all; either way no test of it runs, and
+a report in which one passed was written by somebody else.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Collection, Sequence
+
+from envs.tasksets.trees import Tree, TreeFile
+
+from .sessions import Runs, Session, passed
+
+_OPENS = re.compile(
+    rb"^[ \t]*(?:(?:export|async|await|public|final)[ \t]+)*"
+    rb"(?:(?:describe|context|suite|it|test|specify)[ \t]*[.(\"'`]|(?:QUnit|RSpec)\.|class[ \t]|"
+    rb"(?:def|fn|fun|func|function|sub)[ \t]+[Tt]est|@|#\[)",
+    re.MULTILINE,
+)
+"""Where a test, or what holds tests, begins: in JavaScript, Python, Ruby, Go, Java and their like."""
+_NAMES = ("prepare", "setUp", "configure", "establish", "arrange", "populate")
+
+
+def stopped(data: bytes, draw: random.Random) -> bytes:
+    """The file with a call of what does not exist before its first test; no program where none is found."""
+    found = _OPENS.search(data)
+    name = draw.choice(_NAMES) + "".join(draw.choices("abcdefghijklmnop", k=5)).title()
+    if found is None:
+        return data + b"\n)]}\n"
+    indent = found[0][: len(found[0]) - len(found[0].lstrip())]
+    return b"%s%s%s();\n%s" % (data[: found.start()], indent, name.encode(), data[found.start() :])
+
+
+def stopped_session(files: Sequence[str], tree: Tree, draw: random.Random) -> Session:
+    """A run of test files that cannot pass."""
+    laid = {
+        path: TreeFile(stopped(tree[path].data, draw), tree[path].executable)
+        for path in files
+        if path in tree
+    }
+    return Session(tuple(files), laid)
+
+
+def passed_without_running(
+    session: Session, listed: Collection[str], candidate: Tree, reference: Callable[[], Tree], run: Runs
+) -> tuple[list[str], int]:
+    """Listed ids that passed though they could not run, and how many pass so for the reference too.
+
+    Raises SandboxError.
+    """
+    report = run(candidate, [session])[0]
+    odd = [test for test in listed if passed(report, test)]
+    if not odd:
+        return [], 0
+    known = run(reference(), [session])[0]
+    accused = [test for test in odd if not passed(known, test) and not known.timed_out]
+    return accused, len(odd) - len(accused)

@@ -1,0 +1,157 @@
+"""Runs of the tests in clean sandboxes, which never held a process of the policy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from hashlib import sha256
+
+from sandboxes.backend import Backend
+from sandboxes.base import Content, SandboxError, SandboxSpec
+
+from ..tasksets.taskset import TaskSet
+from ..tasksets.trees import Tree, digest, pack
+from ..testing.run import RunnerSetup, RunReport, run_tests, template
+from ..types import Task
+from .checks.sessions import Session
+from .submission import lay_trusted, reference_paths
+
+SETUP_S = 60.0
+"""Deadline for starting a sandbox and laying a tree into it."""
+LIFETIME_STEP_S = 3600.0
+"""Lifetimes are whole multiples of this, so that tasks whose tests take different times share sandboxes."""
+
+
+def sandbox_spec(taskset: TaskSet, task: Task) -> SandboxSpec:
+    """Return the spec of a sandbox for this task, the policy's and the grader's alike."""
+    seconds = task.limits.episode_s + task.limits.test_s + 2 * SETUP_S
+    whole_s = math.ceil(seconds / LIFETIME_STEP_S) * LIFETIME_STEP_S
+    environment = taskset.environment(task)
+    return SandboxSpec(
+        image=environment.image.ref,
+        workdir=task.workdir,
+        lifetime_s=whole_s,
+        template=template(environment.tests),
+    )
+
+
+def grading_specs(taskset: TaskSet, task: Task) -> tuple[SandboxSpec, SandboxSpec]:
+    """Return the specs of the sandboxes that grade: for the first run, and for what is looked at again."""
+    spec, tests = sandbox_spec(taskset, task), taskset.environment(task).tests
+    return _grading(spec, tests), _grading(spec, tests, _other_seed(taskset))
+
+
+def _grading(spec: SandboxSpec, tests: RunnerSetup, hash_seed: int = 0) -> SandboxSpec:
+    """The same for a sandbox that never holds a process of a policy."""
+    return replace(spec, role="grading", template=template(tests, hash_seed) if spec.template else ())
+
+
+def _other_seed(taskset: TaskSet) -> int:
+    """A hash seed that nobody knows who has not seen the whole set, its hidden parts included."""
+    return 1 + int.from_bytes(sha256(taskset.digest.encode()).digest()[:8], "big") % (2**32 - 1)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A tree that many gradings have in common; what differs from it is laid over it."""
+
+    tree: Tree
+    content: Content
+
+
+@lru_cache(maxsize=256)
+def _ground(taskset: TaskSet, task: Task) -> Ground:
+    """What is graded when nothing is handed in."""
+    base = taskset.base_tree(task)
+    tree = lay_trusted(base, taskset.trusted_files(task), reference_paths(task.reference_patch))
+    return Ground(tree, Content(f"graded-{digest(tree)}", lambda: pack(tree)))
+
+
+def _run(
+    taskset: TaskSet, task: Task, backend: Backend, tree: Tree, sessions: Sequence[Session]
+) -> list[RunReport]:
+    """Run sessions in a fresh sandbox, and in another one when it died."""
+    spec, tests = sandbox_spec(taskset, task), taskset.environment(task).tests
+    once = partial(
+        run_sessions,
+        tree,
+        spec,
+        tests,
+        sessions,
+        backend,
+        timeout_s=task.limits.test_s,
+        ground=_ground(taskset, task),
+        hash_seed=_other_seed(taskset) if sessions[0].reseeded else 0,
+    )
+    reports = once()
+    if len(reports) < len(sessions):
+        reports = once()
+    died = RunReport(log="the grading sandbox died twice while the tests ran")
+    return [*reports, *[died] * (len(sessions) - len(reports))]
+
+
+def run_clean(
+    tree: Tree,
+    spec: SandboxSpec,
+    tests: RunnerSetup,
+    files: Sequence[str],
+    backend: Backend,
+    *,
+    timeout_s: float,
+) -> RunReport | None:
+    """Run test files in a fresh sandbox that holds a tree; None when it died while they ran.
+
+    Raises SandboxError when it could not be started, or the tree not be laid into it.
+    """
+    reports = run_sessions(tree, spec, tests, [Session(tuple(files))], backend, timeout_s=timeout_s)
+    return reports[0] if reports else None
+
+
+def run_sessions(
+    tree: Tree,
+    spec: SandboxSpec,
+    tests: RunnerSetup,
+    sessions: Sequence[Session],
+    backend: Backend,
+    *,
+    timeout_s: float,
+    ground: Ground | None = None,
+    hash_seed: int = 0,
+) -> list[RunReport]:
+    """Run sessions in one fresh sandbox that holds a tree, `timeout_s` for each.
+
+    Where the tree has all the files of `ground`, only what differs travels.
+
+    There are fewer reports than sessions when the sandbox died while one ran, or when what ran made it
+    impossible to lay files for the next. Raises SandboxError when it could not be started, or the tree not be
+    laid into it.
+    """
+    reports: list[RunReport] = []
+    files, content = {**tree, **sessions[0].files}, None
+    if ground is not None and ground.tree.keys() <= files.keys():
+        content = ground.content
+        files = {name: entry for name, entry in files.items() if ground.tree.get(name) != entry}
+    sandbox = backend.open(_grading(spec, tests, hash_seed), timeout_s=SETUP_S, content=content)
+    try:
+        sandbox.unpack(pack(files), ".", timeout_s=SETUP_S)
+        for session in sessions:
+            try:
+                if reports and session.files:
+                    sandbox.unpack(pack(session.files), ".", timeout_s=SETUP_S)
+                report = run_tests(
+                    sandbox,
+                    tests,
+                    session.targets,
+                    timeout_s=timeout_s,
+                    hash_seed=hash_seed,
+                    profile=session.profile,
+                    brief=True,
+                )
+                reports.append(report)
+            except (SandboxError, OSError, ValueError):
+                break
+        return reports
+    finally:
+        sandbox.close()

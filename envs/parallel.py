@@ -1,0 +1,109 @@
+"""Several sandboxes at once: how many this machine bears, and how to end them all."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from sandboxes.backend import Backend
+from sandboxes.base import Content, Sandbox, SandboxSpec
+from sandboxes.images.recipe import ImageRecipe
+from sandboxes.progress import Progress, silent
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+MOST = 64
+
+
+class Stopped(Exception):
+    """Nobody waits for the result any more. Takes one sentence."""
+
+
+def fitting_workers(spec: SandboxSpec) -> int:
+    """How many sandboxes of a kind run at once here: their processors and their memory must be there."""
+    cores = len(os.sched_getaffinity(0))
+    return max(1, min(MOST, int(cores / spec.cpus), int(_free_mb() / spec.memory_mb)))
+
+
+def _free_mb() -> float:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return int(value.split()[0]) / 1024
+    return 0.0
+
+
+class StoppableBackend:
+    """A backend whose open sandboxes can be ended at once from any thread; then it opens no more."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.name = backend.name
+        self._backend = backend
+        self._open: weakref.WeakSet[Sandbox] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def open(self, spec: SandboxSpec, *, timeout_s: float, content: Content | None = None) -> Sandbox:
+        """See `Backend`. Raises Stopped."""
+        self._refuse_when_stopped()
+        sandbox = self._backend.open(spec, timeout_s=timeout_s, content=content)
+        with self._lock:
+            self._open.add(sandbox)
+        if self._stopped:
+            sandbox.close()
+        self._refuse_when_stopped()
+        return sandbox
+
+    def expect(self, spec: SandboxSpec, count: int = 1) -> None:
+        self._backend.expect(spec, count)
+
+    def ensure_image(self, recipe: ImageRecipe, *, timeout_s: float, progress: Progress = silent) -> str:
+        return self._backend.ensure_image(recipe, timeout_s=timeout_s, progress=progress)
+
+    def has_image(self, ref: str) -> bool:
+        return self._backend.has_image(ref)
+
+    def reap(self) -> list[str]:
+        return self._backend.reap()
+
+    def close(self) -> None:
+        """End the sandboxes that were opened here; the backend itself stays."""
+        self._stopped = True
+        with self._lock:
+            sandboxes = list(self._open)
+        for sandbox in sandboxes:
+            sandbox.close()
+
+    def _refuse_when_stopped(self) -> None:
+        if self._stopped:
+            raise Stopped("the work was stopped")
+
+
+def in_order(
+    work: Callable[[Backend, In], Out], items: Iterable[In], *, backend: Backend, workers: int
+) -> Generator[Out, None, None]:
+    """Do work on items, several at once, results in the items' order; items are taken when they are needed.
+
+    What work raises is raised here. Closing the generator ends every sandbox that work opened.
+    """
+    source, running = iter(items), list[Future[Out]]()
+    lent = StoppableBackend(backend)
+    with ThreadPoolExecutor(workers, thread_name_prefix="proof") as threads:
+        try:
+            while True:
+                for item in islice(source, 2 * workers - len(running)):
+                    running.append(threads.submit(work, lent, item))
+                if not running:
+                    return
+                yield running.pop(0).result()
+        finally:
+            lent.close()
+            for each in running:
+                each.cancel()

@@ -1,0 +1,1 @@
+"""The programs that cheats run in the test process."""

@@ -1,0 +1,242 @@
+"""Where the tests of a project's past states run: many trees, few environments.
+
+A commit gets the Python of its time and dependencies of its time. Two commits share an environment when they
+ask for the same packages in the same half of a year: versions are those of the half-year's first day, so that
+nothing is newer than any commit in it; where these do not satisfy what is asked for, those of its last day.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from envs.tasksets.taskset import Environment
+from envs.tasksets.trees import Tree
+from envs.testing.run import RunnerSetup
+from sandboxes.base import SandboxUnavailable
+from sandboxes.images.build import ensure_base
+from sandboxes.images.recipe import ImageRecipe
+from sandboxes.progress import Progress, silent
+
+from ..errors import RegisterError, plain_name
+from ..project.project import Project, read_project
+from ..project.pythons import Base, is_python2, packages_of, preferred
+from ..project.requirements import Resolution, resolve_as_of
+from ..project.sources import Source
+
+BASE_S = 900.0
+"""Deadline for bootstrapping a base."""
+VERSION = "0.0.0"
+"""What a project is told when it asks for its own version: one environment serves many versions."""
+
+Resolver = Callable[..., Resolution]
+"""`resolve_as_of`, or what stands in for it where there is no index."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Where one tree runs, and how that came about."""
+
+    name: str
+    environment: Environment
+    project: Project
+    """What the tree says about itself; its `tree` holds the files that a build would have generated."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Image:
+    """What was found for one Python, half-year and set of requirements."""
+
+    recipe: ImageRecipe
+    notes: tuple[str, ...]
+
+
+class Environments:
+    """Decides, resolves and groups. For one thread."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        progress: Progress = silent,
+        fixed: Environment | None = None,
+        resolver: Resolver = resolve_as_of,
+        bootstrap: Callable[[ImageRecipe], None] | None = None,
+    ) -> None:
+        """`fixed` is used for every tree. `bootstrap` makes a recipe's base, or raises SandboxUnavailable."""
+        self._name, self._progress, self._fixed = name, progress, fixed
+        self._resolver = resolver
+        self._bootstrap = bootstrap or self._bootstrapped
+        self._bases: dict[str, str] = {}
+        self._images: dict[tuple[object, ...], _Image | RegisterError] = {}
+        self._chosen: dict[str, Environment] = {}
+
+    @property
+    def chosen(self) -> Mapping[str, Environment]:
+        """The environments so far, by name; a view that grows with every choice."""
+        return MappingProxyType(self._chosen)
+
+    @property
+    def name(self) -> str:
+        """What is registered."""
+        return self._name
+
+    def choose(self, tree: Tree, when: str) -> Choice:
+        """Find where a tree of that time (ISO 8601) runs. Raises RegisterError with the reason."""
+        source = Source(self._name, when[:10], "git", tree)
+        if self._fixed is not None:
+            name = self._fixed.image.name
+            self._chosen[name] = self._fixed
+            return Choice(name, self._fixed, _bare(source, self._fixed.tests))
+        project = read_project(source)
+        if is_python2(tree[path].data for path in project.modules if path in tree):
+            raise RegisterError("its code is for Python 2, which no base has")
+        base, notes = self._base(project, when)
+        image = self._image(project, base, when)
+        environment = Environment(image.recipe, project.tests)
+        name = self._named(environment, f"py{base.python.replace('.', '')}-{half_year(when)[0]}")
+        return Choice(name, environment, project, (*project.notes, *notes, *image.notes))
+
+    def _base(self, project: Project, when: str) -> tuple[Base, tuple[str, ...]]:
+        """The first of the preferred bases that can be made here."""
+        bases = preferred(project.python, project.classifiers, when)
+        if not bases:
+            raise RegisterError(f"it asks for Python {project.python}, which no base has")
+        notes = []
+        for base in bases:
+            problem = self._problem(base)
+            if not problem:
+                return base, tuple(notes)
+            notes.append(f"Python {base.python} would fit, but its base cannot be made here: {problem}")
+        raise RegisterError(notes[-1])
+
+    def _problem(self, base: Base) -> str:
+        if base.release not in self._bases:
+            try:
+                self._bootstrap(ImageRecipe(self._name, python=base.python, base=base.release))
+                self._bases[base.release] = ""
+            except SandboxUnavailable as error:
+                self._bases[base.release] = str(error)
+        return self._bases[base.release]
+
+    def _bootstrapped(self, recipe: ImageRecipe) -> None:
+        ensure_base(recipe, deadline=time.monotonic() + BASE_S, progress=self._progress)
+
+    def _image(self, project: Project, base: Base, when: str) -> _Image:
+        """The image for what a project asks for; the same question is asked of the index once."""
+        label, start, end = half_year(when)
+        key = (base, label, project.distribution, project.requirements, project.apart)
+        if key not in self._images:
+            try:
+                self._images[key] = self._resolved(project, base, (start, end))
+            except RegisterError as error:
+                self._images[key] = error
+        found = self._images[key]
+        if isinstance(found, RegisterError):
+            raise RegisterError(str(found))
+        return found
+
+    def _resolved(self, project: Project, base: Base, dates: Sequence[str]) -> _Image:
+        resolution = self._resolver(
+            project.distribution,
+            project.requirements,
+            python=base.full_version,
+            dates=dates,
+            supported=base.supported,
+        )
+        recipe = ImageRecipe(
+            name=plain_name(self._name, "library"),
+            requirements=resolution.pins,
+            packages=packages_of(project.apart, base.python),
+            python=base.python,
+            base=base.release,
+            provides=(f"{project.distribution}=={VERSION}",),
+        )
+        return _Image(recipe, resolution.notes)
+
+    def _named(self, environment: Environment, plain: str) -> str:
+        """The environment's name: the plain one, or with a digest where another has that."""
+        known = next((name for name, each in self._chosen.items() if each == environment), "")
+        if known:
+            return known
+        digest = hashlib.sha256(repr(environment).encode()).hexdigest()
+        for name in (plain, f"{plain}-{digest[:4]}", f"{plain}-{digest[:12]}"):
+            if self._chosen.setdefault(name, environment) == environment:
+                return name
+        raise AssertionError("digests of different environments differ")
+
+
+def half_year(when: str) -> tuple[str, str, str]:
+    """Return the name, first and last moment of the half-year a time lies in: `2023h1`, …"""
+    time = datetime.fromisoformat(when)
+    if time.month <= 6:
+        return f"{time.year}h1", f"{time.year}-01-01T00:00:00Z", f"{time.year}-07-01T00:00:00Z"
+    return f"{time.year}h2", f"{time.year}-07-01T00:00:00Z", f"{time.year + 1}-01-01T00:00:00Z"
+
+
+def load_recipe(path: Path) -> Environment:
+    """Read an environment from a TOML file with the tables `image` and `tests`, as in `taskset.toml`.
+
+    Requirements are exact pins (`name==version`), all of them: nothing else is installed. Raises
+    RegisterError, in one line.
+    """
+    try:
+        settings = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise RegisterError(f"the recipe {path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise RegisterError(f"the recipe {path} is not TOML: {error}") from error
+    tables = {"image": ImageRecipe, "tests": RunnerSetup}
+    unknown = [key for key in settings if key not in tables]
+    for table, kind in tables.items():
+        found = settings.setdefault(table, {})
+        known = {each.name for each in fields(kind)}
+        unknown += [f"{table}.{key}" for key in found if key not in known] if isinstance(found, dict) else []
+    if unknown:
+        raise RegisterError(f"the recipe {path} has an unknown key {unknown[0]!r}")
+    if isinstance(settings["image"], dict):
+        settings["image"].setdefault("name", plain_name(path.stem, "recipe"))
+    environment = _validated(settings, path)
+    loose = [each for each in environment.image.requirements if "==" not in each]
+    if loose:
+        raise RegisterError(f"the recipe {path}: {loose[0]!r} is no exact pin; write name==version")
+    return environment
+
+
+def _validated(settings: Mapping[str, Any], path: Path) -> Environment:
+    try:
+        return TypeAdapter(Environment).validate_python(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise RegisterError(f"the recipe {path}: {place}: {first['msg']}") from error
+
+
+def _bare(source: Source, tests: RunnerSetup) -> Project:
+    """What is known of a tree under a given recipe; it need not be Python."""
+    try:
+        project = read_project(source)
+    except RegisterError:
+        return Project(source, dict(source.tree), (), (), (), tests)
+    return Project(
+        project.source,
+        project.tree,
+        project.modules,
+        project.test_files,
+        (),
+        tests,
+        project.notes,
+        project.distribution,
+        project.python,
+        project.classifiers,
+    )

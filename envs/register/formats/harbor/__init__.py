@@ -1,0 +1,1 @@
+"""Harbor task directories: read, written, and the verifier inside them."""

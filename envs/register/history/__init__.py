@@ -1,0 +1,1 @@
+"""Changes of a git history, split into tasks."""

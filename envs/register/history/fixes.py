@@ -1,0 +1,121 @@
+"""A past change, split into what it fixes and what proves it.
+
+The tests, the files that steer them and CI go to the grader's side, whole: the policy never sees how the
+change altered them. Everything else that the change touched is the reference.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+from envs.protection import is_protected, is_test
+from envs.tasksets.trees import PatchError, Tree, diff_trees
+from envs.types import Limits
+
+MAX_FILES = 20
+MAX_LINES = 800
+"""Larger references are rewrites or imports of other people's code, not work to be learned from."""
+_CODE = re.compile(
+    r"\.(pyi?|[mc]?js|[jt]sx?|go|rs|java|kt|rb|php|p[lm]|lua|c|h|cc|[ch]pp|cs|scala|swift|hs|ml|exs?|erl|clj|r|jl|sh)",
+    re.IGNORECASE,
+)
+
+
+class NoTask(Exception):
+    """Why a change makes no task, in a few words that can be counted."""
+
+
+@dataclass(frozen=True)
+class Fix:
+    """One change as a task: where it starts, where it ends, what it did."""
+
+    base: Tree
+    solved: Tree
+    """The tree after the change, its tests included."""
+    reference_patch: str
+    code: tuple[str, ...]
+    tests: tuple[str, ...]
+    """Test files that the change added or altered."""
+    lines: int
+    """Lines that the reference adds or removes."""
+
+    @property
+    def trusted(self) -> Tree:
+        """The files that decide the verdict, as they are after the change."""
+        return {path: entry for path, entry in self.solved.items() if is_protected(path)}
+
+    def over(self, added: Tree) -> Fix:
+        """Return the same fix with files that an installation would have generated on both sides."""
+        return replace(self, base=added | self.base, solved=added | self.solved)
+
+
+def refuse_by_names(paths: Sequence[str]) -> str:
+    """Say why a change to these paths can be no task, or return an empty string; no file is read."""
+    if not any(is_code(path) for path in paths):
+        return "changes no code"
+    if not any(is_test(path) for path in paths):
+        return "changes no tests"
+    if sum(not is_protected(path) for path in paths) > MAX_FILES:
+        return "changes too many files"
+    return ""
+
+
+def is_code(path: str) -> bool:
+    """Whether a path is code that a fix may be in."""
+    return bool(_CODE.fullmatch(PurePosixPath(path).suffix)) and not is_protected(path)
+
+
+def split(base: Tree, after: Tree, left_out: Iterable[str] = ()) -> Fix:
+    """Split the change between two trees; `left_out` are paths it touched that are no regular files.
+
+    Raises NoTask.
+    """
+    changed = sorted(path for path in base.keys() | after.keys() if base.get(path) != after.get(path))
+    reason = refuse_by_names(changed)
+    if reason:
+        raise NoTask(reason)
+    if any(left_out):
+        raise NoTask("changes a symlink or a submodule")
+    tests = tuple(path for path in changed if is_test(path) and path in after)
+    if not tests:
+        raise NoTask("only removes tests")
+    parts = [path for path in changed if not is_protected(path)]
+    solved_code = {path: entry for path, entry in base.items() if path not in parts}
+    solved_code |= {path: after[path] for path in parts if path in after}
+    try:
+        patch = diff_trees(base, solved_code)
+    except PatchError as error:
+        raise NoTask("changes a file that is not text") from error
+    lines = len(_touched_lines(patch))
+    if lines > MAX_LINES:
+        raise NoTask("changes too many lines")
+    return Fix(base, after, patch, tuple(path for path in parts if is_code(path)), tests, lines)
+
+
+def fitting_limits(reference_patch: str, test_s: float) -> Limits:
+    """Leave room for the reference, which may take two edits a hunk, and for tests that take `test_s`."""
+    turns = 10 + 2 * reference_patch.count("\n@@ ")
+    return Limits(max_turns=max(Limits.max_turns, turns), test_s=max(20.0, round(10 * test_s, 1)))
+
+
+def added_lines(patch: str) -> list[str]:
+    """Return the lines that a unified diff adds, stripped."""
+    return [line[1:].strip() for line in _touched_lines(patch) if line.startswith("+")]
+
+
+def _touched_lines(patch: str) -> list[str]:
+    return [line for line in patch.splitlines() if re.match(r"[+-](?!\+\+ |-- )", line)]
+
+
+def new_names(fix: Fix) -> list[str]:
+    """Names that the change defines, its tests use, and the base has nowhere: what nobody could guess."""
+    known = _names(fix.base, fix.base)
+    return sorted((_names(fix.solved, fix.code) & _names(fix.solved, fix.tests)) - known)
+
+
+def _names(tree: Tree, paths: Iterable[str]) -> set[str]:
+    text = "\n".join(tree[path].data.decode("utf-8", "replace") for path in paths if path in tree)
+    return set(re.findall(r"[A-Za-z_][A-Za-z0-9_]{2,}", text))

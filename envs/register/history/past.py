@@ -1,0 +1,58 @@
+"""What came before a library's newest state, and what of it a task may not show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from envs.tasksets.taskset import PullRequest
+from envs.tasksets.trees import Tree
+
+from ..errors import RegisterError
+from ..project.sources import Source
+from ..proof.withheld import withheld
+from .mainline import open_history
+from .pulls import past_changes
+
+HISTORY_S = 300.0
+"""Deadline for copying and walking a history."""
+
+
+@dataclass(frozen=True)
+class Past:
+    """The past changes of a library, in the order of merging; all of them lie before every task's base."""
+
+    prs: tuple[PullRequest, ...] = ()
+    commits: Mapping[str, str] = field(default_factory=dict)
+    """Key of a change to its commit."""
+    notes: tuple[str, ...] = ()
+    """Why there are none."""
+
+    def withheld(self, base: Tree, reference_patch: str, keys: Sequence[str]) -> tuple[str, ...]:
+        """Name the changes that a task may not show: those that speak of its fix, and those it takes back."""
+        found = set(keys)
+        for key in keys or ("",):
+            number = int(key) if key.isdecimal() else None
+            found |= {*withheld(self.prs, base, reference_patch, self.commits.get(key, ""), number=number)}
+        return tuple(pr.key for pr in self.prs if pr.key in found)
+
+
+NO_PAST = Past()
+
+
+def read_past(source: Source) -> Past:
+    """Read the history that ends at a source's commit; none for a source that has no commit.
+
+    A history that cannot be read whole, as a shallow clone's, is left out and named: bugs need none.
+    """
+    if not source.commit:
+        return NO_PAST
+    try:
+        with open_history(source.origin, timeout_s=HISTORY_S) as history:
+            if history.head != source.commit:
+                return Past(notes=("no past changes: the repository moved on while it was read",))
+            prs = tuple(past_changes(history))
+            commits = [change.commit for change in history.changes]
+    except RegisterError as error:
+        return Past(notes=(f"no past changes: {error}",))
+    return Past(prs, {pr.key: commit for pr, commit in zip(prs, commits, strict=True)})

@@ -1,0 +1,113 @@
+"""A task's words, from what its author wrote at the time: a pull request's or an issue's title and body.
+
+Cleaned of what gives the fix away (links to it, commit ids, diffs, its own lines) and of what is noise to a
+reader who cannot follow it (templates, trailers). Where little is left, what was seen to fail says the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from envs.protection import is_protected
+from envs.testing.run import Failure
+
+from .fixes import Fix, added_lines, new_names
+
+MAX_CHARS = 6_000
+ENOUGH_WORDS = 30
+"""A title and body with fewer words than this are said to be poor: the failures are told as well."""
+SHOWN_FAILURES = 3
+MESSAGE_CHARS = 300
+_TELLING = 8
+"""Characters that an added line must have to be recognised in prose."""
+
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_FENCE = re.compile(r"^(```|~~~)([^\n]*)\n(.*?)^\1[ \t]*$", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\[([^\]\n]*)\]\(\s*https?://[^)\s]*\s*\)")
+_ADDRESS = re.compile(r"<?https?://[^\s>)\]]+>?")
+_COMMIT = re.compile(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{7,40}\b")
+_CLOSES = re.compile(
+    r"\b(?:fix(?:e[sd])?|close[sd]?|resolve[sd]?)\b:?\s+"
+    r"(?:(?:issue|pr|pull request)\s+)?(?:[\w.-]+/[\w.-]+)?(?:#|gh-|!)\d+[.,;]?",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(
+    r"\s?\((?:[\w.-]+/[\w.-]+)?#(\d+)\)|\s?(?:[\w.-]+/[\w.-]+)?(?:#|\bGH-|(?<=\s)!)(\d+)", re.IGNORECASE
+)
+_TRAILER = re.compile(
+    r"^(?:[A-Z][\w-]*-by|Change-Id|See merge request|Merge (?:branch|pull request)|Approved by|PR-URL"
+    r"|git-svn-id|Conflicts)\b.*$",
+    re.MULTILINE,
+)
+_CHECKBOX = re.compile(r"^\s*[-*]\s*\[[ xX]\].*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Words:
+    """What somebody wrote about a change."""
+
+    title: str
+    body: str = ""
+
+
+def write_statement(words: Words, fix: Fix, failures: Mapping[str, Failure], *, past: Collection[str]) -> str:
+    """Return a task's instruction; `past` are the keys of the changes that may be spoken of.
+
+    Always says what has to hold for the hidden tests to have a chance: names that only they know.
+    """
+    title, body = clean(words.title, fix, past=past), clean(words.body, fix, past=past)
+    title = title.splitlines()[0] if title else ""
+    parts = [title, body]
+    if len(re.findall(r"\w+", f"{title} {body}")) < ENOUGH_WORDS:
+        parts.append(_seen(failures))
+    names = new_names(fix)
+    if names:
+        parts.append("Names that its tests use and that do not exist yet: " + ", ".join(names) + ".")
+    text = "\n\n".join(part for part in parts if part)
+    return text if len(text) <= MAX_CHARS else text[:MAX_CHARS].rsplit("\n", 1)[0] + "\n(cut)"
+
+
+def clean(text: str, fix: Fix, *, past: Collection[str]) -> str:
+    """Take out of a text what gives the fix away, and what is no description."""
+    telling = {line for line in added_lines(fix.reference_patch) if len(line) >= _TELLING}
+    text = _COMMENT.sub("", text.replace("\r\n", "\n"))
+    text = _FENCE.sub(lambda found: "" if _tells(found, telling) else found[0], text)
+    text = "\n".join(line for line in text.split("\n") if not _holds(line, telling))
+    text = _CHECKBOX.sub("", _TRAILER.sub("", text))
+    text = _ADDRESS.sub("", _LINK.sub(r"\1", text))
+    text = _COMMIT.sub("", _CLOSES.sub("", text))
+    text = _NUMBER.sub(lambda found: found[0] if (found[1] or found[2]) in past else "", text)
+    lines = [line.rstrip() for line in text.split("\n")]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip(" \n-:")
+
+
+def _tells(fence: re.Match[str], telling: Collection[str]) -> bool:
+    """Whether a block of code is a diff, or holds lines of the fix."""
+    language, lines = fence[2].strip().lower(), fence[3].splitlines()
+    marked = sum(bool(re.match(r"[+-]|@@", line)) for line in lines)
+    return (
+        language in ("diff", "patch")
+        or (marked >= 2 and 2 * marked >= len(lines))
+        or any(_holds(line, telling) for line in lines)
+    )
+
+
+def _holds(line: str, telling: Collection[str]) -> bool:
+    return any(part in line for part in telling)
+
+
+def _seen(failures: Mapping[str, Failure]) -> str:
+    """What the hidden tests saw before the fix, without a line of their own code."""
+    shown: list[str] = []
+    for test, failure in list(failures.items())[:SHOWN_FAILURES]:
+        name = test.rpartition("::")[2].partition("[")[0]
+        message = " ".join(failure.message.split())[:MESSAGE_CHARS]
+        shown.append(f"{name}: {failure.error}" + (f": {message}" if message else ""))
+        shown += [f"  {each.path}:{each.line} in {each.function}" for each in _project_frames(failure)]
+    return "\n".join(["What was seen, by tests that are not here:", *shown]) if shown else ""
+
+
+def _project_frames(failure: Failure) -> Sequence:
+    return [frame for frame in failure.frames if not is_protected(frame.path)][-SHOWN_FAILURES:]

@@ -1,0 +1,101 @@
+"""Through a history, newest change first: which changes could be tasks, and in which environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from envs.tasksets.trees import Tree
+from sandboxes.backend import Backend
+from sandboxes.base import SandboxUnavailable
+from sandboxes.progress import Progress, silent
+
+from ..environment.environments import Environments
+from ..errors import IMAGE_S, RegisterError
+from ..proof.validate import Draft
+from .fixes import Fix, NoTask, refuse_by_names, split
+from .mainline import Change, History
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A change that has code, tests, and an environment that builds."""
+
+    place: int
+    """Index in the history, and so in the list of past changes."""
+    change: Change
+    fix: Fix
+    environment: str
+
+
+@dataclass
+class Walk:
+    """Gives out drafts, and remembers of every change that was looked at what came of it."""
+
+    history: History
+    environments: Environments
+    backend: Backend
+    progress: Progress = silent
+    results: dict[int, str] = field(default_factory=dict)
+    """By place: why the change is no task; the caller adds what proving it gave."""
+    pending: dict[str, Candidate] = field(default_factory=dict)
+    """By draft id."""
+    with_tests: set[int] = field(default_factory=set)
+    """Places of the changes that alter code and tests, whatever came of them."""
+    built: set[int] = field(default_factory=set)
+    """Places of those among them whose environment builds."""
+    _unbuilt: dict[str, str] = field(default_factory=dict)
+
+    def drafts(self) -> Iterator[Draft]:
+        """Yield what is worth proving, newest first. Raises SandboxUnavailable when no image can be built."""
+        for place in reversed(range(len(self.history.changes))):
+            try:
+                candidate = self._candidate(place)
+            except NoTask as refusal:
+                self.results[place] = str(refusal)
+                continue
+            self.pending[str(place)] = candidate
+            fix = candidate.fix
+            yield Draft(
+                id=str(place),
+                environment=candidate.environment,
+                base=fix.base,
+                solved=fix.solved,
+                reference_patch=fix.reference_patch,
+                test_files=fix.tests,
+                origin=candidate.change.commit,
+            )
+
+    def _candidate(self, place: int) -> Candidate:
+        """Look at one change. Raises NoTask."""
+        change = self.history.changes[place]
+        if not change.base:
+            raise NoTask("has no parent")
+        reason = refuse_by_names(change.files)
+        if reason:
+            raise NoTask(reason)
+        self.with_tests.add(place)
+        left_out = {row.rpartition(" (")[0] for row in self.history.left_out(change.commit)}
+        fix = split(
+            self.history.tree(change.base), self.history.tree(change.commit), left_out & {*change.files}
+        )
+        try:
+            choice = self.environments.choose(fix.solved, change.merged_at)
+        except RegisterError as error:
+            raise NoTask(f"its environment cannot be found out: {error}") from error
+        self._build(choice.name)
+        self.built.add(place)
+        added: Tree = {path: file for path, file in choice.project.tree.items() if path not in fix.solved}
+        return Candidate(place, change, fix.over(added), choice.name)
+
+    def _build(self, name: str) -> None:
+        """Make an environment's image exist. Raises NoTask; an environment that failed is not tried again."""
+        if name not in self._unbuilt:
+            image = self.environments.chosen[name].image
+            try:
+                self.backend.ensure_image(image, timeout_s=IMAGE_S, progress=self.progress)
+                self._unbuilt[name] = ""
+            except SandboxUnavailable as error:
+                self._unbuilt[name] = str(error)
+        if self._unbuilt[name]:
+            raise NoTask(f"its environment does not build: {self._unbuilt[name]}")

@@ -1,0 +1,1 @@
+"""Bugs put into working code."""

@@ -1,0 +1,75 @@
+"""A bug: one changed place in the code, or several that have to be mended together.
+
+What makes the places is elsewhere: `mutate` (one change to the syntax tree, a function without its body),
+`reverts` (a hunk of a past change taken back), `several` (bugs that belong together).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from envs.tasksets.trees import Tree, TreeFile
+
+from .mutate import Mutation
+
+REVERT = "reverted hunk"
+SEVERAL = "several bugs"
+
+
+@dataclass(frozen=True)
+class Bug:
+    """Edits to an unmodified tree that do not overlap."""
+
+    kind: str
+    edits: tuple[Mutation, ...]
+    keys: tuple[str, ...] = ()
+    """Past changes that it takes back, in part."""
+
+    def __post_init__(self) -> None:
+        spans = sorted((each.path, each.start, each.end) for each in self.edits)
+        assert spans, "a bug changes something"
+        assert all(one[0] != two[0] or one[2] <= two[1] for one, two in pairwise(spans)), (
+            "the edits of a bug do not overlap"
+        )
+
+    @classmethod
+    def of(cls, edit: Mutation, *, keys: tuple[str, ...] = ()) -> Bug:
+        """The bug that is one edit."""
+        return cls(edit.kind, (edit,), keys)
+
+    @property
+    def path(self) -> str:
+        """Where its first edit is; so are `line` and `function`."""
+        return self.edits[0].path
+
+    @property
+    def line(self) -> int:
+        return self.edits[0].line
+
+    @property
+    def function(self) -> str:
+        return self.edits[0].function
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The functions it is in, `path::function`, each once."""
+        return tuple(dict.fromkeys(each.place for each in self.edits))
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files it is in, each once."""
+        return tuple(dict.fromkeys(each.path for each in self.edits))
+
+    def only(self, edits: Iterable[Mutation]) -> Bug:
+        """The part of it that is these edits."""
+        return Bug(self.kind, tuple(edits), self.keys)
+
+    def files(self, tree: Tree) -> Tree:
+        """The files it changes, as they are with the bug in them."""
+        changed: Tree = {}
+        for edit in sorted(self.edits, key=lambda each: (each.path, -each.start)):  # offsets stay true
+            entry = changed.get(edit.path, tree[edit.path])
+            changed[edit.path] = TreeFile(edit.apply(entry.data), entry.executable)
+        return changed

@@ -1,0 +1,104 @@
+"""Take test functions out of the tree a policy sees, by deleting their source spans.
+
+Half of the failing tests stay visible as the bug's report; the other half decides whether the fix is a
+real one. Files of the grader keep them all.
+"""
+
+from __future__ import annotations
+
+import ast
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from envs.tasksets.trees import Tree, TreeFile
+
+from ..project.syntax import parse
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """A tree without some test functions."""
+
+    tree: Tree
+    tests: tuple[str, ...]
+    """Ids, out of those asked for, that the tree no longer holds."""
+    removed_lines: Mapping[str, tuple[int, ...]]
+    """By path, the numbers (from 1) of the lines that are gone, as they were."""
+
+    def line(self, path: str, number: int) -> int:
+        """Where a line of the full file is in the file that is left."""
+        return number - sum(gone < number for gone in self.removed_lines.get(path, ()))
+
+
+def function_of(test_id: str) -> str:
+    """The test function of a test id: `tests/test_a.py::TestB::test_c[1]` without its parameters."""
+    head, bracket, _ = test_id.partition("[")
+    return head if bracket else test_id
+
+
+def hide_half(tree: Tree, failing: Sequence[str], *, seed: str) -> Hidden:
+    """Take half of the failing test functions (rounded down) out of the tree; the seed decides which.
+
+    Functions that other code in their file refers to, or that a class inherits, stay.
+    """
+    named = sorted({function_of(test) for test in failing})
+    chosen = [name for name in named if _span(tree, name) is not None]
+    random.Random(seed).shuffle(chosen)
+    chosen = chosen[: len(named) // 2]
+    result, removed = dict(tree), dict[str, tuple[int, ...]]()
+    for path in sorted({name.split("::")[0] for name in chosen}):
+        spans = [span for name in chosen if name.startswith(path + "::") and (span := _span(tree, name))]
+        edited, gone = _without(tree[path].data, spans)
+        if parse(edited) is None:
+            chosen = [name for name in chosen if not name.startswith(path + "::")]
+            continue
+        result[path] = TreeFile(edited, tree[path].executable)
+        removed[path] = gone
+    away = frozenset(chosen)
+    tests = tuple(sorted(test for test in failing if function_of(test) in away))
+    return Hidden(result, tests, removed)
+
+
+def _span(tree: Tree, name: str) -> tuple[int, int] | None:
+    """First and last line (from 1) of a test function, decorators included; None where it must stay."""
+    path, *names = name.split("::")
+    if path not in tree or not names:
+        return None
+    module, referred = _read(tree[path].data)
+    if module is None or not referred.isdisjoint(names):
+        return None
+    holder: ast.Module | ast.ClassDef = module
+    for class_name in names[:-1]:
+        found = [each for each in holder.body if isinstance(each, ast.ClassDef) and each.name == class_name]
+        if len(found) != 1:
+            return None
+        holder = found[0]
+    functions = [
+        each
+        for each in holder.body
+        if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)) and each.name == names[-1]
+    ]
+    if len(functions) != 1 or len(holder.body) < 2:
+        return None
+    function = functions[0]
+    first = min([function.lineno, *[each.lineno for each in function.decorator_list]])
+    assert function.end_lineno is not None, "parsed nodes have an end"
+    return first, function.end_lineno
+
+
+@lru_cache(maxsize=64)
+def _read(data: bytes) -> tuple[ast.Module | None, frozenset[str]]:
+    """A test file's syntax tree, and every name that its code refers to."""
+    module = parse(data)
+    nodes = list(ast.walk(module)) if module else []
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    return module, frozenset(names | {node.attr for node in nodes if isinstance(node, ast.Attribute)})
+
+
+def _without(data: bytes, spans: Iterable[tuple[int, int]]) -> tuple[bytes, tuple[int, ...]]:
+    lines = data.splitlines(keepends=True)
+    gone = {number for first, last in spans for number in range(first, last + 1)}
+    kept = [line for number, line in enumerate(lines, start=1) if number not in gone]
+    return b"".join(kept), tuple(sorted(gone))

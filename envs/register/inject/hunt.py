@@ -1,0 +1,96 @@
+"""Try bugs, kind by kind, until a task set has as many as it wants of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
+
+from sandboxes.progress import Progress, silent
+
+from ..environment.discover import Suite
+from .bugs import Bug
+from .kinds import EDIT, SEVERAL, quotas
+from .probe import KEPT, Probe
+from .several import several
+
+Attempt = Callable[[Iterator[Bug]], Generator[Probe, None, None]]
+"""Tries bugs, in their order; it may be ahead of what it yields (`probe.probe_all`)."""
+PARTS = 3
+"""Single bugs that have to be known for each bug of several."""
+
+
+class Hunt:
+    """What was tried so far, and what of it is wanted as tasks.
+
+    The order in which bugs are tried depends on the seed and on what became of those before, not on how
+    many sandboxes there are.
+    """
+
+    def __init__(
+        self, attempt: Attempt, suite: Suite, bugs: Mapping[str, Iterator[Bug]], *, name: str, seed: int
+    ) -> None:
+        """`name` is the library's, for the progress."""
+        self.tried: list[Probe] = []
+        self.wanted: list[Probe] = []
+        self._attempt, self._suite, self._name, self._seed = attempt, suite, name, seed
+        self._bugs = {kind: _Supply(each) for kind, each in bugs.items()}
+
+    def run(self, shares: Mapping[str, float], limit: int, *, progress: Progress = silent) -> None:
+        """Try until `limit` are wanted, of each kind its share; what another kind lacks, `edit` makes up."""
+        what, left = f"putting bugs into {self._name}", quotas(shares, limit)
+
+        def found(kept: int) -> None:
+            progress(what, len(self.wanted) + kept, limit)
+
+        found(0)
+        for kind in [each for each in self._bugs if each in left]:
+            self._find(kind, left[kind], found)
+        together = left.get(SEVERAL, 0)
+        if together:
+            parts = [each for each in self.tried if each.result == KEPT]
+            if len(parts) < PARTS * together and EDIT not in shares:
+                parts += self._kept(self._bugs[EDIT], PARTS * together - len(parts), lambda _: found(0))
+            self._bugs[SEVERAL] = _Supply(several(parts, self._suite, seed=self._seed))
+            self._find(SEVERAL, together, found)
+        if EDIT in shares:
+            self._find(EDIT, limit - len(self.wanted), found)
+
+    def _find(self, kind: str, wanted: int, found: Callable[[int], None]) -> None:
+        self.wanted += self._kept(self._bugs[kind], wanted, found)
+
+    def _kept(self, supply: _Supply, wanted: int, found: Callable[[int], None]) -> list[Probe]:
+        """Try until so many are kept, or there are no more."""
+        kept: list[Probe] = []
+        if wanted < 1:
+            return kept
+        with closing(self._attempt(supply.ahead())) as probes:
+            for probe in probes:
+                supply.done += 1
+                self.tried.append(probe)
+                if probe.result == KEPT:
+                    kept.append(probe)
+                    found(len(kept))
+                if len(kept) == wanted:
+                    break
+        return kept
+
+
+class _Supply:
+    """Bugs of one kind. Those that were handed out and not tried are handed out again."""
+
+    def __init__(self, bugs: Iterator[Bug]) -> None:
+        self.done = 0
+        """How many were tried."""
+        self._bugs, self._seen = bugs, list[Bug]()
+
+    def ahead(self) -> Iterator[Bug]:
+        """Yield what was not tried yet."""
+        at = self.done
+        while True:
+            if at == len(self._seen):
+                found = next(self._bugs, None)
+                if found is None:
+                    return
+                self._seen.append(found)
+            yield self._seen[at]
+            at += 1

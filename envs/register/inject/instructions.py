@@ -1,0 +1,49 @@
+"""The words of a task: what a colleague would report who saw the tests fail and nothing more.
+
+Which tests fail, with what, and where the traceback went inside the project. Never what to change.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from envs.testing.run import Failure
+
+from .hiding import Hidden
+
+SHOWN_TESTS = 3
+MESSAGE_CHARS = 240
+FRAMES = 3
+
+
+def write_instruction(visible: Sequence[str], failures: Mapping[str, Failure], hidden: Hidden) -> str:
+    """Describe the failing tests that the policy's tree still holds, the first of them in detail."""
+    assert visible, "an instruction needs a test that can be seen to fail"
+    first = next((test for test in visible if test in failures), visible[0])
+    others = [test for test in visible if test != first]
+    count = "A test fails" if len(visible) == 1 else f"{len(visible)} tests fail"
+    lines = [f"{count} that passed before. Find the cause in the project's code and fix it there.", "", first]
+    if first in failures:
+        lines += _describe(failures[first], hidden)
+    lines += others[: SHOWN_TESTS - 1]
+    left = len(others) - (SHOWN_TESTS - 1)
+    if left > 0:
+        lines.append(f"and {left} more")
+    return "\n".join(lines)
+
+
+def _describe(failure: Failure, hidden: Hidden) -> list[str]:
+    message = _short(failure.message)
+    lines = [f"  {failure.error}: {message}" if message else f"  {failure.error}"]
+    frames = failure.frames[-FRAMES:]
+    return lines + [
+        f"  {each.path}:{hidden.line(each.path, each.line)} in {each.function}" for each in frames
+    ]
+
+
+def _short(message: str) -> str:
+    """One line, without what differs between runs (addresses) or speaks of pytest's options."""
+    words = " ".join(message.replace("Use -v to get more diff", "").split())
+    text = re.sub(r"0?x[0-9a-f]{8,}", "0x...", words)
+    return text if len(text) <= MESSAGE_CHARS else text[: MESSAGE_CHARS - 3] + "..."

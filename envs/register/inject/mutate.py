@@ -1,0 +1,174 @@
+"""Where a bug can be put into Python source: every site, as an exact replacement of bytes.
+
+The syntax tree says where and what; the file is never printed again from it, so formatting, comments
+and line endings stay as they are outside the one replaced span. Only code inside functions counts.
+Left alone: docstrings, annotations, decorators, assertions, f-strings, `if TYPE_CHECKING`, `__repr__`,
+log calls, and what an exception says.
+
+Kinds: operator, comparison, off-by-one, boundary constant, swapped arguments, dropped statement, wrong
+variable, inverted condition (`envs.register.inject.edits` has one function for each), and a removed body.
+"""
+
+from __future__ import annotations
+
+import ast
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..project.syntax import _FUNCTIONS, _is_type_checking, functions, parse
+from .edits import EDITS, Edit, Scope, Site, SourceText
+
+_LOGGERS = frozenset({"log", "logger", "logging", "warnings", "_log", "_logger", "LOG", "LOGGER"})
+_SILENT_FUNCTIONS = frozenset({"__repr__", "__del__"})
+_DECLARED = frozenset({"overload", "abstractmethod"})
+REMOVAL = "removed body"
+_NOTHING = "raise NotImplementedError"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One bug: bytes `start` to `end` of a file are replaced."""
+
+    kind: str
+    path: str
+    line: int
+    """Counted from 1, in the unmodified file."""
+    function: str
+    """Qualified name inside the file, `Class.method`."""
+    start: int
+    end: int
+    before: str
+    after: str
+
+    @property
+    def place(self) -> str:
+        """The function it is in, with its file."""
+        return f"{self.path}::{self.function}"
+
+    def apply(self, data: bytes) -> bytes:
+        """Put the bug into the unmodified file's bytes."""
+        assert data[self.start : self.end] == self.before.encode(), f"{self.path} is not the file it was"
+        return data[: self.start] + self.after.encode() + data[self.end :]
+
+    def undo(self, data: bytes) -> bytes:
+        """Take the bug out again."""
+        end = self.start + len(self.after.encode())
+        assert data[self.start : end] == self.after.encode(), f"{self.path} does not have this bug"
+        return data[: self.start] + self.before.encode() + data[end:]
+
+
+def find_mutations(path: str, data: bytes, *, seed: int = 0) -> list[Mutation]:
+    """Every bug this module can put into one file, in source order; none for a file that is not Python.
+
+    Where a site leaves a choice (which other variable), the seed decides. Not every one compiles into a
+    different program: ask `is_sound` before use.
+    """
+    tree = parse(data)
+    if tree is None or data.startswith(b"\xef\xbb\xbf"):
+        return []
+    source = SourceText(data)
+    found: list[Mutation] = []
+    for function, qualname in functions(tree):
+        if function.name in _SILENT_FUNCTIONS:
+            continue
+        scope = Scope.of(function)
+        generator = random.Random(f"{seed}:{path}:{qualname}")
+        for site in _sites(function, scope):
+            for kind, make in EDITS.items():
+                found += [
+                    _mutation(kind, path, qualname, source, edit) for edit in make(site, source, generator)
+                ]
+    return sorted(set(found), key=lambda each: (each.start, each.end, each.kind, each.after))
+
+
+def find_removals(path: str, data: bytes) -> list[Mutation]:
+    """Every function whose body can be taken out: signature and docstring stay, and calling it raises.
+
+    Comments inside go with the body. None for a function that does nothing, or is only declared.
+    """
+    tree = parse(data)
+    if tree is None or data.startswith(b"\xef\xbb\xbf"):
+        return []
+    source = SourceText(data)
+    return [
+        _mutation(REMOVAL, path, qualname, source, edit)
+        for function, qualname in functions(tree)
+        if function.name not in _SILENT_FUNCTIONS and (edit := _emptied(function, source)) is not None
+    ]
+
+
+def is_sound(mutation: Mutation, data: bytes) -> bool:
+    """Whether the bug leaves a program that compiles and is not the program it was."""
+    before, after = parse(data), parse(mutation.apply(data))
+    return before is not None and after is not None and ast.dump(before) != ast.dump(after)
+
+
+def _mutation(kind: str, path: str, qualname: str, source: SourceText, edit: Edit) -> Mutation:
+    before = source.text(edit.start, edit.end)
+    return Mutation(kind, path, source.line_of(edit.start), qualname, edit.start, edit.end, before, edit.text)
+
+
+def _body(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.stmt]:
+    """A function's statements without its docstring."""
+    first = function.body[0]
+    documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    return function.body[1:] if documented else function.body
+
+
+def _emptied(function: ast.FunctionDef | ast.AsyncFunctionDef, source: SourceText) -> Edit | None:
+    """Take out what a function does, with the comments before it; None where that is nothing."""
+    names = {getattr(each, "attr", getattr(each, "id", "")) for each in function.decorator_list}
+    body = _body(function)
+    if names & _DECLARED or all(isinstance(each, (ast.Pass, ast.Raise)) for each in body):
+        return None
+    start, end = source.span(body[0])[0], source.span(body[-1])[1]
+    line = min([body[0].lineno, *[each.lineno for each in getattr(body[0], "decorator_list", [])]])
+    indent = source.text(source.offset(body[0].lineno, 0), start)
+    if indent.strip():  # on a line with the signature
+        return Edit(start, end, _NOTHING)
+    above = function.lineno if body is function.body else function.body[0].end_lineno
+    while above is not None and line - 1 > above and source.is_remark(line - 1):
+        line -= 1
+    lines = source.whole_lines(source.span(body[-1])[0], end)
+    if lines is not None:  # a remark after the last statement goes too
+        end = lines[0] + len(source.data[slice(*lines)].rstrip())
+    return Edit(source.offset(line, 0), end, indent + _NOTHING)
+
+
+def _sites(function: ast.FunctionDef | ast.AsyncFunctionDef, scope: Scope) -> Iterator[Site]:
+    """Every node of a function that may be changed, with what surrounds it."""
+    body = _body(function)
+    for default in [*function.args.defaults, *[each for each in function.args.kw_defaults if each]]:
+        yield from _visit(default, function, (), scope)
+    for statement in body:
+        yield from _visit(statement, function, tuple(body), scope)
+
+
+def _visit(node: ast.AST, parent: ast.AST, block: tuple[ast.stmt, ...], scope: Scope) -> Iterator[Site]:
+    if _is_left_alone(node):
+        return
+    yield Site(node, parent, block, scope)
+    if isinstance(node, (ast.Raise, ast.Assert, ast.JoinedStr)):
+        return  # the statement itself may be dropped; what it says is not code under test
+    for name, value in ast.iter_fields(node):
+        if name in ("annotation", "returns", "decorator_list", "type_params"):
+            continue
+        children = value if isinstance(value, list) else [value]
+        statements = tuple(child for child in children if isinstance(child, ast.stmt))
+        for child in children:
+            if isinstance(child, ast.AST):
+                yield from _visit(child, node, statements, scope)
+
+
+def _is_left_alone(node: ast.AST) -> bool:
+    if isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
+        return True  # visited as functions of their own
+    call = node.value if isinstance(node, ast.Expr) else node
+    if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+        owner = call.func.value
+        owner_name = owner.id if isinstance(owner, ast.Name) else getattr(owner, "attr", "")
+        if owner_name in _LOGGERS:
+            return True
+    bare_string = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return bare_string or _is_type_checking(node)

@@ -1,0 +1,158 @@
+"""Bugs that history knows: a hunk of a past change is taken back where the code is still as it left it.
+
+Only hunks inside one function count, and only those that leave every function where it is: what a change
+added as a whole is a feature, and its absence no bug. Diffs are read, never applied with fuzz.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+from envs.tasksets.taskset import PullRequest
+from envs.tasksets.trees import Tree
+
+from ..project.syntax import functions, parse
+from .bugs import REVERT, Bug
+from .mutate import Mutation
+
+
+@dataclass(frozen=True)
+class Hunk:
+    """One run of lines in a past change, with the unchanged lines around it."""
+
+    path: str
+    before: bytes
+    after: bytes
+
+
+def find_reverts(tree: Tree, paths: Iterable[str], prs: Iterable[PullRequest]) -> list[Bug]:
+    """Every hunk of past changes to these files that can be taken back, each with its change's key."""
+    wanted = frozenset(paths)
+    return [
+        Bug.of(edit, keys=(pr.key,))
+        for pr in prs
+        for hunk in read_hunks(pr.diff)
+        if hunk.path in wanted and (edit := taken_back(hunk, tree[hunk.path].data)) is not None
+    ]
+
+
+def read_hunks(diff: str) -> Iterator[Hunk]:
+    """Read the hunks of changed files, but not of renamed ones, out of a diff made by git."""
+    old, new = "", ""
+    before: list[bytes] = []
+    after: list[bytes] = []
+    left = [0, 0]
+    for line in diff.split("\n"):
+        if not any(left):
+            if before or after:
+                yield Hunk(new, b"".join(before), b"".join(after))
+                before, after = [], []
+            if line.startswith("--- "):
+                old = line[4:].partition("\t")[0].removeprefix("a/")
+            elif line.startswith("+++ "):
+                new = line[4:].partition("\t")[0].removeprefix("b/")
+            elif line.startswith("@@ ") and old == new:
+                left = _lengths(line)
+            continue
+        mark, text = line[:1], line[1:].encode("utf-8", "surrogateescape") + b"\n"
+        if mark == "\\":  # the line before it has no end
+            continue
+        if mark in ("-", " ", ""):
+            before.append(text)
+            left[0] -= 1
+        if mark in ("+", " ", ""):
+            after.append(text)
+            left[1] -= 1
+    if (before or after) and not any(left):
+        yield Hunk(new, b"".join(before), b"".join(after))
+
+
+def taken_back(hunk: Hunk, data: bytes) -> Mutation | None:
+    """The edit that turns what a hunk made into what was there before.
+
+    None where the code moved on (the hunk's text is not there, or more than once), and where the edit would
+    not stay inside one function, would add or remove a function, or would change no code.
+    """
+    if not hunk.after or data.count(hunk.after) != 1:
+        return None
+    offset = data.index(hunk.after)
+    if offset and data[offset - 1 : offset] != b"\n":
+        return None
+    before, after = hunk.before.splitlines(keepends=True), hunk.after.splitlines(keepends=True)
+    head = _common(before, after)
+    tail = _common(before[head:][::-1], after[head:][::-1])
+    start = offset + sum(map(len, after[:head]))
+    end = offset + len(hunk.after) - sum(map(len, after[len(after) - tail :]))
+    old = b"".join(before[head : len(before) - tail])
+    line = data[:start].count(b"\n") + 1
+    function = _changed_function(data, data[:start] + old + data[end:])
+    if function is None:
+        return None
+    return Mutation(REVERT, hunk.path, line, function, start, end, data[start:end].decode(), old.decode())
+
+
+def _lengths(header: str) -> list[int]:
+    """How many lines a hunk has before and after: `@@ -12,7 +12,9 @@`."""
+    ranges = header.split(" ")[1:3]
+    return [int(each.partition(",")[2] or 1) for each in ranges]
+
+
+def _common(left: list[bytes], right: list[bytes]) -> int:
+    """Count the lines two texts start with in common."""
+    pairs = zip(left, right, strict=False)
+    return next((number for number, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
+
+
+def _changed_function(now: bytes, then: bytes) -> str | None:
+    """The one function (the innermost) whose code differs; None where that is not all that differs."""
+    code, older = _code(now), _code(then)
+    if code is None or older is None or code.names != older.names or code.outline != older.outline:
+        return None
+    changed = [name for name, a, b in zip(code.names, code.functions, older.functions, strict=True) if a != b]
+    nested = all(b.startswith(a + ".") for a, b in pairwise(changed))
+    return changed[-1] if changed and nested else None
+
+
+@dataclass(frozen=True)
+class _Code:
+    """A program without its docstrings, as text that can be compared."""
+
+    names: tuple[str, ...]
+    functions: tuple[str, ...]
+    """The code of each function that has a name."""
+    outline: str
+    """Everything outside of functions, and where these are."""
+
+
+@lru_cache(maxsize=64)
+def _code(data: bytes) -> _Code | None:
+    tree = parse(data)
+    if tree is None:
+        return None
+    _forget_docstrings(tree)
+    found = list(functions(tree))
+    dumped = tuple(ast.dump(function) for function, _ in found)
+    return _Code(tuple(name for _, name in found), dumped, _outline(tree))
+
+
+def _forget_docstrings(tree: ast.Module) -> None:
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            node.body = [
+                each
+                for each in node.body
+                if not (isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant))
+            ]
+
+
+def _outline(tree: ast.Module) -> str:
+    """A program as text, of each function no more than where it is; the tree is cut down to that."""
+    for function in [each for each, _ in functions(tree)]:
+        function.body, function.decorator_list = [], []
+        function.args = ast.arguments([], [], None, [], [], None, [])
+        function.returns = None
+    return ast.dump(tree)

@@ -1,0 +1,136 @@
+"""From bugs that tests notice to tasks: base tree, patches, instruction, split.
+
+A task's base tree is the library with the bug and without half of the failing test functions. Its
+reference patch undoes the bug and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from envs.tasksets.trees import PatchError, Tree, apply_patch, diff_trees, digest
+from envs.types import Limits, Task
+from sandboxes.base import SandboxSpec
+
+from ..environment.discover import Suite
+from ..history.past import NO_PAST, Past
+from ..project.project import Project, canonical
+from .hiding import hide_half
+from .instructions import write_instruction
+from .probe import Probe
+from .traits import task_traits
+
+ENVIRONMENT = "default"
+"""Name of the one environment of a set that was made from one tree."""
+HELDOUT = 0.25
+"""Share of tasks that training never sees."""
+
+
+def make_tasks(
+    project: Project,
+    kept: Sequence[Probe],
+    spec: SandboxSpec,
+    suite: Suite,
+    *,
+    past: Past = NO_PAST,
+    heldout: float = HELDOUT,
+) -> list[Task]:
+    """Write one task for each kept bug; their numbers say nothing about the bugs."""
+    name = canonical(project.source.name)
+    groups = bound_together([each.bug.places for each in kept])
+    away = heldout_functions(groups, heldout)
+    return [
+        _task(
+            project,
+            each,
+            spec,
+            suite,
+            past,
+            task_id=f"{name}-{number:04d}",
+            split="heldout" if group in away else "train",
+        )
+        for number, (each, group) in enumerate(zip(kept, groups, strict=True), start=1)
+    ]
+
+
+def bound_together(bugs: Sequence[Sequence[str]]) -> list[str]:
+    """Name, for the functions of each bug (`path::function`), the group that a split must not divide.
+
+    Functions are in one group when one bug is in both, or when one is inside the other; a group has the name
+    of its first function.
+    """
+    places = sorted({place for bug in bugs for place in bug})
+    leader = {place: place for place in places}
+
+    def lead(place: str) -> str:
+        while leader[place] != place:
+            place = leader[place]
+        return place
+
+    inside = [(a, b) for a in places for b in places if b.startswith(f"{a}.")]
+    for one, other in [*inside, *((bug[0], place) for bug in bugs for place in bug[1:])]:
+        first, second = sorted((lead(one), lead(other)))
+        leader[second] = first
+    return [lead(bug[0]) for bug in bugs]
+
+
+def heldout_functions(names: Sequence[str], share: float) -> frozenset[str]:
+    """Choose functions, in the order of their digests, until they hold the share of tasks.
+
+    A function is on one side only, and training keeps at least one. What would hold much more than the share
+    stays in training.
+    """
+    order = sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    away: set[str] = set()
+    covered = 0
+    for name in order[:-1]:
+        if covered + 0.5 >= share * len(names):
+            break
+        if covered + names.count(name) > 1.5 * share * len(names) + 1:
+            continue
+        away.add(name)
+        covered += names.count(name)
+    return frozenset(away)
+
+
+def _task(
+    project: Project, probe: Probe, spec: SandboxSpec, suite: Suite, past: Past, *, task_id: str, split: str
+) -> Task:
+    bug = probe.bug
+    broken = bug.files(project.tree)
+    seed = ";".join(f"{each.path}:{each.start}:{each.after}" for each in bug.edits)
+    hidden = hide_half({**project.tree, **broken}, probe.failing, seed=seed)
+    base = hidden.tree
+    solved = {**base, **{path: project.tree[path] for path in broken}}
+    base_patch, reference_patch = diff_trees(project.tree, base), diff_trees(base, solved)
+    _prove(project.tree, base, solved, base_patch, reference_patch)
+    visible = [test for test in probe.failing if test not in hidden.tests]
+    return Task(
+        id=task_id,
+        set=task_id.rpartition("-")[0],
+        split=split,
+        environment=ENVIRONMENT,
+        workdir=spec.workdir,
+        instruction=write_instruction(visible, probe.failures, hidden),
+        source_digest=digest(project.tree),
+        base_patch=base_patch,
+        reference_patch=reference_patch,
+        base_digest=digest(base),
+        tests_digest=digest(project.tree),
+        fail_to_pass=probe.failing,
+        pass_to_pass=probe.passing,
+        hidden_tests=hidden.tests,
+        test_files=probe.test_files,
+        past=len(past.prs),
+        withheld=past.withheld(base, reference_patch, bug.keys),
+        limits=Limits(test_s=max(20.0, round(10 * probe.duration_s, 1))),
+        traits=task_traits(probe, suite, reference_patch),
+    )
+
+
+def _prove(source: Tree, base: Tree, solved: Tree, base_patch: str, reference_patch: str) -> None:
+    """The stored patches lead from the source to exactly the trees that were run."""
+    found = apply_patch(source, base_patch)
+    if found != base or apply_patch(found, reference_patch) != solved:
+        raise PatchError("a stored patch does not lead to the tree that was tested; please report this")

@@ -1,0 +1,86 @@
+"""How hard a task is, as far as it can be known from how the bug was made and noticed.
+
+Recorded in `Task.traits`, where samplers and reports find it:
+
+    kind       what kind of bug                     path, line, function   of its first edit
+    places     every changed function               functions, files       how many there are
+    lines      lines the reference patch adds and removes
+    failing    tests that fail                      calling    stable tests that call a changed function
+    distance   call steps from where a failure shows to the nearest changed function: 0 when the innermost
+               frame of the project is in one; left out where it is not known
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from envs.testing.run import Failure, Frame
+
+from ..environment.discover import Suite
+from .bugs import Bug
+from .probe import Probe
+
+
+def task_traits(probe: Probe, suite: Suite, reference_patch: str) -> dict[str, str | int | float]:
+    """Say how a bug was made and how hard it is to find and to undo."""
+    bug = probe.bug
+    found: dict[str, str | int | float] = {
+        "kind": bug.kind,
+        "path": bug.path,
+        "line": bug.line,
+        "function": bug.function,
+        "places": ", ".join(bug.places),
+        "functions": len(bug.places),
+        "files": len(bug.paths),
+        "lines": changed_lines(reference_patch),
+        "failing": len(probe.failing),
+        "calling": len(frozenset().union(*(suite.calls.get(place, ()) for place in bug.places))),
+    }
+    known = [far for each in probe.failures.values() if (far := distance(each, bug, suite.steps)) is not None]
+    return found | ({"distance": min(known)} if known else {})
+
+
+def changed_lines(patch: str) -> int:
+    """How many lines a diff made by git adds and removes."""
+    inside, count = False, 0
+    for line in patch.split("\n"):
+        if line.startswith("diff --git "):
+            inside = False
+        elif line.startswith("@@ "):
+            inside = True
+        elif inside and line[:1] in ("+", "-"):
+            count += 1
+    return count
+
+
+def distance(failure: Failure, bug: Bug, steps: Mapping[str, frozenset[str]]) -> int | None:
+    """Call steps between a failure's innermost frame and the nearest function of a bug; None if unknown.
+
+    Up the stack where a function of the bug is on it, else down the calls that were seen when all was well.
+    """
+    if not failure.frames:
+        return None
+    for up, frame in enumerate(reversed(failure.frames)):
+        if any(_is_of(place, frame) for place in bug.places):
+            return up
+    innermost = failure.frames[-1]
+    return _steps_down([name for name in steps if _is_of(name, innermost)], frozenset(bug.places), steps)
+
+
+def _steps_down(
+    starts: Iterable[str], wanted: frozenset[str], steps: Mapping[str, frozenset[str]]
+) -> int | None:
+    reached, front, down = set(starts), set(starts), 0
+    while front:
+        if front & wanted:
+            return down
+        front = set().union(*(steps.get(name, ()) for name in front)) - reached
+        reached |= front
+        down += 1
+    return None
+
+
+def _is_of(place: str, frame: Frame) -> bool:
+    """Whether a frame, which knows no class, may be of a function (`path::Class.function`)."""
+    path, _, function = place.partition("::")
+    return path == frame.path and function.rpartition(".")[2] == frame.function

@@ -1,0 +1,166 @@
+"""Modules at other paths, their imports rewritten.
+
+A module moves when nothing but imports and prose refers to it: no string, attribute or set-up file says its
+name or its path. Prose is rewritten. The module stays in its folder, next to the files it may read.
+"""
+
+from __future__ import annotations
+
+import ast
+import posixpath
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import PurePosixPath
+
+from envs.tasksets.trees import Tree, TreeFile, is_text
+
+from .source import Edit, Source, checked, docstrings, edited
+from .survey import Survey, is_prose
+
+_FROM = re.compile(rb"from\s+([.\w]+)\s+import\b")
+
+
+def movable(found: Survey, trees: Sequence[Tree], roots: Collection[str]) -> set[str]:
+    """Choose modules, by path, that can be called otherwise and are in every tree.
+
+    `roots` are the folders that imports start from.
+    """
+    if found.dynamic:
+        return set()
+    everywhere = set.intersection(*map(set, trees))
+    chained = {path for each in _every(found) for path in _imported_whole(*each, roots)}
+    told = {entry.data.decode() for tree in trees for path, entry in tree.items() if _is_told(path, entry)}
+    said = "\n".join(sorted(told | found.literals))
+    return {
+        path
+        for path in found.product
+        if path in everywhere and path not in chained and _is_private(PurePosixPath(path), found, said)
+    }
+
+
+def _is_told(path: str, entry: TreeFile) -> bool:
+    """Whether a file's words are a reference that cannot be rewritten."""
+    return not path.endswith(".py") and is_text(entry.data) and not is_prose(path, entry)
+
+
+def _is_private(path: PurePosixPath, found: Survey, said: str) -> bool:
+    """Whether a module lies in a package and nothing but imports can refer to it."""
+    stem = path.stem
+    if not path.parent.name or stem.startswith("__"):
+        return False
+    if stem in found.attributes | found.literals | found.settings:
+        return False
+    return not re.search(rf"(?<!\w){re.escape(stem)}\.py\b|(?<=[\w.])[./]{re.escape(stem)}(?!\w)", said)
+
+
+def _every(found: Survey) -> Iterator[tuple[str, Source]]:
+    return ((path, source) for path, versions in found.python.items() for source in versions)
+
+
+def _imported_whole(path: str, source: Source, roots: Collection[str]) -> Iterator[str]:
+    """Yield modules that `import a.b` makes reachable as attributes, which would have to be rewritten too."""
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.asname is None and "." in alias.name:
+                    yield from _places(alias.name.split("."), 0, path, roots)
+
+
+def moved_path(path: str, new_stem: str) -> str:
+    """Return where a module goes."""
+    return str(PurePosixPath(path).with_name(f"{new_stem}.py"))
+
+
+def rewrite_imports(path: str, source: Source, moves: Mapping[str, str], roots: Collection[str]) -> bytes:
+    """Rewrite a file's imports for modules that moved; `path` is where the file was."""
+    if not any(PurePosixPath(old).stem.encode() in source.data for old in moves):
+        return source.data
+    edits, renamed = list[Edit](), dict[tuple[int, int], str]()
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.ImportFrom):
+            for edit, at, new in _from_edits(
+                source, node, partial(_moved, path=path, moves=moves, roots=roots)
+            ):
+                edits.append(edit)
+                renamed[at] = new
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if new := _moved(alias.name.split("."), 0, path=path, moves=moves, roots=roots):
+                    start, _ = source.span(alias)
+                    edits.append(Edit(start, start + len(alias.name), _last_as(alias.name, new).encode()))
+                    renamed[alias.lineno, alias.col_offset] = new
+    for node in docstrings(source.tree):
+        start, end = source.span(node)
+        edits.append(Edit(start, end, rewrite_paths(source.data[start:end].decode(), moves).encode()))
+    after = edited(source.data, edits)
+    return checked(source.data, after, partial(_rename_in, renamed=renamed))
+
+
+def _from_edits(
+    source: Source, node: ast.ImportFrom, moved: Callable[[Sequence[str], int], str]
+) -> Iterator[tuple[Edit, tuple[int, int], str]]:
+    """Yield each edit of a `from` import with the place of what it renames and its new stem."""
+    parts = node.module.split(".") if node.module else []
+    if parts and (new := moved(parts, node.level)):
+        start, end = source.span(node)
+        if (match := _FROM.match(source.data, start, end)) is not None:
+            named = _last_as(match[1].decode(), new).encode()
+            yield Edit(match.start(1), match.end(1), named), (node.lineno, node.col_offset), new
+    for alias in node.names:
+        if new := moved([*parts, alias.name], node.level):
+            start, _ = source.span(alias)
+            text = new if alias.asname else f"{new} as {alias.name}"
+            yield Edit(start, start + len(alias.name), text.encode()), (alias.lineno, alias.col_offset), new
+
+
+def _last_as(dotted: str, new: str) -> str:
+    head, dot, _ = dotted.rpartition(".")
+    return f"{head}{dot}{new}"
+
+
+def _moved(
+    parts: Sequence[str], level: int, *, path: str, moves: Mapping[str, str], roots: Collection[str]
+) -> str:
+    """Return the new stem of the module that an import names, or an empty string."""
+    places = _places(parts, level, path, roots)
+    return next((PurePosixPath(moves[place]).stem for place in places if place in moves), "")
+
+
+def _places(parts: Sequence[str], level: int, path: str, roots: Collection[str]) -> list[str]:
+    """Return the paths at which the module of an import may lie."""
+    if level:
+        folder = PurePosixPath(path).parent
+        for _ in range(level - 1):
+            folder = folder.parent
+        starts = [str(folder)]
+    else:
+        starts = [*roots]
+    return [posixpath.normpath(posixpath.join(start, *parts)) + ".py" for start in starts]
+
+
+def _rename_in(tree: ast.Module, *, renamed: Mapping[tuple[int, int], str]) -> None:
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom | ast.alias):
+            continue
+        new = renamed.get((node.lineno, node.col_offset))
+        if new and isinstance(node, ast.ImportFrom):
+            node.module = _last_as(node.module or "", new)
+        elif new and isinstance(node, ast.alias):
+            if "." not in node.name and node.asname is None:
+                node.asname = node.name
+            node.name = _last_as(node.name, new)
+
+
+def rewrite_paths(text: str, moves: Mapping[str, str]) -> str:
+    """Rewrite what a text says of modules that moved: their paths and their dotted names."""
+    for old, new in moves.items():
+        text = text.replace(old, new)
+        before, after = PurePosixPath(old).name, PurePosixPath(new).name
+        text = re.sub(rf"(?<![\w/.-]){re.escape(before)}\b", after, text)
+        text = re.sub(rf"(?<![\w.]){re.escape(_dotted(old))}(?!\w)", _dotted(new), text)
+    return text
+
+
+def _dotted(path: str) -> str:
+    return path.removesuffix(".py").removeprefix("src/").replace("/", ".")

@@ -1,0 +1,210 @@
+"""What must be known of a project before anything in it is renamed: which words mean something elsewhere.
+
+A survey covers every tree of a task (what the policy sees, what solves it, what tests it), so that what is
+decided from it holds in all of them.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import io
+import keyword
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from envs.protection import is_protected
+from envs.tasksets.trees import TreeFile, is_text
+
+from .source import Source, docstrings, read
+
+WORD = re.compile(r"[^\W\d]\w*")
+_IMPORT = re.compile(rb"^[ \t]*(?:from|import)[ \t]+(\w+)", re.MULTILINE)
+_DOCUMENTS = (".md", ".rst", ".txt")
+_DYNAMIC = {"import_module", "__import__", "iter_modules", "walk_packages", "spec_from_file_location"}
+_LOOKS_UP = {"getattr", "setattr", "hasattr", "delattr"}
+_BUILT_IN = frozenset(
+    {
+        *dir(builtins),
+        *keyword.kwlist,
+        *keyword.softkwlist,
+        *(
+            name
+            for kind in (
+                str,
+                bytes,
+                int,
+                float,
+                dict,
+                list,
+                set,
+                tuple,
+                type,
+                object,
+                BaseException,
+                io.StringIO,
+            )
+            for name in dir(kind)
+        ),
+        *("_replace", "_asdict", "_make", "_fields", "_field_defaults", "_missing_", "_ignore_", "_value_"),
+    }
+)
+
+
+@dataclass
+class Survey:
+    """Words of a project, by where they occur."""
+
+    product: dict[str, list[Source]] = field(default_factory=dict)
+    """The code that may be rewritten: path to its versions."""
+    python: dict[str, list[Source]] = field(default_factory=dict)
+    """All code that can be read, tests included."""
+    taken: set[str] = field(default_factory=set)
+    """Every word of every file: a new name is none of them."""
+    keywords: set[str] = field(default_factory=set)
+    """Names of arguments in calls."""
+    parameters: set[str] = field(default_factory=set)
+    attributes: set[str] = field(default_factory=set)
+    imported: set[str] = field(default_factory=set)
+    """Names that come from, or name, modules which are not the project's."""
+    spoken: set[str] = field(default_factory=set)
+    """Words in string literals."""
+    settings: set[str] = field(default_factory=set)
+    """Words of files that are neither code nor prose, and of code that cannot be read."""
+    literals: set[str] = field(default_factory=set)
+    """String literals as they are."""
+    interpolated: set[str] = field(default_factory=set)
+    """Names within f-strings, whose positions are not known in every Python."""
+    prose: set[str] = field(default_factory=set)
+    """Words of documents."""
+    tested: set[str] = field(default_factory=set)
+    """Words of tests and of the files that steer them."""
+    shown: set[str] = field(default_factory=set)
+    """Words of examples that may be run as tests."""
+    texts: list[str] = field(default_factory=list)
+    """String literals of tests, and all documents: who repeats a message in one of them sees it change."""
+    dynamic: bool = False
+    """Whether modules are looked up by name while the code runs."""
+    composed: bool = False
+    """Whether attributes are looked up by names that are put together while the code runs."""
+
+    @property
+    def fixed(self) -> set[str]:
+        """Words that no rewriting may touch."""
+        return self.spoken | self.settings | self.imported | self.shown | _BUILT_IN
+
+    @property
+    def far(self) -> set[str]:
+        """Words by which a parameter may be named from outside of its function."""
+        return self.keywords | self.spoken | self.settings | self.shown
+
+
+def survey(trees: Iterable[Mapping[str, TreeFile]]) -> Survey:
+    """Look at every file of every tree once."""
+    found, seen = Survey(), set[tuple[str, str]]()
+    every = [dict(tree) for tree in trees]
+    product = {path for tree in every for path in product_files(tree)}
+    ours = {part for tree in every for path in tree if path.endswith(".py") for part in _module_parts(path)}
+    for path, entry in ((path, tree[path]) for tree in every for path in sorted(tree)):
+        if (path, entry.sha256) in seen:
+            continue
+        seen.add((path, entry.sha256))
+        if is_text(entry.data):
+            _look_at(found, path, entry, ours, product=path in product)
+    return found
+
+
+def product_files(tree: Mapping[str, TreeFile]) -> list[str]:
+    """Name the Python files that make up the product: in a package, or imported by name, and no tests.
+
+    The settings of a documentation's build, examples and scripts are none: others know their names.
+    """
+    code = {path: entry for path, entry in tree.items() if path.endswith(".py")}
+    imported = {name.decode() for entry in code.values() for name in _IMPORT.findall(entry.data)}
+    return sorted(
+        path
+        for path in code
+        if not is_protected(path)
+        and (_beside(path, "__init__.py") in tree or path.removesuffix(".py").rpartition("/")[2] in imported)
+    )
+
+
+def is_prose(path: str, entry: TreeFile) -> bool:
+    """Whether a file is a document whose words nobody runs."""
+    return path.endswith(_DOCUMENTS) and not is_protected(path) and b">>>" not in entry.data
+
+
+def _beside(path: str, name: str) -> str:
+    return str(PurePosixPath(path).with_name(name))
+
+
+def _module_parts(path: str) -> tuple[str, ...]:
+    return PurePosixPath(path.removesuffix(".py")).parts
+
+
+def _look_at(found: Survey, path: str, entry: TreeFile, ours: set[str], *, product: bool) -> None:
+    text = entry.data.decode()
+    words = set(WORD.findall(text))
+    found.taken |= words
+    found.shown |= _examples(text)
+    protected = is_protected(path)
+    if protected:
+        found.tested |= words
+    source = read(entry.data) if path.endswith((".py", ".pyi")) else None
+    if source is None:
+        if path.endswith(_DOCUMENTS):
+            found.prose |= words
+            found.texts.append(text)
+        else:
+            found.settings |= words
+        return
+    found.python.setdefault(path, []).append(source)
+    if product:
+        found.product.setdefault(path, []).append(source)
+    _look_into(found, source.tree, ours, tested=protected)
+
+
+def _look_into(found: Survey, tree: ast.Module, ours: set[str], *, tested: bool) -> None:
+    documents = {id(node) for node in docstrings(tree)}
+    for node in ast.walk(tree):
+        match node:
+            case ast.keyword(arg=str(name)):
+                found.keywords.add(name)
+            case ast.arg(arg=name):
+                found.parameters.add(name)
+            case ast.Attribute(attr=name):
+                found.attributes.add(name)
+                found.dynamic |= name in _DYNAMIC
+            case ast.Name(id=name):
+                found.dynamic |= name in _DYNAMIC
+            case ast.Call(func=ast.Name(id=name), args=[_, second, *_]) if name in _LOOKS_UP:
+                found.composed |= not isinstance(second, ast.Constant)
+            case ast.Import() | ast.ImportFrom():
+                found.imported |= set(_foreign(node, ours))
+            case ast.JoinedStr():
+                found.interpolated |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+                found.interpolated |= {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+            case ast.Constant(value=str(text)) if id(node) not in documents:
+                found.literals.add(text)
+                found.spoken |= {*WORD.findall(text), *WORD.findall(text.replace("-", "_"))}
+                if tested:
+                    found.texts.append(text)
+
+
+def _foreign(node: ast.Import | ast.ImportFrom, ours: set[str]) -> Iterator[str]:
+    """Yield names that an import statement takes from somewhere else."""
+    for alias in node.names:
+        module = alias.name if isinstance(node, ast.Import) else node.module or ""
+        relative = isinstance(node, ast.ImportFrom) and node.level > 0
+        if not relative and module.partition(".")[0] not in ours:
+            yield from (*alias.name.split("."), *module.split("."), *([alias.asname] if alias.asname else []))
+
+
+def _examples(text: str) -> set[str]:
+    """Words on lines that look like a session with Python."""
+    if ">>>" not in text:
+        return set()
+    lines = (line.strip() for line in text.splitlines())
+    return {word for line in lines if line.startswith((">>>", "...")) for word in WORD.findall(line)}

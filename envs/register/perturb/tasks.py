@@ -1,0 +1,95 @@
+"""A task under other names, as a task set of its own: trees, tests, patch, instruction and past alike."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from envs.tasksets.lineage import RECORD, FileLineage
+from envs.tasksets.taskset import PullRequest, TaskSet, write_taskset
+from envs.tasksets.trees import Tree, diff_trees, digest
+from envs.types import Task
+
+from .plan import Perturbation, Strength
+
+ORIGIN = "perturbed_from"
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """What a task becomes."""
+
+    task: Task
+    base: Tree
+    solved: Tree
+    tests: Tree
+    strength: Strength
+
+
+def perturbed_task(taskset: TaskSet, task: Task, change: Perturbation) -> Perturbed:
+    """Rewrite a task. Raises PatchError when its new solution cannot be written as a diff."""
+    before = taskset.base_tree(task)
+    base, solved, tests = (
+        change.tree(tree) for tree in (before, taskset.solved_tree(task), taskset.trusted_files(task))
+    )
+    strength = change.strength(before)
+    told = {"identifiers_renamed": strength.identifiers, "files_moved": strength.files_moved}
+    again = replace(
+        task,
+        id=f"{task.id}-p{change.seed}",
+        set=f"{task.set}-p{change.seed}",
+        instruction=change.text(task.instruction),
+        source_digest=digest(base),
+        base_patch="",
+        reference_patch=diff_trees(base, solved),
+        base_digest=digest(base),
+        tests_digest=digest(tests),
+        traits={**task.traits, ORIGIN: task.id, **told, "lines_changed": strength.lines_changed},
+    )
+    return Perturbed(again, base, solved, tests, strength)
+
+
+def write_perturbed(
+    folder: Path, taskset: TaskSet, task: Task, done: Perturbed, change: Perturbation
+) -> TaskSet:
+    """Write a task set that holds a perturbed task and nothing else. Raises TaskSetError."""
+    manifest = replace(taskset.manifest, name=done.task.set, seed=change.seed)
+    return write_taskset(
+        folder,
+        manifest,
+        [done.task],
+        [done.base, done.tests],
+        prs=[_past(row, change, shown=number < task.past) for number, row in enumerate(taskset.prs)],
+        records={RECORD: _lineage(taskset, task, change)},
+        evidence={"perturbation": {"of": taskset.digest, "seed": change.seed, **asdict(done.strength)}},
+    )
+
+
+def _past(row: PullRequest, change: Perturbation, *, shown: bool) -> PullRequest:
+    """Rewrite a past change; of one that the task's past does not reach, only its key is ever asked for."""
+    if not shown:
+        return PullRequest(row.key, "", row.merged_at)
+    said = tuple(replace(each, text=change.text(each.text)) for each in row.discussion)
+    return replace(
+        row,
+        title=change.text(row.title),
+        body=change.text(row.body),
+        files=tuple(change.moves.get(path, path) for path in row.files),
+        discussion=said,
+        diff=change.text(row.diff),
+    )
+
+
+def _lineage(taskset: TaskSet, task: Task, change: Perturbation) -> list[FileLineage]:
+    """Who last touched each line of the base: rewriting moves no line."""
+    before = taskset.base_tree(task)
+    after = change.tree(before)
+    rows = TypeAdapter(list[FileLineage]).validate_python(taskset.records(RECORD))
+    found = list[FileLineage]()
+    for row in rows:
+        if row.path in before and before[row.path].sha256 == row.sha256 and row.since < task.past:
+            path = change.moves.get(row.path, row.path)
+            found.append(replace(row, path=path, sha256=after[path].sha256))
+    return found

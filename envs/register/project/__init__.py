@@ -1,0 +1,1 @@
+"""What a source tree declares: its packages, its dependencies, how its tests run."""

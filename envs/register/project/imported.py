@@ -1,0 +1,178 @@
+"""What test code uses that somebody else has to bring: imported modules, fixtures and marks.
+
+Names are mapped to distributions by a list made by hand; a name that is not on it is never looked for,
+since whoever owns that name on an index need not be whom the test means.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import lru_cache
+
+from .declared import canonical
+from .syntax import parse
+
+_DISTRIBUTIONS = {
+    "attr": "attrs",
+    "bs4": "beautifulsoup4",
+    "dateutil": "python-dateutil",
+    "jwt": "pyjwt",
+    "OpenSSL": "pyopenssl",
+    "PIL": "pillow",
+    "pkg_resources": "setuptools",
+    "pytest_httpbin": "pytest-httpbin",
+    "requests_mock": "requests-mock",
+    "serial": "pyserial",
+    "socks": "pysocks",
+    "yaml": "pyyaml",
+    "zmq": "pyzmq",
+    "docx": "python-docx",
+    "git": "gitpython",
+    "google.protobuf": "protobuf",
+    "sklearn": "scikit-learn",
+    "slugify": "python-slugify",
+    "time_machine": "time-machine",
+    "typing_extensions": "typing-extensions",
+    "importlib_metadata": "importlib-metadata",
+    "importlib_resources": "importlib-resources",
+}
+_SAME_NAME = frozenset(
+    {
+        "aiohttp",
+        "anyio",
+        "attrs",
+        "babel",
+        "blinker",
+        "certifi",
+        "chardet",
+        "click",
+        "colorama",
+        "coverage",
+        "ddt",
+        "docutils",
+        "faker",
+        "flask",
+        "freezegun",
+        "httpbin",
+        "httpx",
+        "hypothesis",
+        "idna",
+        "iso8601",
+        "jinja2",
+        "jsonschema",
+        "lxml",
+        "markdown",
+        "markupsafe",
+        "mock",
+        "msgpack",
+        "nose",
+        "numpy",
+        "orjson",
+        "pandas",
+        "parameterized",
+        "psutil",
+        "pydantic",
+        "pyfakefs",
+        "pygments",
+        "pytz",
+        "requests",
+        "responses",
+        "rich",
+        "setuptools",
+        "simplejson",
+        "six",
+        "sqlalchemy",
+        "tabulate",
+        "testfixtures",
+        "toml",
+        "tomli",
+        "testscenarios",
+        "tornado",
+        "trio",
+        "trustme",
+        "tzdata",
+        "tzlocal",
+        "ujson",
+        "urllib3",
+        "webob",
+        "werkzeug",
+        "wheel",
+    }
+)
+_FIXTURES = {
+    "mocker": "pytest-mock",
+    "httpbin": "pytest-httpbin",
+    "httpserver": "pytest-httpserver",
+    "requests_mock": "requests-mock",
+    "httpx_mock": "pytest-httpx",
+    "freezer": "pytest-freezer",
+    "subtests": "pytest-subtests",
+    "datadir": "pytest-datadir",
+    "fs": "pyfakefs",
+}
+_MARKS = {"asyncio": "pytest-asyncio", "trio": "pytest-trio"}
+_OPTIONAL = frozenset({"ImportError", "ModuleNotFoundError", "Exception"})
+
+
+def distribution_of(module: str) -> str:
+    """The distribution that is known to bring a top-level module, or an empty string."""
+    return _DISTRIBUTIONS.get(module) or (module if module in _SAME_NAME else "")
+
+
+def modules_of(distribution: str) -> frozenset[str]:
+    """The names that a distribution is likely imported by."""
+    known = {module for module, name in _DISTRIBUTIONS.items() if name == canonical(distribution)}
+    return frozenset({canonical(distribution).replace("-", "_"), *known})
+
+
+@lru_cache(maxsize=8192)
+def modules_in(data: bytes, *, optional: bool = False) -> frozenset[str]:
+    """Top-level names a file imports; with `optional`, also those it can do without."""
+    module = parse(data)
+    return frozenset(_imports(module, optional)) if module else frozenset()
+
+
+@lru_cache(maxsize=8192)
+def plugins_in(data: bytes) -> frozenset[str]:
+    """Distributions whose fixtures or marks a test file uses and does not define itself."""
+    module = parse(data)
+    used: set[str] = set()
+    defined: set[str] = set()
+    for node in ast.walk(module) if module else ():
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            defined.add(node.name)
+            if node.name.startswith("test") or node.decorator_list:
+                used |= {each.arg for each in node.args.args}
+        elif (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Attribute)
+            and node.value.attr == "mark"
+        ):
+            used.add(f"mark.{node.attr}")
+    found = {name for fixture, name in _FIXTURES.items() if fixture in used - defined}
+    return frozenset(found | {name for mark, name in _MARKS.items() if f"mark.{mark}" in used})
+
+
+def _imports(node: ast.AST, optional: bool) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name.split(".")[0] for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        if node.module and not node.level:
+            yield node.module.split(".")[0]
+    else:
+        spared = isinstance(node, ast.Try) and _is_optional(node) and not optional
+        skipped = [*node.body, *node.handlers] if isinstance(node, ast.Try) and spared else []
+        for child in ast.iter_child_nodes(node):
+            if child not in skipped:
+                yield from _imports(child, optional)
+
+
+def _is_optional(node: ast.Try) -> bool:
+    names = {
+        each.id
+        for handler in node.handlers
+        for each in ast.walk(handler.type or ast.Name("ImportError"))
+        if isinstance(each, ast.Name)
+    }
+    return bool(names & _OPTIONAL)

@@ -1,0 +1,83 @@
+"""pytest's plugins: which ones a project's tests need, how they are loaded, and what they are told.
+
+No plugin loads itself in a sandbox (`envs.testing.programs.pytest_program`), so the module of each that is
+wanted is named here.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from envs.tasksets.trees import Tree
+from envs.testing.run import kept_options
+
+from .declared import name_of
+from .pyproject import at
+from .setup_files import tool_settings
+
+_PLUGINS = {
+    "anyio": "anyio.pytest_plugin",
+    "faker": "faker.contrib.pytest.plugin",
+    "pyfakefs": "pyfakefs.pytest_plugin",
+    "pytest-aiohttp": "pytest_aiohttp.plugin",
+    "pytest-asyncio": "pytest_asyncio.plugin",
+    "pytest-benchmark": "pytest_benchmark.plugin",
+    "pytest-check": "pytest_check.plugin",
+    "pytest-console-scripts": "pytest_console_scripts",
+    "pytest-datadir": "pytest_datadir.plugin",
+    "pytest-env": "pytest_env.plugin",
+    "pytest-freezegun": "pytest_freezegun",
+    "pytest-freezer": "pytest_freezer",
+    "pytest-httpbin": "pytest_httpbin.plugin",
+    "pytest-httpserver": "pytest_httpserver.pytest_plugin",
+    "pytest-httpx": "pytest_httpx",
+    "pytest-lazy-fixture": "pytest_lazyfixture",
+    "pytest-localserver": "pytest_localserver.plugin",
+    "pytest-mock": "pytest_mock",
+    "pytest-order": "pytest_order",
+    "pytest-recording": "pytest_recording.plugin",
+    "pytest-regressions": "pytest_regressions.plugin",
+    "pytest-snapshot": "pytest_snapshot.plugin",
+    "pytest-socket": "pytest_socket",
+    "pytest-subprocess": "pytest_subprocess.fixtures",
+    "pytest-subtests": "pytest_subtests",
+    "pytest-timeout": "pytest_timeout",
+    "pytest-trio": "pytest_trio.plugin",
+    "requests-mock": "requests_mock.contrib._pytest_plugin",
+    "respx": "respx.plugin",
+    "syrupy": "syrupy",
+    "time-machine": "time_machine",
+}
+_OPTIONS = {"pytest-benchmark": "--benchmark-disable"}
+"""What plugins are told: a benchmark's code runs once, as a test."""
+_SETTINGS = {"asyncio_mode": "pytest-asyncio", "timeout": "pytest-timeout", "env": "pytest-env"}
+"""Keys of pytest's configuration that belong to a plugin: without it they are a warning, or an error."""
+
+
+def configuration(tree: Tree, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """pytest's configuration, wherever it stands; `settings` is `pyproject.toml`."""
+    native, table = at(settings, "tool", "pytest"), at(settings, "tool", "pytest", "ini_options")
+    found = {
+        **(native if isinstance(native, Mapping) else {}),
+        **(table if isinstance(table, Mapping) else {}),
+    }
+    return {**tool_settings(tree), **found}
+
+
+def configured_plugins(configured: Mapping[str, Any]) -> set[str]:
+    """Distributions of the plugins whose settings stand in pytest's configuration."""
+    return {name for key, name in _SETTINGS.items() if key in configured}
+
+
+def plugin_setup(
+    requirements: Sequence[str], configured: Mapping[str, Any]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The modules of the plugins that are asked for, and pytest's options."""
+    names = {name_of(each) for each in requirements}
+    modules = tuple(sorted(_PLUGINS[name] for name in names & _PLUGINS.keys()))
+    told = tuple(_OPTIONS[name] for name in sorted(names & _OPTIONS.keys()))
+    options = configured.get("addopts", "")
+    text = options if isinstance(options, str) else shlex.join(map(str, options))
+    return modules, (*kept_options(text), *told)

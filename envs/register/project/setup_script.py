@@ -1,0 +1,185 @@
+"""Read the arguments of `setup(...)` from the syntax tree of a `setup.py`.
+
+Understood are literals, names bound to them at the top of the file, sums of lists, and `**` of a dictionary.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .declared import Declared
+from .syntax import parse
+
+
+class _Unknown:
+    """What only running the program would tell."""
+
+
+UNKNOWN = _Unknown()
+_FILE = re.compile(r"[\w./-]+\.(?:txt|in)")
+_CONDITIONS = re.compile(r"version|PY2|PY3|platform|os\.name|sys\.argv|environ")
+
+
+def from_setup_script(data: bytes) -> Declared:
+    """Read what can be read. A script that is not Python 3 says nothing."""
+    module = parse(data)
+    call = _setup_call(module) if module else None
+    if module is None or call is None:
+        return Declared(computed=True)
+    names = _bindings(module)
+    arguments: dict[str, Any] = {}
+    for keyword in call.keywords:
+        value = evaluated(keyword.value, names)
+        if keyword.arg is not None:
+            arguments[keyword.arg] = value
+        elif isinstance(value, dict):
+            arguments.update(value)
+    if arguments.get("pbr") is True or arguments.get("setup_requires") == ["pbr"]:
+        arguments["install_requires"] = UNKNOWN
+    extras, conditional = _extras(arguments.get("extras_require"))
+    folders = arguments.get("package_dir")
+    root = folders.get("", "") if isinstance(folders, Mapping) else ""
+    return Declared(
+        name=_text(arguments.get("name")),
+        python=_text(arguments.get("python_requires")),
+        classifiers=_lines(arguments.get("classifiers")),
+        root=root if isinstance(root, str) else "",
+        runtime=(*_lines(arguments.get("install_requires")), *conditional),
+        tests=_lines(arguments.get("tests_require")),
+        extras=extras,
+        computed=_is_unknown(arguments.get("install_requires")),
+        named=_files_named(module),
+    )
+
+
+def _files_named(module: ast.Module) -> tuple[str, ...]:
+    """Literals that look like a text file's path, in their order."""
+    texts = [node.value for node in ast.walk(module) if isinstance(node, ast.Constant)]
+    return tuple(dict.fromkeys(each for each in texts if isinstance(each, str) and _FILE.fullmatch(each)))
+
+
+def _extras(value: Any) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+    """Extras by name, and what is needed under a marker only (written as an extra `:marker`)."""
+    extras: dict[str, tuple[str, ...]] = {}
+    conditional: list[str] = []
+    for key, lines in value.items() if isinstance(value, Mapping) else ():
+        if isinstance(key, str):
+            name, _, marker = key.partition(":")
+            found = [f"{line}; {marker}" if marker and ";" not in line else line for line in _lines(lines)]
+            if name:
+                extras[name.lower()] = (*extras.get(name.lower(), ()), *found)
+            else:
+                conditional += found
+    return extras, tuple(conditional)
+
+
+def _setup_call(module: ast.Module) -> ast.Call | None:
+    for node in ast.walk(module):
+        if isinstance(node, ast.Call):
+            called = node.func
+            name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+            if name == "setup" and (node.keywords or node.args):
+                return node
+    return None
+
+
+def _bindings(module: ast.Module) -> dict[str, Any]:
+    """Names bound somewhere in the file to something that can be read, as the last statement leaves them."""
+    names: dict[str, Any] = {}
+    for node in _statements(module):
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                names[name] = evaluated(value, names)
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                names[name] = evaluated(value, names)
+            case ast.AugAssign(target=ast.Name(id=name), op=ast.Add(), value=value):
+                names[name] = _sum(names.get(name, UNKNOWN), evaluated(value, names))
+            case ast.Assign(targets=[ast.Subscript(value=ast.Name(id=name), slice=place)], value=value):
+                table, key = names.get(name), evaluated(place, names)
+                if isinstance(table, dict) and isinstance(key, str):
+                    table[key] = evaluated(value, names)
+            case ast.Expr(
+                value=ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=how), args=[value])
+            ):
+                found = evaluated(value, names)
+                if how in ("append", "extend") and isinstance(names.get(name), list):
+                    names[name] = _sum(names[name], [found] if how == "append" else found)
+    return names
+
+
+def _statements(node: ast.AST) -> Iterator[ast.stmt]:
+    """Every statement in its order, without those for some Pythons or some machines only."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and _CONDITIONS.search(ast.unparse(child.test)):
+            continue
+        if isinstance(child, ast.stmt):
+            yield child
+        yield from _statements(child)
+
+
+def evaluated(node: ast.expr, names: Mapping[str, Any]) -> Any:
+    """The value of an expression, or UNKNOWN, which may also stand inside lists and dictionaries."""
+    found: Any = UNKNOWN
+    match node:
+        case ast.Constant():
+            found = node.value
+        case ast.Name():
+            found = names.get(node.id, UNKNOWN)
+        case ast.List() | ast.Tuple() | ast.Set():
+            found = [each for part in node.elts for each in _element(part, names)]
+        case ast.Dict():
+            found = _table(node, names)
+        case ast.BinOp(op=ast.Add()):
+            found = _sum(evaluated(node.left, names), evaluated(node.right, names))
+        case ast.Subscript():
+            table, key = evaluated(node.value, names), evaluated(node.slice, names)
+            found = table.get(key, UNKNOWN) if isinstance(table, dict) and isinstance(key, str) else UNKNOWN
+        case ast.Call(func=ast.Name(id="dict")):
+            found = {each.arg: evaluated(each.value, names) for each in node.keywords if each.arg}
+        case ast.Call(func=ast.Attribute(attr="split" | "splitlines" | "strip", value=inner), args=[]):
+            text = evaluated(inner, names)
+            found = text if isinstance(text, str) else UNKNOWN
+    return found
+
+
+def _table(node: ast.Dict, names: Mapping[str, Any]) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for key, value in zip(node.keys, node.values, strict=True):
+        found = evaluated(value, names)
+        if key is None:
+            table.update(found if isinstance(found, dict) else {})
+        elif isinstance(name := evaluated(key, names), str):
+            table[name] = found
+    return table
+
+
+def _sum(left: Any, right: Any) -> Any:
+    if isinstance(left, list) or isinstance(right, list):
+        return [each for side in (left, right) for each in (side if isinstance(side, list) else [UNKNOWN])]
+    return left + right if isinstance(left, str) and isinstance(right, str) else UNKNOWN
+
+
+def _element(node: ast.expr, names: Mapping[str, Any]) -> list[Any]:
+    if isinstance(node, ast.Starred):
+        inner = evaluated(node.value, names)
+        return inner if isinstance(inner, list) else [UNKNOWN]
+    return [evaluated(node, names)]
+
+
+def _is_unknown(value: Any) -> bool:
+    return value is UNKNOWN or (isinstance(value, list) and UNKNOWN in value)
+
+
+def _lines(value: Any) -> tuple[str, ...]:
+    """Requirements as setuptools takes them: a list of lines, or one text."""
+    if isinstance(value, str):
+        value = value.splitlines()
+    found = value if isinstance(value, list) else []
+    return tuple(each.strip() for each in found if isinstance(each, str) and each.strip())
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

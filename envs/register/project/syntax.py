@@ -1,0 +1,47 @@
+"""Syntax trees of a project's Python files, and the functions in them."""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from collections.abc import Iterator
+
+from sandboxes.syntax import syntax_tree
+
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def parse(data: bytes) -> ast.Module | None:
+    """The syntax tree of UTF-8 Python source, or None where it is not that."""
+    try:
+        data.decode("utf-8")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = syntax_tree(data)
+            compile(data, "<source>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+    return tree
+
+
+def functions(
+    node: ast.AST, prefix: str = ""
+) -> Iterator[tuple[ast.FunctionDef | ast.AsyncFunctionDef, str]]:
+    """Every function under a node with its qualified name, outer before inner."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (*_FUNCTIONS, ast.ClassDef)):
+            name = f"{prefix}{child.name}"
+            if isinstance(child, _FUNCTIONS):
+                yield child, name
+            yield from functions(child, f"{name}.")
+        elif not _is_type_checking(child):
+            yield from functions(child, prefix)
+
+
+def _is_type_checking(node: ast.AST) -> bool:
+    if not isinstance(node, ast.If):
+        return False
+    test = node.test
+    return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
+        isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
+    )

@@ -1,0 +1,1 @@
+"""Proof that a task is sound before it is registered."""

@@ -1,0 +1,93 @@
+"""Proof that the `prs` tool gives no fix away: every call is made, and every answer searched for signs.
+
+A sign is what `envs.register.proof.withheld` says it is: a word, a line, an id or a number of the fix that
+the base tree does not hold already.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from envs.tasksets.lineage import lineage_of
+from envs.tasksets.taskset import TaskSet
+from envs.tasksets.trees import Tree
+from envs.tools.base import ToolError, Workplace
+from envs.tools.prs import Prs
+from envs.tools.prs_view import PHRASES
+from envs.types import Task
+from sandboxes.base import SandboxSpec
+from sandboxes.fake import FakeSandbox
+
+from .withheld import Signs, fix_words, signs
+
+KINDS_WITH_THE_FIX_IN_THE_HISTORY = ("git",)
+_PAGE = re.compile(r"\n\(page \d+ of (\d+)\)$")
+
+
+def pr_leaks(taskset: TaskSet) -> list[str]:
+    """Name every answer of the `prs` tool that holds a sign of its task's fix; empty when none does.
+
+    For every task: a search for every word of the fix, every change read to its last page, every line
+    blamed (one line for each change that touched a file), the recent changes of every path.
+    """
+    found: list[str] = []
+    for task in taskset.tasks:
+        base = taskset.base_tree(task)
+        wanted = _signs(taskset, task, base)
+        files = {path: entry.data for path, entry in base.items()}
+        sandbox = FakeSandbox(SandboxSpec(image="", workdir=task.workdir), files)
+        at = Workplace(sandbox, taskset, task)
+        for call in _calls(taskset, task, base):
+            shown = wanted.found_in(_answer(call, at).removeprefix(call.blame or ""))
+            if shown:
+                found.append(f"{task.id}: prs {_spelled(call)} shows {shown[0]}")
+    return found
+
+
+def _signs(taskset: TaskSet, task: Task, base: Tree) -> Signs:
+    """Collect the fix's signs, without what the tool says of its own accord."""
+    number = None
+    if taskset.manifest.kind in KINDS_WITH_THE_FIX_IN_THE_HISTORY and task.past < len(taskset.prs):
+        key = taskset.prs[task.past].key
+        number = int(key) if key.isdigit() else None
+    commit = str(task.traits.get("commit", ""))
+    said = signs({}, "".join(f"+{phrase}\n" for phrase in PHRASES))
+    wanted = signs(base, task.reference_patch, commit=commit, number=number)
+    return Signs(wanted.words - said.words, wanted.folded - said.folded, wanted.lines, commit, number)
+
+
+def _calls(taskset: TaskSet, task: Task, base: Tree) -> Iterator[Prs]:
+    for word in sorted(fix_words(task.reference_patch)):
+        yield Prs(search=word)
+    for row in taskset.prs:
+        yield Prs(read=row.key)
+    for folder in sorted({path.rpartition("/")[0] or "." for path in base}):
+        yield Prs(recent=folder)
+    for path in sorted(base):
+        yield Prs(recent=path)
+        known = lineage_of(taskset, path, base[path], task.past)
+        seen, line = set[int](), 1
+        for change, length in known.runs if known else ():
+            if change not in seen:
+                seen.add(change)
+                yield Prs(blame=f"{path}:{line}")
+            line += length
+
+
+def _answer(call: Prs, at: Workplace) -> str:
+    """Return what a call shows, all pages of it together."""
+    try:
+        first = call.run(at)
+        pages = _PAGE.search(first)
+        if not pages:
+            return first
+        rest = [Prs(read=call.read, page=page).run(at) for page in range(2, int(pages[1]) + 1)]
+        return "\n".join(_PAGE.sub("", page) for page in (first, *rest))
+    except ToolError as error:
+        return str(error)
+
+
+def _spelled(call: Prs) -> str:
+    return next(f"{name}={value!r}" for name in ("search", "read", "blame", "recent")
+                if (value := getattr(call, name)))  # fmt: skip

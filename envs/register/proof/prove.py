@@ -1,0 +1,103 @@
+"""Prove tasks the way a policy's work is graded: what must score 0, and what must score 1."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+
+from envs.grading.grade import grade
+from envs.grading.run import sandbox_spec
+from envs.grading.submission import Submission, submission_of
+from envs.parallel import fitting_workers, in_order
+from envs.tasksets.taskset import TaskSet
+from envs.types import Task
+from sandboxes.backend import Backend
+from sandboxes.progress import Progress, silent
+
+from .cheats import CHEATS, Cheat
+
+REFUSED, GRADED, IDLE = "refused", "graded", "nothing to hand in"
+
+
+@dataclass(frozen=True)
+class TaskCheck:
+    """One task's proof."""
+
+    id: str
+    problems: tuple[str, ...]
+    """Empty when the task is what it claims to be."""
+    seconds: float
+    cheats: Mapping[str, str] = field(default_factory=dict)
+    """Cheats that were tried: `refused` as tampering, `graded` and scored 0, `nothing to hand in` where none
+    of it may travel or the task has no code for it, or `passes`."""
+
+
+def prove_tasks(
+    taskset: TaskSet,
+    *,
+    backend: Backend,
+    runs: int,
+    share: int | None = None,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> list[TaskCheck]:
+    """Prove every task of a set; with `share`, on each task only so many of the cheats, by turns.
+
+    Raises SandboxError.
+    """
+    if not taskset.tasks:
+        return []
+    what, checks = f"proving {taskset.name}", list[TaskCheck]()
+    progress(what, 0, len(taskset.tasks))
+
+    def work(lent: Backend, numbered: tuple[int, Task]) -> TaskCheck:
+        number, task = numbered
+        return prove_task(taskset, task, by_turns(number, share), backend=lent, runs=runs)
+
+    size = workers or fitting_workers(sandbox_spec(taskset, taskset.tasks[0]))
+    with closing(in_order(work, enumerate(taskset.tasks), backend=backend, workers=size)) as found:
+        for check in found:
+            checks.append(check)
+            progress(what, len(checks), len(taskset.tasks))
+    return checks
+
+
+def by_turns(number: int, share: int | None) -> Sequence[Cheat]:
+    """Choose the cheats for task `number`, so that tasks that follow each other get all of them."""
+    if share is None or share >= len(CHEATS):
+        return CHEATS
+    start = number * share
+    return [CHEATS[(start + step) % len(CHEATS)] for step in range(share)]
+
+
+def prove_task(
+    taskset: TaskSet, task: Task, cheats: Sequence[Cheat], *, backend: Backend, runs: int
+) -> TaskCheck:
+    """Prove one task: nothing scores 0, the reference 1 in every run, each cheat 0. Raises SandboxError."""
+    started, problems = time.monotonic(), list[str]()
+    score = partial(grade, taskset=taskset, task=task, backend=backend)
+    if score(submission_of(taskset.base_tree(task), taskset, task)).resolved:
+        problems.append("the empty patch passes")
+    reference = submission_of(taskset.solved_tree(task), taskset, task)
+    failed = sum(not score(reference).resolved for _ in range(runs))
+    if failed:
+        problems.append(f"the reference patch fails {failed} of {runs} times")
+    tried = {}
+    for cheat in cheats:
+        submission = submission_of(cheat.tree(taskset, task), taskset, task)
+        tried[cheat.name] = fate(submission) or ("passes" if score(submission).resolved else GRADED)
+    problems += [f"a cheat passes: {name}" for name, what in tried.items() if what == "passes"]
+    return TaskCheck(task.id, tuple(problems), round(time.monotonic() - started, 2), tried)
+
+
+def fate(submission: Submission) -> str:
+    """What the rules alone say of a submission: why no run can let it pass, or an empty string.
+
+    Tampering scores 0 whatever the tests say, and one without a change is the empty patch, which is tried.
+    """
+    if submission.tampered:
+        return REFUSED
+    return "" if submission.patch else IDLE

@@ -1,0 +1,151 @@
+"""Which past changes speak of a fix, so that the `prs` tool must not know them.
+
+What counts as a sign of the fix, unless the base tree holds it already (in a file or in a path):
+
+- a word that the fix adds: an identifier of four characters or more, or of two or more with a digit or an
+  underscore; a number of three digits or more, or with a decimal point. Years do not count. Case counts
+  where the base knows the word in another case only;
+- a line that the fix adds, from eight characters on, white space aside;
+- the fix's commit id, from seven characters on, and a reference to its number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from envs.tasksets.taskset import PullRequest
+from envs.tasksets.trees import Tree, TreeFile
+
+MIN_LINE = 8
+_TOKEN = re.compile(r"[^\W\d]\w*|\d+(?:\.\d+)+\w*|\d\w*")
+_YEAR = re.compile(r"(?:19|20)\d\d")
+_POSITION = re.compile(r"^@@ -[\d,]+ \+[\d,]+ @@", re.MULTILINE)
+_COMMIT_ID = re.compile(r"\b[0-9a-f]{7,64}\b")
+_REFERENCE = re.compile(r"(?:[#!/]|\b[Gg][Hh]-|:(?:pr|pull|issue|gh):`)(\d+)\b")
+_OF_A_DIFF = "+- \t"
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What gives a fix away."""
+
+    words: frozenset[str]
+    """New as they are written."""
+    folded: frozenset[str]
+    """New in whatever case, in lower case."""
+    lines: frozenset[str]
+    """New lines, white space made single."""
+    commit: str = ""
+    number: int | None = None
+
+    def found_in(self, text: str) -> list[str]:
+        """Name the signs that a text holds: prose, which a diff may follow."""
+        held = _content(text)
+        found = [
+            f"the word {word}" for word in sorted((held.words & self.words) | (held.folded & self.folded))
+        ]
+        found += [
+            f"the line {line}" for line in sorted(self.lines) if line in held.lines or line in held.prose
+        ]
+        if self.commit and any(self.commit.startswith(each) for each in held.ids):
+            found.append(f"the commit {self.commit[:7]}")
+        if self.number in held.numbers:
+            found.append(f"the number {self.number}")
+        return found
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a text holds that may be a sign of something."""
+
+    words: frozenset[str]
+    folded: frozenset[str]
+    lines: frozenset[str]
+    prose: str
+    """What comes before a diff, white space made single."""
+    ids: frozenset[str]
+    numbers: frozenset[int]
+
+
+def signs(base: Tree, reference_patch: str, *, commit: str = "", number: int | None = None) -> Signs:
+    """Collect what a fix adds that the base tree does not hold."""
+    added, names = list[str](), list[str]()
+    for line in reference_patch.splitlines():
+        if line.startswith("+++ "):
+            names.append(line[4:].removeprefix("b/"))
+        elif line.startswith("+"):
+            added.append(line[1:])
+    words = _words("\n".join([*added, *names]))
+    known = [_file_content(entry) for entry in base.values()]
+    paths = _words("\n".join(base))
+    new = words.difference(paths, *(each[0] for each in known))
+    lowered = frozenset(word.lower() for word in words)
+    folded = lowered.difference((word.lower() for word in paths), *(each[1] for each in known))
+    lines = frozenset(line for line in map(_plain, added) if len(line) >= MIN_LINE)
+    return Signs(new, folded, lines.difference(*(each[2] for each in known)), commit, number)
+
+
+def withheld(
+    prs: Sequence[PullRequest], base: Tree, reference_patch: str, commit: str, *, number: int | None = None
+) -> tuple[str, ...]:
+    """Return the keys of those changes that hold a sign of the fix, anywhere that the tool could show it.
+
+    `number` is the fix's own, where it has one. Give the changes before the base; those after it are
+    never shown.
+    """
+    wanted = signs(base, reference_patch, commit=commit, number=number)
+    return tuple(row.key for row in prs if speaks_of(row, wanted))
+
+
+def speaks_of(row: PullRequest, wanted: Signs) -> bool:
+    """Whether a change holds a sign of the fix."""
+    shown = "\n".join(
+        [row.key, row.title, row.author, *row.labels, row.body]
+        + [f"{each.author}\n{each.text}" for each in row.discussion]
+        + [*row.files]
+    )
+    return bool(wanted.found_in(shown) or wanted.found_in(row.diff))
+
+
+def fix_words(reference_patch: str) -> frozenset[str]:
+    """Return every word that a fix's added lines hold, new or not."""
+    return _words("\n".join(line[1:] for line in reference_patch.splitlines() if line.startswith("+")))
+
+
+@lru_cache(maxsize=50_000)
+def _content(text: str) -> _Content:
+    words = _words(_POSITION.sub("", text))
+    lines = (_plain(line.lstrip(_OF_A_DIFF)) for line in text.splitlines())
+    return _Content(
+        words=words,
+        folded=frozenset(word.lower() for word in words),
+        lines=frozenset(line for line in lines if len(line) >= MIN_LINE),
+        prose=_plain(text.partition("diff --git ")[0]),
+        ids=frozenset(_COMMIT_ID.findall(text)),
+        numbers=frozenset(int(number) for number in _REFERENCE.findall(text)),
+    )
+
+
+@lru_cache(maxsize=20_000)
+def _file_content(entry: TreeFile) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    text = entry.data.decode("utf-8", "replace")
+    words = _words(text)
+    lines = frozenset(line for line in map(_plain, text.splitlines()) if len(line) >= MIN_LINE)
+    return words, frozenset(word.lower() for word in words), lines
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(word for word in set(_TOKEN.findall(text)) if _counts(word))
+
+
+def _counts(word: str) -> bool:
+    if word.isdigit():
+        return len(word) >= 3 and not _YEAR.fullmatch(word)
+    return len(word) >= 4 or (len(word) >= 2 and any(each.isdigit() or each == "_" for each in word))
+
+
+def _plain(line: str) -> str:
+    return " ".join(line.split())

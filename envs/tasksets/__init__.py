@@ -1,0 +1,1 @@
+"""Task sets on disk, and the trees of files in them."""

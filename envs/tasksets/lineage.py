@@ -1,0 +1,94 @@
+"""Which past change last touched each line: the record `lineage` of a task set, and how it is read.
+
+A row tells of one file as it was at some task's base; bases that share the file share the row. What a
+policy changed since is mapped away line by line, so a question may be asked of a file as it is now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import lru_cache
+
+from pydantic import TypeAdapter, ValidationError
+
+from .taskset import TaskSet, TaskSetError
+from .trees import TreeFile
+
+RECORD = "lineage"
+_PATIENCE = 4_000_000
+"""Pairs of lines up to which two versions of a file are compared without shortcuts."""
+
+
+@dataclass(frozen=True)
+class FileLineage:
+    """One file's lines, each with the change that last touched it."""
+
+    path: str
+    sha256: str
+    """Of the file's content."""
+    since: int
+    """The change that left the file like this: an index into `prs.jsonl`."""
+    runs: tuple[tuple[int, int], ...]
+    """Change and number of lines, from the top of the file to its end."""
+
+    def change_of(self, line: int) -> int | None:
+        """Return the change that last touched a line, counted from 1; None beyond the file's end."""
+        for change, length in self.runs:
+            line -= length
+            if line <= 0:
+                return change
+        return None
+
+
+def runs_of(changes: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    """Write one change a line as change and length, again and again."""
+    runs: list[tuple[int, int]] = []
+    for change in changes:
+        if runs and runs[-1][0] == change:
+            runs[-1] = (change, runs[-1][1] + 1)
+        else:
+            runs.append((change, 1))
+    return tuple(runs)
+
+
+def lineage_of(taskset: TaskSet, path: str, file: TreeFile, past: int) -> FileLineage | None:
+    """Return what is known of a file at a base that had `past` changes before it. Raises TaskSetError."""
+    rows = _known(taskset).get((path, file.sha256), ())
+    return max((row for row in rows if row.since < past), key=lambda row: row.since, default=None)
+
+
+@lru_cache(maxsize=8)
+def _known(taskset: TaskSet) -> dict[tuple[str, str], list[FileLineage]]:
+    try:
+        rows = TypeAdapter(list[FileLineage]).validate_python(taskset.records(RECORD))
+    except (ValidationError, ValueError) as error:
+        raise TaskSetError(f"{taskset.folder}/{RECORD}.jsonl cannot be read; register it again") from error
+    known: dict[tuple[str, str], list[FileLineage]] = {}
+    for row in rows:
+        known.setdefault((row.path, row.sha256), []).append(row)
+    return known
+
+
+def earlier_line(before: Sequence[str], now: Sequence[str], line: int) -> int | None:
+    """Return which line of an earlier version a line of today's is, both from 1; None for a new line."""
+    if before == now:
+        return line
+    head = 0
+    while head < min(len(before), len(now)) and before[head] == now[head]:
+        head += 1
+    tail = 0
+    while tail < min(len(before), len(now)) - head and before[-1 - tail] == now[-1 - tail]:
+        tail += 1
+    if line <= head:
+        return line
+    if line > len(now) - tail:
+        return line + len(before) - len(now)
+    old, new = before[head : len(before) - tail], now[head : len(now) - tail]
+    matcher = SequenceMatcher(None, old, new, autojunk=len(old) * len(new) > _PATIENCE)
+    for block in matcher.get_matching_blocks():
+        offset = line - 1 - head - block.b
+        if 0 <= offset < block.size:
+            return head + block.a + offset + 1
+    return None

@@ -1,0 +1,1 @@
+"""Run a repository's tests and learn the outcome of each."""

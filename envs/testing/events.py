@@ -1,0 +1,124 @@
+"""Whether what a runner told is one whole story: in order, about the tests that were collected, in time.
+
+Code under test shares a process with the runner, so it can find the channel and the secret of the run, and
+write there. What it writes then has to fit into the story to the line; what does not fit is named here, and a
+run with such a line has not finished.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..protection import is_protected
+
+Line = Mapping[str, Any]
+
+NAMED = 5
+"""Irregularities of a kind that are named one by one."""
+CLOCK_S = 0.2
+"""By how much the clocks of the runner and of who ran it may differ over a run."""
+
+
+def read_lines(data: bytes, nonce: str) -> tuple[Sequence[Line], int]:
+    """Return the runner's lines and how many are not its own. A torn last line is left out."""
+    whole = data.splitlines() if data.endswith(b"\n") else data.splitlines()[:-1]
+    found = [_parse(line) for line in whole]
+    ours = [fields for fields in found if fields.get("nonce") == nonce]
+    return ours, len(found) - len(ours)
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def irregularities(
+    lines: Sequence[Line], foreign: int, duration_s: float, plugins: Sequence[str] | None
+) -> tuple[str, ...]:
+    """Name what does not fit, in sentences; `plugins` are the modules that may be loaded, None for any."""
+    found = [f"{foreign} lines on the report channel are not the runner's"] if foreign else []
+    found += _first(_out_of_order(lines))
+    found += _first(_out_of_place(lines))
+    found += _first(_out_of_time(lines, duration_s))
+    if plugins is not None:
+        found += _first(_foreign_plugins(lines, plugins))
+    return tuple(found)
+
+
+def _first(sentences: Iterator[str]) -> list[str]:
+    found = list(sentences)
+    return found[:NAMED] + ([f"and {len(found) - NAMED} more like it"] if len(found) > NAMED else [])
+
+
+def _out_of_order(lines: Sequence[Line]) -> Iterator[str]:
+    """Lines are numbered, the first opens the session, and nothing follows the last."""
+    due = 0
+    for line in lines:
+        if line.get("n") != due:
+            yield f"line {line.get('n')} of the report came when line {due} was due"
+        due = line["n"] + 1 if isinstance(line.get("n"), int) else due + 1
+    kinds = [line.get("kind") for line in lines]
+    if "end" in kinds[:-1]:
+        yield "the report goes on after its end"
+    if "start" in kinds and "session" not in kinds[: kinds.index("start")]:
+        yield "a test started before the session"
+
+
+def _out_of_place(lines: Sequence[Line]) -> Iterator[str]:
+    """A test is collected, starts, passes and finishes, in this order; as many finish as were collected."""
+    collected: list[str] = []
+    started: set[str] = set()
+    finished: list[str] = []
+    broken = False
+    for line in lines:
+        test = line.get("id")
+        match line.get("kind"):
+            case "collected":
+                collected += map(str, line.get("ids", ()))
+            case "collect":
+                broken = True
+            case "start":
+                started.add(str(test))
+            case "phase" if line.get("outcome") == "passed" and (test not in started or test in finished):
+                yield f"{test} is said to have passed while it did not run"
+            case "finish":
+                if test not in started:
+                    yield f"{test} finished before it started"
+                finished.append(str(test))
+    known = set(collected)
+    yield from (f"{test} finished and was never collected" for test in finished if test not in known)
+    ended = next((line for line in lines if line.get("kind") == "end"), {})
+    if ended.get("status") in (0, 1) and not broken and len(collected) != len(finished):
+        yield f"{len(collected)} tests were collected, {len(finished)} finished"
+
+
+def _out_of_time(lines: Sequence[Line], duration_s: float) -> Iterator[str]:
+    """Time goes forward, and no further than the run lasted."""
+    last = 0.0
+    for line in lines:
+        seconds = line.get("t")
+        if not isinstance(seconds, int | float) or seconds < last:
+            yield f"line {line.get('n')} of the report is from before the line before it"
+        else:
+            last = seconds
+    if duration_s and last > duration_s + CLOCK_S:
+        yield f"the report tells of {last:.1f} s, and the run lasted {duration_s:.1f} s"
+
+
+def _foreign_plugins(lines: Sequence[Line], plugins: Sequence[str]) -> Iterator[str]:
+    """Loaded may be what was registered, what that and the trusted files ask for, and those files."""
+    asked = [str(name) for line in lines for name in line.get("declared", ())]
+    allowed = {name.partition(".")[0] for name in (*plugins, *asked)}
+    seen = set[str]()
+    for line in lines:
+        for name, module, file in line.get("plugins", ()):
+            if file and is_protected(file):
+                continue
+            if name not in plugins and module.partition(".")[0] not in allowed and module not in seen:
+                seen.add(module)
+                yield f"the plugin {module} was loaded and is none of those registered"

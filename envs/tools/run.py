@@ -1,0 +1,42 @@
+"""The tools `test` and `shell`."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from ..testing.run import run_tests
+from .base import ToolError, Workplace, _arguments
+from .text import describe_result, describe_run
+
+
+@_arguments
+class Test:
+    """Run tests: a file, a test id, or, without a target, the tests nearest to the task."""
+
+    __test__: ClassVar[bool] = False  # not a test case, though pytest would think so
+    target: str | None = None
+
+    def run(self, at: Workplace) -> str:
+        base = at.taskset.base_tree(at.task)
+        targets = [self.target] if self.target else [name for name in at.task.test_files if name in base]
+        if any(target.startswith("-") for target in targets):
+            raise ToolError("target must be a file or a test id")
+        tests = at.taskset.environment(at.task).tests
+        report = run_tests(at.sandbox, tests, targets, timeout_s=at.task.limits.test_s)
+        return describe_run(report)
+
+
+@_arguments
+class Shell:
+    """Run a command with sh in the repository's folder."""
+
+    command: Annotated[str, Field(min_length=1)]
+
+    def run(self, at: Workplace) -> str:
+        limits = at.task.limits
+        # Both streams, cut inside with a pointer to the whole, must fit into one observation.
+        each = max(limits.observation_chars // 2 - 200, 200)
+        result = at.sandbox.exec(self.command, timeout_s=limits.command_s, output_limit=each)
+        return describe_result(result, killed_after_s=limits.command_s)

@@ -1,0 +1,63 @@
+"""What a policy is shown: test runs in words, and long texts cut where it hurts least."""
+
+from __future__ import annotations
+
+from sandboxes.base import ExecResult
+
+from ..testing.run import RunReport
+from ..types import Observation
+
+BACKGROUND = 8
+"""Processes named that a command left running."""
+_LIMITS = {
+    "memory": "out of memory",
+    "pids": "no more processes may be started",
+    "disk": "no space left",
+    "files": "too many open files",
+}
+"""Limits of the sandbox that a command can run into, as they are told; time and output are told otherwise."""
+
+
+def cut_middle(observation: Observation, limit: int) -> Observation:
+    """Keep an observation's first and last characters, and say how to see the rest."""
+    text = observation.text
+    if len(text) <= limit:
+        return observation
+    half = limit // 2
+    cut = f"\n[... {len(text) - 2 * half} characters cut; ask for a narrower part to see them ...]\n"
+    return Observation(text[:half] + cut + text[-half:], observation.is_error, True, observation.call_id)
+
+
+def describe_run(report: RunReport) -> str:
+    """Say what a test run gave, without times: counts, then each failure with its way there."""
+    parts = [report.summary]
+    if report.timed_out:
+        parts.append("(killed: the tests took too long)")
+    elif not report.finished:
+        parts.append("(the test process ended before its end)")
+    parts += [f"{path}: {message}" for path, message in report.collect_errors.items()]
+    for test, outcome in report.outcomes.items():
+        if outcome in ("failed", "error", "unfinished", "duplicate"):
+            failure = report.failures.get(test)
+            parts.append(f"{outcome.upper()} {test}")
+            if failure is not None:
+                parts.append(f"{failure.error}: {failure.message}")
+                parts += [f"  {frame.path}:{frame.line} in {frame.function}" for frame in failure.frames]
+    if not report.outcomes and not report.collect_errors:
+        parts.append(report.log.strip())
+    return "\n".join(part for part in parts if part)
+
+
+def describe_result(result: ExecResult, *, killed_after_s: float) -> str:
+    """Say what a command printed, how it ended, which limit it hit and what it left running."""
+    parts = [result.stdout.rstrip("\n"), result.stderr.rstrip("\n")]
+    if result.timed_out:
+        parts.append(f"(killed after {killed_after_s:g} s)")
+    elif result.exit_code:
+        parts.append(f"(exit code {result.exit_code})")
+    if result.limit in _LIMITS:
+        parts.append(f"({_LIMITS[result.limit]})")
+    if result.background:
+        names = ", ".join(f"{each.name} ({each.pid})" for each in result.background[:BACKGROUND])
+        parts.append(f"(still running: {names})")
+    return "\n".join(part for part in parts if part) or "(no output)"

@@ -1,0 +1,1 @@
+"""Sandboxes by bubblewrap, for machines without a Docker engine."""

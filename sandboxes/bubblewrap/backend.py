@@ -1,0 +1,347 @@
+"""Sandboxes by bubblewrap: namespaces around a Debian root folder, for machines without a Docker engine.
+
+Every sandbox has its own user, PID, network, IPC, UTS and mount namespaces, no capabilities for commands, a
+read-only root, and may not make user namespaces of its own. Its two disks are in memory and bounded. It works
+as root and as an ordinary user where the kernel lets one make user namespaces.
+
+As root, commands and the program inside are two users, and neither is the host's root (`user_maps`). An
+ordinary user can only be mapped once: the program inside then shares its user with the commands. They cannot
+trace it, read its memory or its descriptors, nor end it, but can lower its priority and its resource limits,
+and so make their own sandbox fail.
+
+What bounds memory, processes and CPU time depends on the machine:
+
+- where control groups can be made (as root, version 1 or 2): the group as a whole, as in Docker;
+- elsewhere: resource limits. Address space is bounded for each process of a command, not for all together;
+  the number of processes per user namespace (Linux 5.14 and later); CPU time is not shared out.
+
+A filter refuses system calls that reach beyond the sandbox (`seccomp`), on x86_64 and aarch64.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any
+
+from ..backend import OWNER_VARIABLE, Owner, reap_processes
+from ..base import Content, SandboxError, SandboxSpec, SandboxUnavailable
+from ..disks.disks import Disks, disks_of
+from ..disks.layers import reap_layers
+from ..images.build import cache_folder, ensure_base, ensure_environment
+from ..images.recipe import ImageRecipe
+from ..progress import Progress, silent
+from ..remote.channel import COMPLAINT_LIMIT, Channel, Stream
+from ..remote.leases import LEASE_S, Renewals
+from ..remote.sandbox import (
+    LIVES,
+    SERVER_PIDS,
+    SERVER_USER,
+    TEMPLATE_USER,
+    RemoteSandbox,
+    base_environment,
+    memory_bytes,
+    server_settings,
+    user_and_group,
+)
+from .cgroups import Cgroup, reap_groups
+from .command import bubblewrap_command, group_mounts, root_mounts, writable_disks
+from .seccomp import filter_descriptor
+from .user_maps import PendingUserMap, first_outside
+
+logger = logging.getLogger(__name__)
+
+END_S = 5.0
+NUMBERS = itertools.count(1)
+"""Tell the control groups of this process apart, whichever backend made them."""
+
+
+class BubblewrapSandbox(RemoteSandbox):
+    """A group of namespaces. Made by `BubblewrapBackend.open`."""
+
+
+class BubblewrapStream(Stream):
+    """A socket pair whose other end is the sandbox's standard streams."""
+
+    def __init__(self, connection: socket.socket, errors: IO[bytes]) -> None:
+        super().__init__(connection)
+        self._errors = errors
+
+    def complaint(self) -> str:
+        try:
+            said = os.pread(self._errors.fileno(), COMPLAINT_LIMIT, 0)
+        except (OSError, ValueError):  # closed by another thread
+            return ""
+        lines = said.decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+    def close(self) -> None:
+        super().close()
+        self._errors.close()
+
+
+class BubblewrapBackend:
+    """This machine's kernel."""
+
+    name = "bubblewrap"
+
+    def __init__(
+        self,
+        *,
+        timeout_s: float = 20.0,
+        control_groups: bool = True,
+        separate_users: bool = True,
+        swap_disks: bool = True,
+    ) -> None:
+        """Try bubblewrap once. Raises `SandboxUnavailable` where it is missing or may do nothing.
+
+        Without `control_groups`, resource limits are used even where groups could be made; without
+        `separate_users`, one user even where two could be had; without `swap_disks`, content travels as
+        archives even where disks could be swapped.
+        """
+        self._swap_disks = swap_disks
+        self._separate_users = separate_users
+        self._renewals = Renewals(LEASE_S)
+        self._control_groups = control_groups
+        self._lock = threading.Lock()
+        self._open: set[BubblewrapSandbox] = set()
+        # A sandbox dies with the *thread* that started it (the kernel's parent-death signal), so that
+        # thread must not be one of a caller's, which may end while the sandbox is in use.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="bubblewrap")
+        try_bubblewrap(timeout_s)
+
+    def open(
+        self, spec: SandboxSpec, *, timeout_s: float, content: Content | None = None
+    ) -> BubblewrapSandbox:
+        deadline = time.monotonic() + timeout_s
+        sandbox = self._start_one(spec, timeout_s=timeout_s)
+        if content is not None:
+            try:
+                sandbox.lay(content, timeout_s=deadline - time.monotonic())
+            except BaseException:
+                sandbox.close()
+                raise
+        return sandbox
+
+    def expect(self, spec: SandboxSpec, count: int = 1) -> None:
+        """Nothing is kept ready here; `sandboxes.pool.pool` does."""
+
+    def _start_one(self, spec: SandboxSpec, *, timeout_s: float) -> BubblewrapSandbox:
+        deadline = time.monotonic() + timeout_s
+        root, environment = self._image(spec.image)
+        users = user_map(spec) if self._separate_users else None
+        group = self._group(spec)
+        if group is None and users is None and os.geteuid() == 0:  # the kernel bounds no process of root
+            raise SandboxUnavailable(
+                "nothing here bounds the processes of a sandbox that runs as the host's root; use Docker, "
+                "or a user other than 0 in the spec"
+            )
+        try:
+            process, ours, errors = self._start(spec, root, environment, users, group)
+        except (OSError, RuntimeError) as error:  # no process to be had, or the backend was closed
+            if group is not None:
+                group.remove()
+            if users is not None:
+                users.abandon()
+            raise SandboxUnavailable(f"bubblewrap could not be started: {error}") from None
+        name = f"bubblewrap sandbox {process.pid}"
+        channel = Channel(BubblewrapStream(ours, errors), name)
+        sandbox = BubblewrapSandbox(
+            spec, name, channel, lambda: self._ended(sandbox, channel, process, group)
+        )
+        with self._lock:
+            self._open.add(sandbox)
+        try:
+            if users is not None:
+                users.write(deadline)
+            settings = self._settings(spec, users is not None, group is not None)
+            channel.start(settings, timeout_s=deadline - time.monotonic())
+            sandbox.own(self._disks(spec, process))
+        except BaseException as error:
+            sandbox.close()
+            if isinstance(error, SandboxError | OSError):
+                raise SandboxUnavailable(f"a sandbox of {spec.image} did not come up: {error}") from None
+            raise
+        self._renewals.add(channel)
+        return sandbox
+
+    def _disks(self, spec: SandboxSpec, process: subprocess.Popen[bytes]) -> Disks | None:
+        if not self._swap_disks:
+            return None
+        first = first_process(process.pid)
+        if first is None:
+            return None
+        return disks_of(first, writable_disks(spec), base_environment(spec)["HOME"])
+
+    def _start(
+        self,
+        spec: SandboxSpec,
+        root: Path,
+        environment: Path,
+        users: PendingUserMap | None,
+        group: Cgroup | None,
+    ) -> tuple[subprocess.Popen[bytes], socket.socket, IO[bytes]]:
+        """A process, our end of its standard streams, and the file for its complaints."""
+        calls = filter_descriptor()
+        passed = [*(users.theirs if users else ()), *([calls] if calls is not None else [])]
+        options = [*root_mounts(root), *group_mounts(group)]
+        options += ["--seccomp", str(calls)] if calls is not None else []
+        command = bubblewrap_command(spec, options, environment, users)
+        command = group.entering(command) if group else command
+        environ = {**os.environ, OWNER_VARIABLE: str(Owner.current(LIVES * spec.lifetime_s))}
+        ours, theirs = socket.socketpair()
+        errors = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it lives as long as the sandbox
+        try:
+            process = self._starter.submit(spawn, command, theirs, errors, passed, environ).result()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            for descriptor in passed:
+                os.close(descriptor)
+        return process, ours, errors
+
+    def _settings(self, spec: SandboxSpec, apart: bool, grouped: bool) -> dict[str, Any]:
+        more: dict[str, Any] = {}
+        if apart:
+            more.update(owned=[spec.workdir], user_namespaces=False)
+        if not grouped:
+            # Counted by user: with one of their own, commands have this and the thread that starts them.
+            processes = spec.pids + (1 if apart else SERVER_PIDS)
+            more.update(processes=processes, memory=spec.memory_mb << 20)
+        server_user = SERVER_USER if apart else None
+        return server_settings(spec, server_user=server_user, lease_s=LEASE_S, **more)
+
+    def _group(self, spec: SandboxSpec) -> Cgroup | None:
+        if not self._control_groups:
+            return None
+        name = f"{Owner.current(LIVES * spec.lifetime_s)}.{next(NUMBERS)}"
+        pids = spec.pids + SERVER_PIDS
+        return Cgroup.create(name, memory_bytes=memory_bytes(spec), pids=pids, cpus=spec.cpus)
+
+    def _image(self, ref: str) -> tuple[Path, Path]:
+        """The root and environment folders of an image."""
+        try:
+            record = json.loads(record_path(ref).read_text("utf-8"))
+        except FileNotFoundError:
+            raise SandboxUnavailable(f"image {ref} is not built; build it with ensure_image") from None
+        return Path(record["root"]), Path(record["environment"])
+
+    def _ended(
+        self,
+        sandbox: BubblewrapSandbox,
+        channel: Channel,
+        process: subprocess.Popen[bytes],
+        group: Cgroup | None,
+    ) -> None:
+        self._renewals.remove(channel)
+        with self._lock:
+            self._open.discard(sandbox)
+        process.kill()  # what is inside dies with it
+        try:
+            process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            logger.warning("%s did not end; reap() will try again", sandbox.name)
+        if group is not None:
+            group.remove()
+
+    def ensure_image(self, recipe: ImageRecipe, *, timeout_s: float, progress: Progress = silent) -> str:
+        if self.has_image(recipe.ref):
+            return recipe.ref
+        if not recipe.bootstrapped:
+            raise SandboxUnavailable(f"bubblewrap cannot use the image {recipe.base} as a base; use Docker")
+        deadline = time.monotonic() + timeout_s
+        root = ensure_base(recipe, deadline=deadline, progress=progress)
+        environment = ensure_environment(recipe, deadline=deadline, progress=progress)
+        record = record_path(recipe.ref)
+        record.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=record.parent, delete=False) as file:
+            json.dump({"root": str(root), "environment": str(environment)}, file)
+        Path(file.name).chmod(0o644)
+        Path(file.name).rename(record)
+        return recipe.ref
+
+    def has_image(self, ref: str) -> bool:
+        try:
+            return all(folder.is_dir() for folder in self._image(ref))
+        except SandboxUnavailable:
+            return False
+
+    def reap(self) -> list[str]:
+        """Processes die with their owner, as the kernel sees to it; what is left is mostly control groups."""
+        return reap_processes() + reap_groups() + reap_layers(cache_folder())
+
+    def close(self) -> None:
+        with self._lock:
+            left = list(self._open)
+        for sandbox in left:
+            sandbox.shut()
+        self._starter.shutdown()
+
+
+def record_path(ref: str) -> Path:
+    """The file that says which folders an image consists of."""
+    return cache_folder() / "images" / (ref.replace("/", "-").replace(":", "-") + ".json")
+
+
+def user_map(spec: SandboxSpec) -> PendingUserMap | None:
+    """The sandbox's users; None where there is but one."""
+    uid, gid = user_and_group(spec)
+    if first_outside() is None or uid == 0 or gid == 0:
+        return None
+    return PendingUserMap([uid, SERVER_USER, TEMPLATE_USER], [gid])
+
+
+def spawn(
+    command: list[str], streams: socket.socket, errors: IO[bytes], passed: list[int], environ: dict[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start bubblewrap with these descriptors. Its environment does not get inside."""
+    ends = streams.fileno()
+    return subprocess.Popen(
+        command,
+        stdin=ends,
+        stdout=ends,
+        stderr=errors,
+        pass_fds=passed,
+        env=environ,
+        start_new_session=True,
+    )
+
+
+def first_process(bubblewrap: int) -> int | None:
+    """The sandbox's first process, as seen here: what bubblewrap started and waits for."""
+    try:
+        children = Path(f"/proc/{bubblewrap}/task/{bubblewrap}/children").read_text().split()
+    except OSError:
+        return None
+    return int(children[0]) if children else None
+
+
+def try_bubblewrap(timeout_s: float) -> None:
+    """Raise `SandboxUnavailable` unless an empty sandbox can be made here."""
+    if shutil.which("bwrap") is None:
+        raise SandboxUnavailable("bubblewrap is not installed; run scripts/ensure-tools.sh")
+    command = ["bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"]
+    command += ["--ro-bind", "/", "/", "--proc", "/proc", "--", "true"]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise SandboxUnavailable(f"bubblewrap did not start within {timeout_s:.0f} s") from None
+    if done.returncode != 0:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
+        raise SandboxUnavailable(
+            f"bubblewrap cannot isolate here: {said[-1]}; user namespaces must be allowed"
+        )

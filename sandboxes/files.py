@@ -1,0 +1,32 @@
+"""Files that appear whole or not at all, also when this process is killed while it writes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def write_whole(path: Path, data: bytes | str) -> Path:
+    """Write a file beside `path`, then rename it over `path`. Text is UTF-8; missing folders are made.
+
+    Raises OSError, and leaves `path` as it was then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with beside.open("wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> Path:
+    """Write a JSON file whole, indented, so that people can read it."""
+    return write_whole(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,1 @@
+"""Images: what goes into one, as data, and how one is built."""

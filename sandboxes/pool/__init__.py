@@ -1,0 +1,1 @@
+"""Warm sandboxes: started ahead, handed out, made blank and used again."""

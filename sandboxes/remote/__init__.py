@@ -1,0 +1,1 @@
+"""The sandbox contract spoken over one byte stream to a program inside."""

@@ -1,0 +1,367 @@
+"""`RemoteSandbox`: the sandbox contract over a channel. Backends differ only in how one starts and ends."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+from uuid import uuid4
+
+from ..base import (
+    BackgroundProcess,
+    Content,
+    ExecResult,
+    Match,
+    SandboxError,
+    SandboxLost,
+    SandboxSpec,
+    SandboxUnresponsive,
+    TreeChanges,
+)
+from ..disks.disks import Disks
+from ..images.build import ENVIRONMENT_FOLDER
+from .channel import Channel, Reply, reply_error
+from .gate import Calls
+
+SERVER_PIDS = 48
+"""Processes and threads of the program inside, on top of what commands may have."""
+SHM_MB = 64
+"""Size of `/dev/shm`."""
+SNAPSHOT_BYTES = 384 << 20
+"""Longest archive that travels out of a sandbox, for a snapshot without copy-on-write."""
+SERVER_USER = 65_532
+"""Number of the user that the program inside runs as: in no image, and of no command."""
+TEMPLATE_USER = 65_531
+"""The same for the template (`SandboxSpec.template`)."""
+KILL_GRACE_S = 10.0
+"""What an answer may take beyond the deadline that is kept inside: killing there has to be thorough."""
+
+
+LIVES = 8
+"""How many lifetimes of its spec a sandbox may be there for, recycled again and again. Its label says so."""
+
+logger = logging.getLogger(__name__)
+
+
+class Room:
+    """What the handles of one sandbox share, one after the other: everything but being valid."""
+
+    def __init__(self, channel: Channel, end: Callable[[], None]) -> None:
+        self.channel = channel
+        self.disks: Disks | None = None
+        self.opened = time.monotonic()
+        self._end = end
+        self.calls = Calls()
+        self._closing = threading.Lock()
+        self._closed = False
+
+    def own(self, disks: Disks | None) -> None:
+        with self._closing:
+            self.disks = disks
+            if self._closed and disks is not None:
+                disks.close()
+
+    def close(self) -> None:
+        """End it for good. Safe to call twice."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            self.channel.close()
+            self._end()
+            if self.disks is not None:
+                self.disks.close()
+
+
+class RemoteSandbox:
+    """A sandbox at the far end of a channel; `end` takes away what the backend made for it."""
+
+    def __init__(self, spec: SandboxSpec, name: str, channel: Channel, end: Callable[[], None]) -> None:
+        self.spec = spec
+        self.name = name
+        self._channel = channel
+        self._room = Room(channel, end)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make this the handle that may use the room."""
+        self._using = threading.Lock()
+        self._in_flight = 0
+        self._over = False
+
+    @property
+    def disks(self) -> Disks | None:
+        """What the sandbox can be recycled with; None where its disks cannot be swapped."""
+        return self._room.disks
+
+    def exec(
+        self,
+        command: str | Sequence[str],
+        *,
+        timeout_s: float,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        output_limit: int = 65_536,
+        report: bool = False,
+        forked: bool = False,
+    ) -> ExecResult:
+        fields = {
+            "command": command if isinstance(command, str) else list(command),
+            "timeout_s": timeout_s,
+            "cwd": cwd,
+            "env": dict(env or {}),
+            "output_limit": output_limit,
+            "report": report,
+            "forked": forked,
+        }
+        header, payload = self._ask("exec", fields, stdin, timeout_s=timeout_s + KILL_GRACE_S)
+        stdout, stderr, reported = split(payload, header["sizes"])
+        return ExecResult(
+            exit_code=header["exit_code"],
+            stdout=stdout.decode("utf-8", "replace"),
+            stderr=stderr.decode("utf-8", "replace"),
+            timed_out=header["exit_code"] is None,
+            truncated=header["truncated"],
+            duration_s=header["duration_s"],
+            report=reported,
+            limit=header["limit"],
+            background=tuple(BackgroundProcess(*row) for row in header["background"]),
+            forked=header.get("forked", False),
+        )
+
+    def read(self, path: str, *, timeout_s: float, offset: int = 0, limit: int | None = None) -> bytes:
+        fields = {"path": path, "offset": offset, "limit": limit}
+        return bytes(self._ask("read", fields, timeout_s=timeout_s).payload)
+
+    def write(self, path: str, data: bytes, *, timeout_s: float, executable: bool = False) -> None:
+        self._ask("write", {"path": path, "executable": executable}, data, timeout_s=timeout_s)
+
+    def listdir(self, path: str, *, timeout_s: float) -> list[str]:
+        return json.loads(self._ask("listdir", {"path": path}, timeout_s=timeout_s).payload)
+
+    def unpack(self, archive: bytes, path: str, *, timeout_s: float) -> None:
+        self._ask("unpack", {"path": path}, archive, timeout_s=timeout_s)
+
+    def lay(self, content: Content, *, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        if self.disks is not None:
+            with self._in_use(), self._room.calls.held_back(deadline, self.name):
+                self.disks.swap(content, timeout_s=deadline - time.monotonic())
+            return
+        self.unpack(content.archive(), ".", timeout_s=timeout_s)
+        if content.scratch is not None:
+            self.unpack(content.scratch(), "/tmp", timeout_s=deadline - time.monotonic())
+
+    def snapshot(self, *, timeout_s: float) -> Content:
+        deadline = time.monotonic() + timeout_s
+        with self._in_use(), self._room.calls.held_back(deadline, self.name):
+            stopped = self._running(deadline, stop=True)
+            try:
+                left = deadline - time.monotonic()
+                if self.disks is None:
+                    return self._packed(deadline)
+                return self.disks.copy(timeout_s=left) if stopped else self.disks.freeze(timeout_s=left)
+            finally:
+                if stopped:
+                    self._running(time.monotonic() + KILL_GRACE_S, stop=False)
+
+    def _running(self, deadline: float, *, stop: bool) -> bool:
+        """Whether something runs in the background, which is stopped or goes on now."""
+        reply = self._send("running", {"stop": stop}, timeout_s=deadline - time.monotonic())
+        return bool(reply.header["background"])
+
+    def _packed(self, deadline: float) -> Content:
+        archives: list[bytes] = []
+        for path in (self.spec.workdir, "/tmp"):
+            fields = {"path": path, "limit": SNAPSHOT_BYTES}
+            try:
+                reply = self._send("pack", fields, timeout_s=deadline - time.monotonic())
+            except OSError as error:
+                raise SandboxError(f"{self.name} cannot be snapshotted: {error}") from None
+            archives.append(bytes(reply.payload))
+        return Content(f"snapshot-{uuid4().hex}", lambda: archives[0], lambda: archives[1])
+
+    def changes(
+        self, path: str, known: Mapping[str, str], *, timeout_s: float, file_limit: int = 1_048_576
+    ) -> TreeChanges:
+        fields = {"path": path, "timeout_s": timeout_s, "file_limit": file_limit}
+        text = json.dumps(dict(known)).encode()
+        try:
+            header, payload = self._ask("changes", fields, text, timeout_s=timeout_s)
+        except TimeoutError as error:
+            raise SandboxUnresponsive(f"{self.name}: {error}") from None
+        size = header["text"]
+        answer = json.loads(payload[:size])
+        contents = split(payload[size:], [length for _, length in answer["written"]])
+        return TreeChanges(
+            written={name: data for (name, _), data in zip(answer["written"], contents, strict=True)},
+            executable=frozenset(answer["executable"]),
+            removed=tuple(answer["removed"]),
+            skipped=answer["skipped"],
+        )
+
+    def search(
+        self,
+        pattern: str,
+        *,
+        timeout_s: float,
+        path: str = ".",
+        regex: bool = False,
+        glob: str | None = None,
+        limit: int = 100,
+    ) -> list[Match]:
+        fields = {
+            "pattern": pattern,
+            "timeout_s": timeout_s,
+            "path": path,
+            "regex": regex,
+            "glob": glob,
+            "limit": limit,
+        }
+        payload = self._ask("search", fields, timeout_s=timeout_s + KILL_GRACE_S).payload
+        return [Match(*row) for row in json.loads(payload)]
+
+    def ping(self, *, timeout_s: float) -> None:
+        """Ask for a sign of life."""
+        self._ask("ping", {}, timeout_s=timeout_s)
+
+    def own(self, disks: Disks | None) -> None:
+        """Take over the disks that were found when the sandbox was up."""
+        self._room.own(disks)
+
+    def recycled(self, *, timeout_s: float) -> Self | None:
+        deadline = time.monotonic() + timeout_s
+        with self._using:
+            if self._over:
+                return None
+            self._over = True
+            unused = self._in_flight == 0
+        fresh = None
+        try:
+            if unused and self._may_live_on():
+                self._make_blank(deadline)
+                fresh = copy.copy(self)
+                fresh._begin()
+        except SandboxError as error:
+            logger.info("%s is thrown away: %s", self.name, error)
+        finally:
+            if fresh is None:
+                self._room.close()
+        return fresh
+
+    def _may_live_on(self) -> bool:
+        age_s = time.monotonic() - self._room.opened
+        return (
+            self.disks is not None
+            and self._channel.settled()
+            and not self.spec.network  # what others were told is not taken back
+            and age_s < (LIVES - 1) * self.spec.lifetime_s
+        )
+
+    def _make_blank(self, deadline: float) -> None:
+        """Take every trace of what was done here away. Raises `SandboxError` where that is not proven."""
+        channel, disks = self._channel, self.disks
+        assert disks is not None, "asked before"
+        channel.tell("retire", deadline)
+        left_s = deadline - time.monotonic()
+        scrubbed = channel.request("scrub", {"timeout_s": left_s / 2}, timeout_s=left_s)
+        if scrubbed.header.get("trace") != "":
+            raise SandboxLost(f"a trace would be left ({scrubbed.header.get('trace', 'it did not look')})")
+        disks.swap(None, timeout_s=max(0.0, deadline - time.monotonic()))
+        settings = {"lifetime_s": self.spec.lifetime_s}
+        begun = channel.request("begin", settings, timeout_s=deadline - time.monotonic())
+        if "error" in begun.header:
+            raise reply_error(begun.header)
+
+    def close(self) -> None:
+        with self._using:
+            over, self._over = self._over, True
+        if not over:
+            self._room.close()
+
+    def shut(self) -> None:
+        """End the sandbox, whichever handle is valid now; for its backend."""
+        self._room.close()
+
+    def _ask(
+        self, operation: str, fields: dict[str, Any], payload: bytes = b"", *, timeout_s: float
+    ) -> Reply:
+        deadline = time.monotonic() + timeout_s
+        with self._in_use(), self._room.calls.under_way(deadline, self.name):
+            return self._send(operation, fields, payload, timeout_s=deadline - time.monotonic())
+
+    def _send(
+        self, operation: str, fields: dict[str, Any], payload: bytes = b"", *, timeout_s: float
+    ) -> Reply:
+        reply = self._channel.request(operation, fields, payload, timeout_s=timeout_s)
+        if "error" in reply.header:
+            raise reply_error(reply.header)
+        return reply
+
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """Around whatever reaches the sandbox. Raises `SandboxLost` when this handle is over."""
+        with self._using:
+            if self._over:
+                raise SandboxLost(f"{self.name} was closed")
+            self._in_flight += 1
+        try:
+            yield
+        finally:
+            with self._using:
+                self._in_flight -= 1
+
+
+def split(data: bytes | bytearray, sizes: Sequence[int]) -> list[bytes]:
+    """Cut concatenated parts apart."""
+    parts, start = [], 0
+    for size in sizes:
+        parts.append(bytes(data[start : start + size]))
+        start += size
+    return parts
+
+
+def base_environment(spec: SandboxSpec) -> dict[str, str]:
+    """What every command finds in its environment."""
+    return {
+        "PATH": f"{ENVIRONMENT_FOLDER}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/tmp/home",
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": ENVIRONMENT_FOLDER,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **dict(spec.env),
+    }
+
+
+def server_settings(
+    spec: SandboxSpec, *, server_user: int | None, lease_s: float, **more: Any
+) -> dict[str, Any]:
+    """What the program inside is told at its start. It keeps its user when `server_user` is None."""
+    return {
+        "workdir": spec.workdir,
+        "lifetime_s": spec.lifetime_s,
+        "lease_s": lease_s,
+        "user": user_and_group(spec),
+        "server_user": server_user,
+        "open_files": spec.open_files,
+        "pids": spec.pids,
+        "template": list(spec.template),
+        "template_user": TEMPLATE_USER,
+        **more,
+    }
+
+
+def user_and_group(spec: SandboxSpec) -> tuple[int, int]:
+    uid, _, gid = spec.user.partition(":")
+    return int(uid), int(gid or uid)
+
+
+def memory_bytes(spec: SandboxSpec) -> int:
+    """The bound on memory. The disks are in memory too, and a full disk must not look like full memory."""
+    return (spec.memory_mb + 2 * spec.disk_mb + SHM_MB) << 20

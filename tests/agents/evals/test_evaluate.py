@@ -1,0 +1,158 @@
+"""Evaluation: every episode once, resumed where it stopped, and honest about what failed."""
+
+import json
+import os
+
+import pytest
+
+from agents.evals.evaluate import EvaluationError, EvaluationOutage, evaluate_tasks
+from agents.executor import Threads
+from agents.policies.scripted import SUBMIT, OraclePolicy, ScriptedPolicy
+from agents.runs.store import TrajectoryStore
+from envs.types import ToolCall
+
+NOTHING = ScriptedPolicy([SUBMIT])
+
+
+@pytest.fixture
+def run(make_env, make_task, tmp_path):
+    """Returns `run(policy, …)`, an evaluation of three tasks in `tmp_path/run`."""
+    tasks = [make_task(f"t-{n}") for n in range(3)]
+
+    def call(policy, *, env_options=None, **options):
+        defaults = {
+            "split": "heldout",
+            "samples": 2,
+            "out": tmp_path / "run",
+            "resume": False,
+        }
+        stage = Threads(lambda: make_env(tasks, **(env_options or {})), 2)
+        return evaluate_tasks(policy, tasks, stage, **{**defaults, **options})
+
+    return call
+
+
+def stored(tmp_path):
+    return list(TrajectoryStore(tmp_path / "run" / "trajectories").read())
+
+
+def test_the_oracle_passes_everything_and_doing_nothing_passes_nothing(run, tmp_path):
+    best, worst = run(OraclePolicy()), run(NOTHING, out=tmp_path / "other")
+    assert (best.pass_rate, best.pass_rate_stderr, best.pass_at) == (1.0, 0.0, {"1": 1.0, "2": 1.0})
+    assert (worst.pass_rate, worst.pass_at) == (0.0, {"1": 0.0, "2": 0.0})
+    assert (best.policy, best.split, best.tasks, best.episodes) == ("oracle", "heldout", 3, 6)
+
+
+def test_trajectories_and_summary_are_written(run, tmp_path):
+    summary = run(OraclePolicy(), seed=10)
+    found = stored(tmp_path)
+    assert sorted((t.task_id, t.seed) for t in found) == [(f"t-{n}", s) for n in range(3) for s in (10, 11)]
+    assert {t.group for t in found} == {"eval/t-0", "eval/t-1", "eval/t-2"}
+    written = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert written["pass_rate"] == summary.pass_rate == 1.0
+    assert written["by_task"]["t-0"] == {"tasks": 1, "scored": 2, "pass_rate": 1.0}
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["summary.json", "trajectories"]
+
+
+def test_an_existing_folder_is_refused_in_one_line_and_left_alone(run, tmp_path):
+    run(OraclePolicy())
+    before = (tmp_path / "run" / "summary.json").read_bytes()
+    with pytest.raises(EvaluationError, match="exists; continue it with --resume") as caught:
+        run(OraclePolicy())
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "run" / "summary.json").read_bytes() == before
+    assert len(stored(tmp_path)) == 6
+
+
+def test_an_empty_folder_is_as_good_as_none(run, tmp_path):
+    (tmp_path / "run").mkdir()
+    assert run(OraclePolicy()).episodes == 6
+
+
+def test_resuming_runs_only_what_is_missing(run, tmp_path):
+    first = run(OraclePolicy(), samples=1)
+    ids = {t.id for t in stored(tmp_path)}
+    second = run(OraclePolicy(), samples=3, resume=True)
+    assert (first.episodes, second.episodes, len(stored(tmp_path))) == (3, 9, 9)
+    assert ids < {t.id for t in stored(tmp_path)}
+    again = run(OraclePolicy(), samples=3, resume=True)
+    assert (again.pass_rate, again.episodes, len(stored(tmp_path))) == (1.0, 9, 9)
+
+
+def test_an_interrupted_run_is_resumed_after_its_last_whole_trajectory(run, tmp_path):
+    def interrupt(what, done, total):
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(OraclePolicy(), progress=interrupt)
+    assert len(stored(tmp_path)) == 3
+    assert not (tmp_path / "run" / "summary.json").exists()
+    (part,) = (tmp_path / "run" / "trajectories").iterdir()
+    os.truncate(part, part.stat().st_size - 10)
+    summary = run(OraclePolicy(), resume=True)
+    assert (summary.pass_rate, summary.episodes, len(stored(tmp_path))) == (1.0, 6, 6)
+
+
+def test_unscored_episodes_are_counted_and_tried_again_on_resume(run):
+    broken = run(OraclePolicy(), env_options={"fail_on": ("reset",)})
+    assert (broken.unscored, broken.scored, broken.pass_rate) == (6, 0, None)
+    mended = run(OraclePolicy(), resume=True)
+    assert (mended.unscored, mended.scored, mended.pass_rate) == (0, 6, 1.0)
+
+
+def test_an_evaluation_in_which_nothing_works_any_more_gives_up(run, tmp_path):
+    with pytest.raises(EvaluationOutage, match=r"last 8 episodes all failed \(SandboxLost: .* --resume"):
+        run(OraclePolicy(), samples=50, env_options={"fail_on": ("reset",)})
+    assert len(stored(tmp_path)) == 8
+
+
+def test_a_folder_of_another_policy_is_refused(run):
+    run(OraclePolicy())
+    with pytest.raises(EvaluationError, match="holds episodes of 'oracle', not of 'scripted'"):
+        run(NOTHING, resume=True)
+
+
+def test_a_folder_of_changed_tasks_is_refused(run, make_env, make_task, tmp_path):
+    run(OraclePolicy())
+    changed = [make_task("t-0", instruction="Something else.")]
+    with pytest.raises(EvaluationError, match="the task t-0 has changed"):
+        evaluate_tasks(
+            OraclePolicy(),
+            changed,
+            Threads(lambda: make_env(changed), 1),
+            split=None,
+            samples=1,
+            out=tmp_path / "run",
+            resume=True,
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"), [({"samples": 0}, "samples must be at least 1"), ({"tasks": []}, "no tasks")]
+)
+def test_an_evaluation_of_nothing_is_refused_before_anything_is_written(tmp_path, options, reason, make_task):
+    arguments = {"tasks": [make_task()], "samples": 1, **options}
+    with pytest.raises(EvaluationError, match=reason):
+        evaluate_tasks(
+            NOTHING,
+            arguments["tasks"],
+            Threads(lambda: None, 1),
+            split="heldout",
+            samples=arguments["samples"],
+            out=tmp_path / "run",
+            resume=False,
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_policy_that_solves_some_tasks_is_measured_as_such(run):
+    def script(task, seen):
+        if task.id == "t-0" and len(seen) == 1:
+            return ToolCall("", "edit", {"old": "bad", "new": "good"})
+        return SUBMIT
+
+    summary = run(ScriptedPolicy(script), samples=4)
+    assert summary.pass_rate == pytest.approx(1 / 3)
+    assert summary.pass_rate_stderr == pytest.approx(1 / 3)
+    assert summary.by_task["t-0"].pass_rate == 1.0

@@ -1,0 +1,214 @@
+"""Stored patches graded again: the same verdict where nothing changed, and why where something did."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import sandboxes
+from agents.evals.regrade import (
+    NO_LONGER_APPLIES,
+    NO_TASK,
+    OTHER_TASK,
+    RegradeError,
+    Stored,
+    compare,
+    read_predictions,
+    read_run,
+    regrade,
+    tasksets_of,
+)
+from envs.tasksets.taskset import Environment, Manifest, TaskSet, write_taskset
+from envs.tasksets.trees import Tree, TreeFile, diff_trees, digest
+from envs.testing.run import RunnerSetup
+from envs.types import Task, Verdict
+from sandboxes import Backend, ImageRecipe, SandboxUnavailable
+from sandboxes.fake import FakeBackend
+
+RECIPE = ImageRecipe(
+    name="calculator",
+    requirements=(
+        "iniconfig==2.3.1",
+        "packaging==26.3",
+        "pluggy==1.7.0",
+        "pygments==2.21.0",
+        "pytest==9.2.0",
+    ),
+)
+TESTS = "from area import area, side\n\ndef test_area():\n    assert area(2, 3) == 6\n\n"
+TESTS += "def test_side():\n    assert side(6, 2) == 3\n"
+RIGHT = "def area(a, b):\n    return a * b\n\n\ndef side(a, b):\n    return a / b\n"
+WRONG = RIGHT.replace("a * b", "a + b")
+PASSED = Verdict(True, passed=("test_area.py::test_area", "test_area.py::test_side"))
+FAILED = Verdict(False, passed=("test_area.py::test_side",), failed=("test_area.py::test_area",))
+
+
+def tree(code: str) -> Tree:
+    return {"area.py": TreeFile(code.encode()), "test_area.py": TreeFile(TESTS.encode())}
+
+
+SOLUTION = diff_trees(tree(WRONG), tree(RIGHT))
+OTHER = diff_trees(tree(WRONG), tree(RIGHT.replace("a * b", "b * a")))
+NO_HELP = diff_trees(tree(WRONG), tree(WRONG.replace("a + b", "a - b")))
+
+
+def make(folder: Path, **changes) -> TaskSet:
+    task = Task(
+        id="area-1",
+        set="area",
+        split="train",
+        environment="default",
+        workdir="/workspace",
+        instruction="area(2, 3) gives 5. Mend it.",
+        source_digest=digest(tree(WRONG)),
+        tests_digest=digest(tree(WRONG)),
+        base_patch="",
+        reference_patch=SOLUTION,
+        base_digest=digest(tree(WRONG)),
+        fail_to_pass=("test_area.py::test_area",),
+        pass_to_pass=("test_area.py::test_side",),
+        test_files=("test_area.py",),
+    )
+    manifest = Manifest("area", "inject", "by hand", {"default": Environment(RECIPE, RunnerSetup())})
+    return write_taskset(folder / "area", manifest, [replace(task, **changes)], [tree(WRONG)])
+
+
+@pytest.fixture
+def taskset(tmp_path: Path) -> TaskSet:
+    return make(tmp_path)
+
+
+def opened(name: str) -> Iterator[Backend]:
+    try:
+        backend = sandboxes.connect(name)
+        backend.ensure_image(RECIPE, timeout_s=600)
+    except SandboxUnavailable as error:
+        pytest.skip(str(error))
+    yield backend
+    backend.close()
+
+
+@pytest.fixture(scope="module")
+def bubblewrap() -> Iterator[Backend]:
+    yield from opened("bubblewrap")
+
+
+@pytest.fixture(scope="module")
+def docker() -> Iterator[Backend]:
+    yield from opened("docker")
+
+
+LINE = """{"id":"e1","task_id":"area-1","task_hash":"%s","group":"eval/area-1","policy":"p","seed":0,
+"turns":[],"stop":"submitted","reward":1.0,"verdict":{"resolved":true,"passed":["test_area.py::test_area"],"failed":[],
+"missing":[],"tampered":[],"log":"","duration_s":0.5},"patch":%s,"error":"","duration_s":1.5,"schema":1}"""
+"""A trajectory as it has been stored since there are trajectories."""
+LOST = '{"id":"e2","task_id":"area-1","task_hash":"","group":"g","policy":"p","seed":1,"turns":[],'
+LOST += '"stop":"infra","reward":null,"schema":1}'
+
+
+def a_run(folder: Path, taskset: TaskSet, where: str = "trajectories") -> Path:
+    part = folder / where / "part-000001.jsonl"
+    part.parent.mkdir(parents=True)
+    line = LINE.replace("\n", "") % (taskset.tasks[0].hash, json.dumps(SOLUTION))
+    part.write_text(f"{line}\n{LOST}\n")
+    (folder / "manifest.json").write_text(json.dumps({"tasks": {str(taskset.folder): taskset.digest}}))
+    return folder
+
+
+def test_a_run_says_its_patches_and_its_tasks(tmp_path, taskset) -> None:
+    run = a_run(tmp_path / "run", taskset, "evals/step-000010/trajectories")
+    (stored,), unscored = read_run(run)
+    assert (stored.id, stored.patch, stored.verdict.resolved, unscored) == ("e1", SOLUTION, True, 1)
+    assert [one.digest for one in tasksets_of(run)] == [taskset.digest]
+
+
+def test_what_cannot_be_read_is_refused_in_one_line(tmp_path, taskset) -> None:
+    with pytest.raises(RegradeError, match="holds no graded episode"):
+        read_run(tmp_path)
+    with pytest.raises(RegradeError, match="does not say which tasks it ran; name them with --tasks"):
+        tasksets_of(tmp_path)
+    run = a_run(tmp_path / "run", taskset)
+    (run / "manifest.json").write_text('{"tasks": {"gone/away": "x"}}')
+    with pytest.raises(RegradeError, match="task set gone/away is not there; say with --tasks"):
+        tasksets_of(run)
+    for text, reason in (
+        ("{", "Expecting"),
+        ('{"model_patch": "x"}', "entry 0: Field required"),
+        ("", "it is empty"),
+    ):
+        (tmp_path / "p.jsonl").write_text(text)
+        with pytest.raises(RegradeError, match=f"holds no predictions: .*{reason}") as caught:
+            read_predictions(tmp_path / "p.jsonl")
+        assert "\n" not in str(caught.value)
+
+
+def test_predictions_are_read_as_lines_or_as_a_list(tmp_path) -> None:
+    rows = [{"instance_id": "a", "model_name_or_path": "m", "model_patch": "x"}, {"instance_id": "b"}]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "p.json").write_text(json.dumps(rows, indent=1))
+    for name in ("p.jsonl", "p.json"):
+        found = read_predictions(tmp_path / name)
+        assert [(s.task_id, s.patch, s.verdict) for s in found] == [("a", "x", None), ("b", "", None)]
+
+
+def test_what_can_no_longer_be_graded_counts_as_changed(taskset) -> None:
+    stored = [
+        Stored("1", "area-2", SOLUTION, "", PASSED),
+        Stored("2", "area-1", "--- a/no.py\n+++ b/no.py\n@@ -1 +1 @@\n-x\n+y\n", "other", FAILED),
+    ]
+    report = regrade(stored, [taskset], backend=FakeBackend())
+    assert [(r.before, r.after, r.reason) for r in report.rows] == [
+        ("resolved", None, NO_TASK),
+        ("failed", None, f"{OTHER_TASK}; {NO_LONGER_APPLIES}"),
+    ]
+    assert (report.changed, report.gradings, report.agreed, report.other_tasks) == (2, 0, 0, 1)
+
+
+def test_differences_are_named() -> None:
+    assert compare(PASSED, PASSED) == ""
+    assert compare(PASSED, FAILED) == "now failing: test_area.py::test_area"
+    many = Verdict(False, missing=tuple(f"t{n}" for n in range(9)), tampered=("x.py: changed",))
+    assert compare(FAILED, many) == "now tampered: x.py: changed; now missing: t0, t1, t2 and 6 more"
+
+
+@pytest.mark.bubblewrap
+def test_verdicts_that_changed_are_reported_with_their_reason(taskset, bubblewrap) -> None:
+    task, attempt = taskset.tasks[0], ("test_area.py: changed, but it is protected",)
+    stored = [
+        Stored("same", task.id, SOLUTION, task.hash, PASSED),
+        Stored("shares", task.id, SOLUTION, task.hash, PASSED),
+        Stored("better", task.id, SOLUTION, task.hash, FAILED),
+        Stored("worse", task.id, NO_HELP, task.hash, PASSED),
+        Stored("tampered", task.id, SOLUTION, task.hash, Verdict(False, PASSED.passed, tampered=attempt)),
+        Stored("unknown", task.id, OTHER),
+    ]
+    report = regrade(stored, [taskset], backend=bubblewrap, runs=2)
+    assert [(r.id, r.before, r.after, r.changed) for r in report.rows] == [
+        ("same", "resolved", "resolved", False),
+        ("shares", "resolved", "resolved", False),
+        ("better", "failed", "resolved", True),
+        ("worse", "resolved", "failed", True),
+        ("tampered", "tampered", "tampered", False),
+        ("unknown", None, "resolved", False),
+    ]
+    assert [r.reason for r in report.rows[:5]] == [
+        "",
+        "",
+        "now passing: test_area.py::test_area",
+        "now failing: test_area.py::test_area",
+        "",
+    ]
+    assert (report.gradings, report.unstable, report.changed) == (8, 0, 2)
+    assert (report.agreed, report.identical) == (3, 3)
+    assert [row.id for row in report.told] == ["better", "worse"]
+
+
+@pytest.mark.docker
+def test_thirty_gradings_of_a_patch_give_one_verdict(taskset, docker) -> None:
+    report = regrade([Stored("1", "area-1", SOLUTION)], [taskset], backend=docker, runs=30)
+    (row,) = report.rows
+    assert (row.after, row.agreed, row.runs, report.unstable) == ("resolved", 30, 30, 0)

@@ -1,0 +1,201 @@
+"""The endpoint policy against a real little HTTP server."""
+
+import time
+
+import pytest
+
+from agents.policies.endpoint import KEY_VARIABLES, EndpointPolicy
+from agents.rollout import run_episode
+from agents.types import PolicyError
+from envs.types import Limits, Observation, StopReason, ToolCall
+
+
+def says(content=None, *calls, finish="stop"):
+    """A chat completion; calls are (id, name, arguments as text)."""
+    asked = [
+        {"id": i, "type": "function", "function": {"name": name, "arguments": arguments}}
+        for i, name, arguments in calls
+    ]
+    message = {"role": "assistant", "content": content, "tool_calls": asked or None}
+    return 200, {"choices": [{"index": 0, "message": message, "finish_reason": finish}]}
+
+
+EDIT = says("I mend it.", ("c1", "edit", '{"old": "bad", "new": "good"}'))
+SUBMIT = says(None, ("c2", "submit", ""))
+
+
+@pytest.fixture
+def server(chat_server):
+    return chat_server
+
+
+@pytest.fixture
+def policy(server, monkeypatch):
+    for name in KEY_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    made = EndpointPolicy(server.url + "/", "org/model", system="Work.", first_wait_s=0.01)
+    yield made
+    made.close()
+
+
+def forever():
+    return time.monotonic() + 30
+
+
+def act(policy, make_task, **fields):
+    return policy.start(make_task(), (), Observation("x"), seed=0).act(deadline=forever(), **fields)
+
+
+def test_an_episode_is_played_through_chat_messages(server, policy, make_env, make_task):
+    server.replies = [EDIT, SUBMIT]
+    task, env = make_task(), make_env([make_task()])
+    trajectory = run_episode(env, policy, task=task, seed=5)
+    assert (trajectory.stop, trajectory.reward) == (StopReason.SUBMITTED, 1.0)
+    assert trajectory.policy == "endpoint:org/model"
+    assert trajectory.turns[0].action.calls == (ToolCall("c1", "edit", {"old": "bad", "new": "good"}),)
+    assert trajectory.turns[0].action.text == "I mend it."
+    first, second = server.requests
+    assert (first["model"], first["seed"]) == ("org/model", 5)
+    assert first["messages"] == [
+        {"role": "system", "content": "Work."},
+        {"role": "user", "content": task.instruction},
+    ]
+    assert [tool["function"]["name"] for tool in first["tools"]] == ["view", "edit", "submit"]
+    assert second["messages"][:2] == first["messages"]
+    assert second["messages"][2]["tool_calls"][0]["id"] == "c1"
+    assert second["messages"][3] == {"role": "tool", "tool_call_id": "c1", "content": "good\n"}
+    assert server.headers[0] == ("/v1/chat/completions", None)
+
+
+def test_several_calls_of_one_answer_are_each_answered(server, policy, make_env, make_task):
+    view = ("a", "view", "{}"), ("b", "view", '{"path": "a.py"}')
+    server.replies = [says(None, *view), SUBMIT]
+    run_episode(make_env([make_task()]), policy, task=make_task(), seed=0)
+    assert [m.get("tool_call_id") for m in server.requests[1]["messages"][-2:]] == ["a", "b"]
+
+
+def test_the_key_is_sent_and_never_shown(server, policy, make_task, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
+    monkeypatch.setenv("DAYTHREE_API_KEY", "sk-secret")
+    with_key = EndpointPolicy(server.url, "m")
+    server.replies = [(401, {"error": "the key sk-secret is not known"})]
+    with pytest.raises(PolicyError, match="refused the request: HTTP 401") as caught:
+        act(with_key, make_task)
+    assert server.headers == [("/v1/chat/completions", "Bearer sk-secret")]
+    assert "sk-secret" not in str(caught.value)
+    assert len(server.requests) == 1, "a refusal is not tried again"
+    with_key.close()
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [(429, "slow down", ("Retry-After", "0")), (500, "oops"), (503, "loading"), "hang up"],
+    ids=["429", "500", "503", "hang up"],
+)
+def test_passing_failures_are_tried_again(server, policy, make_task, failure):
+    server.replies = [failure, failure, EDIT]
+    assert act(policy, make_task).calls[0].name == "edit"
+    assert len(server.requests) == 3
+
+
+def test_a_server_that_asks_to_wait_is_waited_for(server, policy, make_task):
+    server.replies = [(429, "slow down", ("Retry-After", "1")), EDIT]
+    started = time.monotonic()
+    act(policy, make_task)
+    assert time.monotonic() - started >= 1.0
+
+
+def test_failures_that_do_not_pass_are_a_policy_error_in_one_line(server, policy, make_task):
+    server.replies = [(500, "<html>\n<h1>oops</h1>\n" + "x" * 5_000)] * 6
+    with pytest.raises(PolicyError, match="keeps failing: HTTP 500 <html> <h1>oops") as caught:
+        act(policy, make_task)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+    assert len(server.requests) == 6
+
+
+def test_no_server_at_all_is_a_policy_error(make_task):
+    policy = EndpointPolicy("http://127.0.0.1:1/v1", "m", attempts=2, first_wait_s=0.01)
+    with pytest.raises(PolicyError, match="keeps failing: ConnectError"):
+        act(policy, make_task)
+    policy.close()
+
+
+def test_a_server_that_fails_until_the_deadline_is_unscored_not_out_of_time(
+    server, policy, make_env, make_task
+):
+    server.replies = [(503, "loading")] * 99
+    policy.attempts = 99
+    task = make_task(limits=Limits(episode_s=0.3))
+    trajectory = run_episode(make_env([task]), policy, task=task, seed=0)
+    assert (trajectory.stop, trajectory.reward) == (StopReason.INFRA, None)
+    assert "503" in trajectory.error
+
+
+def test_a_model_that_thinks_past_the_deadline_is_out_of_time(server, policy, make_env, make_task):
+    server.replies, server.wait_s = [EDIT], 1.0
+    task = make_task(limits=Limits(episode_s=0.3))
+    trajectory = run_episode(make_env([task]), policy, task=task, seed=0)
+    assert (trajectory.stop, trajectory.reward) == (StopReason.TIME, 0.0)
+
+
+def test_one_request_is_bounded_too(server, policy, make_task):
+    server.replies, server.wait_s, policy.request_s, policy.attempts = [EDIT] * 2, 0.5, 0.1, 2
+    with pytest.raises(PolicyError, match=r"no answer within 0\.1 s"):
+        act(policy, make_task)
+
+
+def test_a_conversation_that_is_too_long_stops(server, policy, make_task):
+    text = "This model's maximum context length is 4096 tokens."
+    server.replies = [(400, {"error": {"message": text}})]
+    assert act(policy, make_task) is StopReason.MAX_TOKENS
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (says("I am done."), "Your answer has no tool call; every answer needs one."),
+        (says("So I", finish="length"), "Your answer was cut off. Your answer has no tool call; "),
+        (says("", ("c", "view", '{"path": "a')), "The arguments are not valid JSON: "),
+        (says("", ("c", "view", "[1]")), "The arguments must be a JSON object."),
+        (says("", ("c", "view", '{"a": "\\ud800"}')), "The arguments contain an invalid Unicode escape"),
+    ],
+)
+def test_what_is_no_call_is_corrected_and_kept_as_text(server, policy, make_task, reply, error):
+    server.replies = [reply, EDIT]
+    session = policy.start(make_task(), (), Observation("x"), seed=0)
+    action = session.act(deadline=forever())
+    assert action.calls == () and action.error.startswith(error)
+    session.observe([Observation(action.error, is_error=True)])
+    assert session.act(deadline=forever()).calls
+    asked, corrected = server.requests[1]["messages"][-2:]
+    assert asked["role"] == "assistant" and "tool_calls" not in asked
+    assert corrected == {"role": "user", "content": action.error}
+
+
+def test_arguments_that_come_as_an_object_are_taken(server, policy, make_task):
+    server.replies = [says(None, (None, "view", {"path": "a.py"}))]
+    assert act(policy, make_task).calls == (ToolCall("call_1_1", "view", {"path": "a.py"}),)
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        ((200, "<html>welcome</html>"), "did not answer in JSON; does the URL end in /v1"),
+        ((200, {"choices": []}), "not a chat completion"),
+        ((200, {"choices": [{"message": {"content": 7}}]}), "not a chat completion"),
+        ((200, []), "not a chat completion"),
+        ((404, "not found"), "refused the request: HTTP 404 not found"),
+    ],
+)
+def test_an_answer_that_is_none_is_a_policy_error(server, policy, make_task, reply, reason):
+    server.replies = [reply]
+    with pytest.raises(PolicyError, match=reason):
+        act(policy, make_task)
+
+
+def test_temperature_and_length_are_sent_when_they_are_set(server, make_task):
+    policy = EndpointPolicy(server.url, "m", temperature=0.0, max_tokens=99)
+    server.replies = [EDIT]
+    act(policy, make_task)
+    assert (server.requests[0]["temperature"], server.requests[0]["max_tokens"]) == (0.0, 99)
+    policy.close()

@@ -1,0 +1,219 @@
+"""What travels, what is tampering, and how outcomes become a verdict. The rules only; no sandbox."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from pydantic import TypeAdapter
+
+from envs.grading.grade import grade, graded_tree
+from envs.grading.run import sandbox_spec
+from envs.grading.submission import SUBMISSION_BYTES, Submission, admit, lay_trusted, submission_of
+from envs.grading.verdict import decide
+from envs.tasksets.taskset import TaskSet
+from envs.tasksets.trees import TreeFile, apply_patch
+from envs.testing.run import RunReport
+from envs.types import Task, Verdict
+from sandboxes.base import TreeChanges
+from sandboxes.fake import FakeBackend
+
+CODE = "calculator/__init__.py"
+TESTS = "tests/test_calculator.py"
+
+
+@pytest.fixture
+def task(calculator: TaskSet) -> Task:
+    return calculator.tasks[0]
+
+
+def submit(calculator: TaskSet, task: Task, **changes: object) -> Submission:
+    return admit(TreeChanges(**changes), calculator, task)  # pyright: ignore[reportArgumentType]
+
+
+def test_an_honest_change_travels_as_text(calculator: TaskSet, task: Task) -> None:
+    got = submit(calculator, task, written={CODE: b"x = 1\n"})
+    assert got.tree[CODE].data == b"x = 1\n"
+    assert apply_patch(calculator.base_tree(task), got.patch) == got.tree
+    assert not got.tampered
+    assert not got.dropped
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "conftest.py",
+        "tests/conftest.py",
+        "pytest.ini",
+        "tox.ini",
+        "calculator/sitecustomize.py",
+        "sitecustomize/__init__.py",
+        ".travis.yml",
+        "setup.py",
+        "pyproject.toml",
+        ".github/workflows/ci.yml",
+        TESTS,
+    ],
+)
+def test_touching_what_steers_the_tests_is_tampering_and_does_not_travel(
+    calculator: TaskSet, task: Task, path: str
+) -> None:
+    base = calculator.base_tree(task)
+    got = submit(calculator, task, written={path: b"import os\n"})
+    assert got.tree == base
+    assert len(got.tampered) == 1
+    assert got.tampered[0].startswith(path)
+
+
+def test_removing_a_test_is_tampering(calculator: TaskSet, task: Task) -> None:
+    assert submit(calculator, task, removed=(TESTS,)).tampered
+
+
+def test_replacing_a_test_by_a_link_is_tampering_and_other_links_are_dropped(
+    calculator: TaskSet, task: Task
+) -> None:
+    assert submit(calculator, task, skipped={TESTS: "symlink"}).tampered
+    got = submit(calculator, task, skipped={"link": "symlink"})
+    assert got.dropped
+    assert not got.tampered
+
+
+@pytest.mark.parametrize(
+    ("path", "data"),
+    [
+        ("calculator/fast.so", b"x"),
+        ("calculator/x.pyc", b"x"),
+        ("evil.pth", b"import os"),
+        ("calculator/__pycache__/x.py", b"x"),
+        ("calculator/./x.py", b"x"),
+        (".hypothesis/examples/x", b"x"),
+        ("evil.dist-info/entry_points.txt", b"[pytest11]\n"),
+        ("data.bin", b"\0\1"),
+        ("tests/test_own.py", b"def test_x(): pass\n"),
+    ],
+)
+def test_what_is_not_source_text_does_not_travel(
+    calculator: TaskSet, task: Task, path: str, data: bytes
+) -> None:
+    got = submit(calculator, task, written={path: data})
+    assert got.tree == calculator.base_tree(task)
+    assert got.dropped
+    assert not got.tampered
+
+
+@pytest.mark.parametrize(
+    "path", ["hypothesis.py", "pytest.py", "json/__init__.py", "pluggy/__init__.py", "py.py"]
+)
+def test_what_would_be_imported_in_place_of_an_installed_module_does_not_travel(
+    calculator: TaskSet, task: Task, path: str
+) -> None:
+    got = submit(calculator, task, written={path: b"def given(*_): return lambda test: lambda: None\n"})
+    assert (path in got.tree) == (path == "hypothesis.py")  # that one is not installed in this environment
+    assert not got.tampered
+
+
+def test_files_give_way_to_the_folders_of_what_stays_and_of_trusted_files(
+    calculator: TaskSet, task: Task
+) -> None:
+    got = submit(calculator, task, written={"tests": b"x\n"}, removed=(TESTS,))
+    assert got.tampered
+    assert "tests: a folder of that name is there" in got.dropped
+    assert graded_tree(got, calculator, task)[TESTS].data
+    trusted = {"new/test_x.py": TreeFile(b""), "setup.cfg": TreeFile(b"")}
+    laid = lay_trusted({"new": TreeFile(b""), "setup.cfg/x": TreeFile(b""), "a": TreeFile(b"")}, trusted, ())
+    assert laid.keys() == {"new/test_x.py", "setup.cfg", "a"}
+
+
+def test_more_than_a_submission_may_hold_does_not_travel(calculator: TaskSet, task: Task) -> None:
+    big = b"#" * (SUBMISSION_BYTES - 10)
+    got = submit(calculator, task, written={"a.py": big, "b.py": b"#" * 20, "c.txt": b"#" * 5})
+    assert "a.py" in got.tree
+    assert [line.partition(":")[0] for line in got.dropped] == ["b.py", "c.txt"]
+
+
+def test_a_run_that_ran_out_of_time_is_worth_nothing_though_all_had_passed(task: Task) -> None:
+    report = RunReport(outcomes=outcomes(task).outcomes, finished=True, timed_out=True)
+    assert decide(task, report).reward == 0.0
+
+
+def test_verdicts_stored_before_there_were_layers_can_be_read() -> None:
+    old = {
+        "resolved": True,
+        "passed": ["a"],
+        "failed": [],
+        "missing": [],
+        "tampered": [],
+        "log": "",
+        "duration_s": 1,
+    }
+    verdict = TypeAdapter(Verdict).validate_python(old)
+    assert verdict.layers == {}
+    told = Verdict(True, layers={"canaries": "all ended as they must"})
+    assert TypeAdapter(Verdict).validate_json(TypeAdapter(Verdict).dump_json(told)) == told
+
+
+def test_paths_that_leave_the_tree_do_not_travel(calculator: TaskSet, task: Task) -> None:
+    got = submit(calculator, task, written={"../outside": b"x", ".git/config": b"x"})
+    assert got.tree == calculator.base_tree(task)
+
+
+def test_the_graded_tree_has_the_full_tests_and_only_those(calculator: TaskSet, task: Task) -> None:
+    base = calculator.base_tree(task)
+    forged = Submission({**base, "tests/test_own.py": TreeFile(b"")}, "")
+    tree = graded_tree(forged, calculator, task)
+    assert b"test_add_negative" not in base[TESTS].data
+    assert b"test_add_negative" in tree[TESTS].data
+    assert "tests/test_own.py" not in tree
+
+
+def test_the_reference_is_an_honest_submission(calculator: TaskSet, task: Task) -> None:
+    solved = calculator.solved_tree(task)
+    got = submission_of(solved, calculator, task)
+    assert got.tree == solved
+    assert not got.tampered
+    assert not got.dropped
+
+
+def outcomes(task: Task, **changed: str) -> RunReport:
+    every = [*task.fail_to_pass, *task.pass_to_pass]
+    got = {test: changed.get(test.rpartition("::")[2], "passed") for test in every}
+    return RunReport(outcomes={test: outcome for test, outcome in got.items() if outcome}, finished=True)
+
+
+def test_grading_never_shares_a_sandbox_with_a_policy_and_tasks_share_theirs(
+    calculator: TaskSet, task: Task
+) -> None:
+    slower = replace(task, limits=replace(task.limits, test_s=task.limits.test_s + 77))
+    assert sandbox_spec(calculator, slower) == sandbox_spec(calculator, task)
+    backend = FakeBackend()
+    grade(submit(calculator, task), calculator, task, backend)
+    assert {sandbox.spec.role for sandbox in backend.opened} == {"grading"}
+    assert sandbox_spec(calculator, task).role == "work"
+
+
+def test_all_listed_tests_passed_is_resolved(task: Task) -> None:
+    assert decide(task, outcomes(task)).reward == 1.0
+
+
+@pytest.mark.parametrize("outcome", ["failed", "error", "skipped", "xfailed", "xpassed"])
+@pytest.mark.parametrize("test", ["test_add", "test_subtract"])
+def test_anything_but_passed_is_not_resolved(task: Task, outcome: str, test: str) -> None:
+    verdict = decide(task, outcomes(task, **{test: outcome}))
+    assert verdict.reward == 0.0
+    assert len(verdict.failed) == 1
+
+
+@pytest.mark.parametrize("outcome", ["", "unfinished", "duplicate"])
+def test_a_missing_or_doubtful_test_is_missing(task: Task, outcome: str) -> None:
+    verdict = decide(task, outcomes(task, test_add=outcome))
+    assert verdict.reward == 0.0
+    assert verdict.missing == ("tests/test_calculator.py::test_add",)
+
+
+def test_tampering_outweighs_passing(task: Task) -> None:
+    assert decide(task, outcomes(task), ["conftest.py: changed"]).reward == 0.0
+
+
+def test_a_session_that_did_not_end_by_itself_is_not_believed(task: Task) -> None:
+    report = RunReport(outcomes=outcomes(task).outcomes, finished=False)
+    assert decide(task, report).reward == 0.0

@@ -1,0 +1,118 @@
+"""Losses by hand, and by automatic differentiation."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from trainer.algorithms.losses import (
+    add_sums,
+    entropy_bonus,
+    kl_to_reference,
+    mismatch,
+    negative_log_likelihood,
+    per_token,
+    policy_gradient,
+)
+
+pytestmark = pytest.mark.train
+
+
+def tensor(*values: float, grad: bool = False):
+    return torch.tensor(values, dtype=torch.float64, requires_grad=grad)
+
+
+def test_on_policy_the_ratio_is_one_and_the_gradient_is_reinforce() -> None:
+    now = tensor(-1.0, -2.0, grad=True)
+    loss, sums = policy_gradient(now, now.detach(), tensor(0.5, -0.5), tensor(0.5, 0.25), on_policy=True)
+    loss.backward()
+    assert now.grad.tolist() == [-0.25, 0.125]
+    assert sums["ratio"].item() == 2.0
+    assert sums["mismatch_abs"].item() == 0.0
+    assert sums["clip_fraction"].item() == 0.0
+
+
+@pytest.mark.parametrize("on_policy", [True, False])
+def test_both_forms_have_the_same_gradient_at_the_sampling_weights(on_policy: bool) -> None:
+    now = tensor(-1.0, -2.0, -0.1, grad=True)
+    advantages, weights = tensor(1.0, -1.0, 0.3), tensor(0.2, 0.3, 0.5)
+    loss, _ = policy_gradient(now, now.detach(), advantages, weights, on_policy=on_policy)
+    loss.backward()
+    assert torch.allclose(now.grad, -advantages * weights)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "moves"),
+    [
+        (1.1, 1.0, True),
+        (1.5, 1.0, False),  # already much likelier: no further
+        (0.5, 1.0, True),  # less likely, though good: back up
+        (0.5, -1.0, False),  # already much less likely: no further
+        (1.5, -1.0, True),  # likelier, though bad: back down
+        (3.0, -1.0, False),  # beyond the bound on a single token's pull
+    ],
+)
+def test_clipping_is_one_sided_by_the_sign_of_the_advantage(
+    ratio: float, advantage: float, moves: bool
+) -> None:
+    now = tensor(-1.0, grad=True)
+    before = tensor(-1.0 - math.log(ratio))
+    loss, sums = policy_gradient(now, before, tensor(advantage), tensor(1.0), truncate=2.0)
+    loss.backward()
+    assert now.grad.item() == pytest.approx(-advantage * ratio if moves else 0.0)
+    assert sums["clip_fraction"].item() == (0.0 if moves else 1.0)
+
+
+def test_on_policy_the_correction_for_the_engine_is_capped_and_constant() -> None:
+    now = tensor(-1.0, grad=True)
+    loss, sums = policy_gradient(now, tensor(-4.0), tensor(1.0), tensor(1.0), truncate=2.0, on_policy=True)
+    loss.backward()
+    assert now.grad.item() == pytest.approx(-2.0)
+    assert sums["clip_fraction"].item() == 1.0
+
+
+def test_an_absurd_ratio_gives_no_infinity() -> None:
+    now = tensor(-0.1, -0.1, grad=True)
+    for on_policy in (True, False):
+        loss, sums = policy_gradient(
+            now, tensor(-1000.0, -1000.0), tensor(1.0, -1.0), tensor(1.0, 1.0), on_policy=on_policy
+        )
+        assert loss.isfinite()
+        assert all(value.isfinite() for value in sums.values())
+
+
+def test_mismatch_is_measured_by_hand() -> None:
+    sums = mismatch(tensor(-1.0, -2.0), tensor(-1.5, -1.9))
+    assert sums["mismatch_abs"].item() == pytest.approx(0.6)
+    assert sums["mismatch_abs_max"].item() == pytest.approx(0.5)
+    assert sums["ratio"].item() == pytest.approx(math.exp(0.5) + math.exp(-0.1))
+    assert sums["mismatch_k3"].item() == pytest.approx(math.exp(0.5) - 1 - 0.5 + math.exp(-0.1) - 1 + 0.1)
+
+
+def test_k3_is_never_negative_and_estimates_the_divergence() -> None:
+    generator = torch.Generator().manual_seed(0)
+    p, q = (torch.randn(5, generator=generator, dtype=torch.float64).log_softmax(0) for _ in range(2))
+    drawn = torch.multinomial(p.exp(), 200_000, replacement=True, generator=generator)
+    weights = torch.full((200_000,), 1 / 200_000, dtype=torch.float64)
+    estimate, sums = kl_to_reference(p[drawn], q[drawn], weights)
+    assert estimate.item() == pytest.approx((p.exp() * (p - q)).sum().item(), rel=0.02)
+    assert sums["kl"].item() == pytest.approx(estimate.item() * 200_000)
+    same, _ = kl_to_reference(p[drawn], p[drawn], weights)
+    assert same.item() == 0.0
+
+
+def test_likelihood_and_entropy_are_weighted_sums() -> None:
+    loss, sums = negative_log_likelihood(tensor(-1.0, -3.0), tensor(0.5, 0.25))
+    assert loss.item() == 1.25
+    assert sums["nll"].item() == 4.0
+    assert entropy_bonus(tensor(2.0, 4.0), tensor(0.5, 0.25))[0].item() == -2.0
+
+
+def test_sums_add_up_over_micro_batches_and_maxima_stay_maxima() -> None:
+    total: dict[str, float] = {}
+    add_sums(total, {"x": tensor(3.0).sum(), "y_max": tensor(2.0).sum()})
+    add_sums(total, {"x": tensor(1.0).sum(), "y_max": tensor(1.0).sum()})
+    assert per_token(total, 8) == {"x": 0.5, "y_max": 2.0}

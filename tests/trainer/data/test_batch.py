@@ -1,0 +1,116 @@
+"""Batches: how rows are cut and padded never changes what is learned."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from trainer.algorithms.losses import policy_gradient
+from trainer.data.batch import Aggregation, make_batch
+from trainer.data.samples import Sample
+from trainer.learning.model import load_model, score
+
+pytestmark = pytest.mark.train
+AGGREGATIONS: list[Aggregation] = ["token_mean", "sequence_mean", "sequence_sum"]
+
+
+def rows(count: int = 7, *, longest: int = 20, seed: int = 0) -> list[Sample]:
+    """Ragged rows with ragged masks, one of them with a single sampled token."""
+    chance = random.Random(seed)
+    made = []
+    for number in range(count):
+        length = chance.randint(4, longest)
+        mask = (False, *(chance.random() < 0.5 for _ in range(length - 2)), True)
+        if number == 2:
+            mask = (*(False,) * (length - 1), True)
+        ids = tuple(chance.randrange(32) for _ in range(length))
+        logprobs = tuple(-3.4 if kept else 0.0 for kept in mask)
+        versions = tuple(0 if kept else -1 for kept in mask)
+        made.append(Sample(ids, mask, logprobs, versions, chance.uniform(-1, 1), f"t{number}"))
+    return made
+
+
+def gradient(model, samples, *, max_tokens: int, aggregation: Aggregation, multiple: int = 1):
+    model.zero_grad()
+    batch = make_batch(
+        samples, max_tokens=max_tokens, aggregation=aggregation, constant=64, multiple=multiple
+    )
+    for part in batch.micro_batches:
+        logprobs_N = score(model, part.ids_BT, part.mask_BT).logprobs_N
+        loss, _ = policy_gradient(logprobs_N, part.sampler_logprobs_N, part.advantages_N, part.weights_N)
+        loss.backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).clone()
+
+
+@pytest.fixture(scope="module")
+def model(toy_model: Path):
+    return load_model(toy_model)
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+def test_micro_batches_order_and_padding_never_change_the_gradient(model, aggregation: Aggregation) -> None:
+    samples = rows()
+    whole = gradient(model, samples, max_tokens=10_000, aggregation=aggregation)
+    assert whole.abs().max() > 0
+    for max_tokens in (1, 25, 60):
+        cut = gradient(model, samples, max_tokens=max_tokens, aggregation=aggregation)
+        assert torch.allclose(whole, cut, rtol=1e-4, atol=1e-6 * whole.abs().max())
+    turned = gradient(model, samples[::-1], max_tokens=40, aggregation=aggregation, multiple=16)
+    assert torch.allclose(whole, turned, rtol=1e-4, atol=1e-6 * whole.abs().max())
+
+
+def test_the_gradient_is_that_of_the_formula_written_out(model) -> None:
+    samples = rows(3)
+    total = sum(sample.sampled for sample in samples)
+    model.zero_grad()
+    loss = torch.zeros(())
+    for sample in samples:
+        logits_TV = model(torch.tensor([sample.ids])).logits[0].float().log_softmax(-1)
+        for t, kept in enumerate(sample.mask):
+            if kept:
+                logprob = logits_TV[t - 1, sample.ids[t]]
+                ratio = (logprob - sample.logprobs[t]).exp()
+                objective = torch.minimum(ratio * sample.advantage, ratio.clamp(0.8, 1.28) * sample.advantage)
+                if sample.advantage < 0:
+                    objective = objective.clamp(min=2 * sample.advantage)
+                loss = loss - objective / total
+    loss.backward()
+    by_hand = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).clone()
+    ours = gradient(model, samples, max_tokens=30, aggregation="token_mean")
+    assert torch.allclose(ours, by_hand, rtol=1e-4, atol=1e-6 * by_hand.abs().max())
+
+
+def test_weights_sum_to_one_however_the_rows_are_cut() -> None:
+    for max_tokens in (1, 30, 1000):
+        batch = make_batch(rows(), max_tokens=max_tokens, aggregation="token_mean")
+        assert sum(float(part.weights_N.sum()) for part in batch.micro_batches) == pytest.approx(1.0)
+        batch = make_batch(rows(), max_tokens=max_tokens, aggregation="sequence_mean")
+        assert sum(float(part.weights_N.sum()) for part in batch.micro_batches) == pytest.approx(1.0)
+
+
+def test_micro_batches_stay_within_their_tokens_and_lose_nothing() -> None:
+    samples = rows(20)
+    batch = make_batch(samples, max_tokens=50)
+    assert len(batch.micro_batches) > 1
+    assert all(part.ids_BT.numel() <= 50 for part in batch.micro_batches)
+    assert sum(int(part.mask_BT.sum()) for part in batch.micro_batches) == batch.sampled_tokens
+    assert batch.tokens == sum(len(sample.ids) for sample in samples)
+    for part in batch.micro_batches:
+        assert int(part.mask_BT.sum()) == len(part.advantages_N) == len(part.sampler_logprobs_N)
+
+
+def test_one_row_never_leaks_into_another(model) -> None:
+    first, second = rows(2, longest=12)
+    batch = make_batch([first, second], max_tokens=1000)
+    (part,) = batch.micro_batches
+    before = score(model, part.ids_BT, part.mask_BT).logprobs_N
+    rowwise = part.mask_BT.sum(1).tolist()
+    changed = part.ids_BT.clone()
+    changed[0] = (changed[0] + 1) % 32
+    after = score(model, changed, part.mask_BT).logprobs_N
+    assert torch.equal(before[rowwise[0] :], after[rowwise[0] :])
+    assert not torch.equal(before[: rowwise[0]], after[: rowwise[0]])

@@ -1,0 +1,35 @@
+"""The task sampler: fair, and the same after an interruption."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from trainer.data.sampler import TaskSampler
+
+IDS = [f"task-{n}" for n in range(7)]
+
+
+def test_every_task_comes_once_before_any_comes_again() -> None:
+    sampler = TaskSampler(IDS, seed=1)
+    drawn = [name for _ in range(7) for name in sampler.draw(3)]
+    for round_ in range(3):
+        assert sorted(drawn[7 * round_ : 7 * round_ + 7]) == IDS
+    assert drawn[:7] != drawn[7:14], "each round has an order of its own"
+
+
+def test_a_restored_sampler_draws_what_the_other_would_have() -> None:
+    straight, other = TaskSampler(IDS, seed=1), TaskSampler(IDS[::-1], seed=1)
+    straight.draw(5)
+    other.restore(straight.state())
+    assert [straight.draw(4) for _ in range(5)] == [other.draw(4) for _ in range(5)]
+
+
+def test_more_tasks_than_there_are_come_round_by_round() -> None:
+    assert Counter(TaskSampler(IDS, seed=0).draw(14)) == dict.fromkeys(IDS, 2)
+
+
+def test_other_tasks_are_refused() -> None:
+    with pytest.raises(ValueError, match="the tasks changed"):
+        TaskSampler(IDS[1:], seed=1).restore(TaskSampler(IDS, seed=1).state())

@@ -1,0 +1,72 @@
+"""Masks: true exactly on sampled ids, whatever the conversation looks like."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.types import Action, Completion, Trajectory, Turn, VersionSpan
+from envs.types import StopReason, Verdict
+from trainer.data.samples import NOT_SAMPLED, Sample, from_trajectory, from_transcript, shortened
+
+ids = st.lists(st.integers(0, 999), max_size=6).map(tuple)
+
+
+def turn(prompt: tuple[int, ...], said: tuple[int, ...], version: int = 1) -> Turn:
+    spans = (VersionSpan(version, 0, len(said)),) if said else ()
+    completion = Completion(said, tuple(-0.5 - i for i in range(len(said))), spans)
+    return Turn(Action((), "", prompt, completion), (), 0.0, 0.0)
+
+
+def episode(*turns: Turn, reward: float | None = 1.0) -> Trajectory:
+    verdict = None if reward is None else Verdict(reward == 1.0)
+    return Trajectory("t", "task", "hash", "g", "p", 0, turns, StopReason.SUBMITTED, reward, verdict)
+
+
+@given(st.lists(st.tuples(ids, ids), max_size=5))
+def test_a_sample_is_what_was_seen_and_sampled_in_order(pairs: list[tuple[tuple[int, ...], ...]]) -> None:
+    pairs = [((7,), *pairs[0][1:]), *pairs[1:]] if pairs else []
+    sample = from_trajectory(episode(*[turn(seen, said) for seen, said in pairs]))
+    everything = [id_ for seen, said in pairs for id_ in (*seen, *said)]
+    sampled = [id_ for _, said in pairs for id_ in said]
+    if not sampled:
+        assert sample is None
+        return
+    assert sample is not None
+    assert list(sample.ids) == everything[: len(sample.ids)]
+    assert [i for i, kept in zip(sample.ids, sample.mask, strict=True) if kept] == sampled
+    assert sample.sampled == len(sampled)
+    assert sample.mask[-1], "what follows the last sampled id teaches nothing"
+    for kept, version, logprob in zip(sample.mask, sample.versions, sample.logprobs, strict=True):
+        assert (version == NOT_SAMPLED) == (not kept)
+        assert (logprob == 0.0) == (not kept)
+
+
+def test_every_sampled_id_keeps_the_version_that_sampled_it() -> None:
+    completion = Completion((5, 6, 7), (-1.0, -2.0, -3.0), (VersionSpan(3, 0, 1), VersionSpan(4, 1, 3)))
+    mixed = Turn(Action((), "", (1, 2), completion), (), 0.0, 0.0)
+    sample = from_trajectory(episode(mixed, turn((9,), (8,), version=6)), advantage=-0.5)
+    assert sample is not None
+    assert sample.versions == (-1, -1, 3, 4, 4, -1, 6)
+    assert sample.oldest_version == 3
+    assert sample.advantage == -0.5
+
+
+def test_the_first_id_is_never_learned() -> None:
+    with pytest.raises(AssertionError, match="nothing comes before the first id"):
+        Sample((1, 2), (True, True), (0.0, 0.0), (0, 0))
+
+
+def test_a_transcript_has_no_versions_and_keeps_its_mask() -> None:
+    sample = from_transcript([1, 2, 3], [False, True, False], "script")
+    assert sample.mask == (False, True, False)
+    assert sample.oldest_version is None
+
+
+def test_a_long_sample_keeps_its_beginning() -> None:
+    sample = from_transcript([1, 2, 3, 4], [False, True, False, True])
+    short = shortened(sample, 3)
+    assert short is not None and short.ids == (1, 2, 3) and short.sampled == 1
+    assert shortened(sample, 1) is None
+    assert shortened(sample, 4) is sample

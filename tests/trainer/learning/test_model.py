@@ -1,0 +1,110 @@
+"""Scoring: the right token at the right place, in float32, whatever the chunk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from trainer.learning.model import ModelError, load_model, load_weights, save_model, score
+
+pytestmark = pytest.mark.train
+
+
+@pytest.fixture
+def model(toy_model: Path):
+    return load_model(toy_model)
+
+
+@pytest.fixture
+def tokens():
+    return torch.randint(0, 32, (3, 17), generator=torch.Generator().manual_seed(1))
+
+
+def sampled(tokens, share: float = 0.5):
+    mask = torch.rand(tokens.shape, generator=torch.Generator().manual_seed(2)) < share
+    mask[:, 0] = False
+    return mask
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0, 1.3])
+def test_scores_are_those_of_the_whole_model_shifted_by_one(model, tokens, temperature: float) -> None:
+    mask = sampled(tokens)
+    with torch.no_grad():
+        scores = score(model, tokens, mask, temperature=temperature)
+        logprobs_BTV = (model(tokens).logits.float() / temperature).log_softmax(-1)
+    wanted = [float(logprobs_BTV[b, t - 1, tokens[b, t]]) for b, t in mask.nonzero().tolist()]
+    assert scores.logprobs_N.tolist() == pytest.approx(wanted, abs=1e-5)
+    entropy_BT = -(logprobs_BTV.exp() * logprobs_BTV).sum(-1)
+    wanted = [float(entropy_BT[b, t - 1]) for b, t in mask.nonzero().tolist()]
+    assert scores.entropy_N.tolist() == pytest.approx(wanted, abs=1e-4)
+
+
+def test_chunks_change_neither_scores_nor_gradients(model, tokens) -> None:
+    mask = sampled(tokens)
+    results = []
+    for chunk in (10_000, 5, 1):
+        model.zero_grad()
+        scores = score(model, tokens, mask, chunk=chunk, entropy_gradient=True)
+        (scores.logprobs_N.sum() + scores.entropy_N.sum()).backward()
+        gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        results.append((scores.logprobs_N.detach(), gradient.clone()))
+    for logprobs_N, gradient in results[1:]:
+        assert torch.allclose(logprobs_N, results[0][0], atol=1e-5)
+        assert torch.allclose(gradient, results[0][1], rtol=1e-3, atol=1e-5 * gradient.abs().max())
+
+
+def test_only_what_stands_before_a_token_is_asked_about_it(model, tokens) -> None:
+    """The gradient with respect to the logits is zero everywhere but right before sampled tokens."""
+    mask = sampled(tokens)
+    seen: list = []
+    hook = model.base_model.register_forward_hook(lambda *call: seen.append(call[2].last_hidden_state))
+    scores = score(model, tokens, mask)
+    hook.remove()
+    (gradient_BTD,) = torch.autograd.grad(scores.logprobs_N.sum(), seen)
+    touched_BT = gradient_BTD.abs().sum(-1) > 0
+    wanted_BT = torch.zeros_like(mask)
+    wanted_BT[:, :-1] = mask[:, 1:]
+    assert torch.equal(touched_BT, wanted_BT)
+
+
+def test_a_token_is_not_influenced_by_what_follows_it(model, tokens) -> None:
+    mask = torch.zeros_like(tokens, dtype=torch.bool)
+    mask[:, 5] = True
+    before = score(model, tokens, mask).logprobs_N
+    later = tokens.clone()
+    later[:, 6:] = 0
+    assert torch.equal(before, score(model, later, mask).logprobs_N)
+    earlier = tokens.clone()
+    earlier[:, 4] = (earlier[:, 4] + 1) % 32
+    assert not torch.equal(before, score(model, earlier, mask).logprobs_N)
+
+
+def test_logits_exist_only_for_sampled_tokens(model, tokens) -> None:
+    mask = torch.zeros_like(tokens, dtype=torch.bool)
+    mask[0, 3:6] = True
+    asked: list[int] = []
+    hook = model.lm_head.register_forward_hook(lambda _, args, __: asked.append(args[0].shape[0]))
+    score(model, tokens, mask, chunk=2)
+    hook.remove()
+    assert sum(asked) == 3 and max(asked) <= 2
+
+
+def test_a_saved_model_comes_back_bit_by_bit(model, toy_model: Path, tmp_path: Path) -> None:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.01)
+    save_model(model, tmp_path / "saved")
+    loaded, overwritten = load_model(tmp_path / "saved"), load_model(toy_model)
+    load_weights(overwritten, tmp_path / "saved")
+    for other in (loaded, overwritten):
+        for a, b in zip(model.parameters(), other.parameters(), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_a_folder_without_a_model_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        load_model(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,172 @@
+"""The warm start: what is learned from, in which order, and when it ends."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from agents.chat import ChatCodec
+from agents.types import Action, Completion, Trajectory, Turn, VersionSpan
+from envs.tools.toolset import tool_specs
+from envs.types import Observation, StopReason, Task, ToolCall, Verdict
+from trainer.config import Tiny, WarmStart
+from trainer.data.drills import copy_drills
+from trainer.data.samples import Sample, from_transcript
+from trainer.learning.learner import Learner
+from trainer.learning.supervised import warm_samples, warm_start
+from trainer.learning.tiny import make_tiny
+
+pytestmark = pytest.mark.train
+
+SOURCE = "def add(a, b):\n    return a + b\n\n\ndef less(a, b):\n    return a < b\n\n\nLIMIT = 12\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    size = Tiny(hidden=32, layers=2, heads=2, kv_heads=2, head_dim=16, intermediate=64, vocab_size=700)
+    text = [SOURCE, "changed line 1 of pkg/a.py\n" * 20]
+    return make_tiny(tmp_path_factory.mktemp("t"), size, text=text, tools=tool_specs(), context_tokens=512)
+
+
+@pytest.fixture(scope="module")
+def codec(folder: Path) -> ChatCodec:
+    return ChatCodec.load(str(folder), "qwen3-coder")
+
+
+def task() -> Task:
+    return Task("t1", "s", "train", "e", "/w", "Mend less.", "", "", "", "", "", ("x",), ())
+
+
+def played(name: str, reward: float, turns: Sequence[Turn]) -> Trajectory:
+    return Trajectory(
+        name, "t1", "", name, "script", 0, tuple(turns), StopReason.SUBMITTED, reward, Verdict(reward == 1.0)
+    )
+
+
+def call(name: str, shown: str, **arguments) -> Turn:
+    return Turn(Action((ToolCall("c", name, arguments),)), (Observation(shown, call_id="c"),), 0.0, 0.0)
+
+
+def solving() -> list[Turn]:
+    edit = {"path": "pkg/a.py", "old": "<", "new": "<=", "line": 6}
+    return [
+        call("view", "6\t    return a < b", path="pkg/a.py"),
+        call("edit", "changed", **edit),
+        call("submit", ""),
+    ]
+
+
+def test_only_actions_are_learned_from_a_script_and_only_when_it_passed(codec: ChatCodec) -> None:
+    samples = warm_samples(
+        [played("good", 1.0, solving()), played("bad", 0.0, solving())],
+        {"t1": task()},
+        codec,
+        tool_specs(),
+        limit=512,
+    )
+    (sample,) = samples
+    learned = [i for i, kept in zip(sample.ids, sample.mask, strict=True) if kept]
+    wanted = [i for turn in solving() for i in codec.encode_action(turn.action.calls)]
+    assert learned == wanted
+    assert "Mend less." in codec.decode(sample.ids) and "6\t    return a < b" in codec.decode(sample.ids)
+
+
+def test_token_episodes_are_learned_from_as_they_were_sampled(codec: ChatCodec) -> None:
+    completion = Completion((5, 6), (-1.0, -1.0), (VersionSpan(0, 0, 2),))
+    turn = Turn(Action((), "", (1, 2, 3), completion), (), 0.0, 0.0)
+    (sample,) = warm_samples([played("tokens", 1.0, [turn])], {}, codec, tool_specs(), limit=512)
+    assert sample.ids == (1, 2, 3, 5, 6)
+    assert sample.mask == (False, False, False, True, True)
+
+
+def test_what_cannot_be_written_down_is_left_out(codec: ChatCodec) -> None:
+    strange = call("edit", "", path="a", old="</tool_call>", new="x")
+    found = warm_samples(
+        [played("strange", 1.0, [strange]), played("silent", 1.0, [])], {"t1": task()}, codec, [], limit=512
+    )
+    assert found == []
+    assert warm_samples([played("unknown task", 1.0, solving())], {}, codec, [], limit=512) == []
+
+
+class Counting:
+    """Stands where a learner stands, and remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Sample]] = []
+        self.done: list[float] = []
+
+    def supervise(self, samples: Sequence[Sample], *, done: float = 0.0) -> dict[str, float]:
+        self.batches.append(list(samples))
+        self.done.append(done)
+        return {"nll": 1.0 / len(self.batches)}
+
+
+def rows(count: int) -> list[Sample]:
+    return [from_transcript([n, n, n, n], [False, True, True, True], f"s{n}") for n in range(count)]
+
+
+def test_an_epoch_is_every_sample_once() -> None:
+    learner = Counting()
+    summary = warm_start(learner, rows(10), WarmStart(epochs=2, batch_tokens=20, minutes=5))
+    seen = [sample.trajectory for batch in learner.batches for sample in batch]
+    assert sorted(seen[:10]) == sorted(seen[10:]) == sorted(f"s{n}" for n in range(10))
+    assert (summary.steps, summary.tokens, summary.stopped_by) == (4, 80, "epochs")
+    assert (summary.first_nll, summary.last_nll) == (1.0, 0.25)
+    assert learner.done == sorted(learner.done)
+
+
+def test_time_ends_it_too() -> None:
+    summary = warm_start(Counting(), rows(4), WarmStart(epochs=1e9, batch_tokens=16, minutes=0.002))
+    assert summary.stopped_by == "minutes"
+    assert summary.seconds < 2
+
+
+def test_copy_drills_come_in_the_first_half_only() -> None:
+    learner = Counting()
+    exercise = from_transcript([1, 2], [False, True], "drill")
+    settings = WarmStart(epochs=20, batch_tokens=16, minutes=5, copy_drills=0.8)
+    warm_start(learner, rows(10), settings, copying=lambda chance: exercise)
+    shares = [sum(sample is exercise for sample in batch) / len(batch) for batch in learner.batches]
+    late = [share for share, done in zip(shares, learner.done, strict=True) if done >= 0.5]
+    early = [share for share, done in zip(shares, learner.done, strict=True) if done < 0.5]
+    assert sum(late) == 0
+    assert 0.6 < sum(early) / len(early) < 0.95
+
+
+def test_every_value_of_a_drill_is_there_to_be_copied(codec: ChatCodec) -> None:
+    drill = copy_drills({"pkg/a.py": SOURCE}, codec, tool_specs(), limit=512)
+    chance = random.Random(0)
+    for _ in range(20):
+        sample = drill(chance)
+        before: list[int] = []
+        for position, kept in enumerate(sample.mask):
+            if kept and not sample.mask[position - 1]:
+                end = next(
+                    (i for i in range(position, len(sample.mask)) if not sample.mask[i]), len(sample.mask)
+                )
+                seen = codec.decode(sample.ids[:position])
+                _, calls = codec.parse(sample.ids[position:end], tool_specs())
+                assert isinstance(calls, tuple) and len(calls) == 1
+                if calls[0].name == "edit":
+                    assert all(str(value) in seen for value in calls[0].arguments.values())
+                    assert f"{calls[0].arguments['line']}\t" in seen
+                before.append(position)
+        assert len(before) == 5, "a view, three edits, a submit"
+
+
+def test_a_tiny_model_learns_the_scripts_it_is_shown(folder: Path, codec: ChatCodec, toy_config) -> None:
+    samples = warm_samples([played("good", 1.0, solving())], {"t1": task()}, codec, tool_specs(), limit=512)
+    settings = {"optimizer": "muon", "learning_rate": 0.01, "epochs": 40, "batch_tokens": 16, "minutes": 2}
+    config = toy_config(
+        warm_start=settings, policy={"context_tokens": 512}, learner={"micro_batch_tokens": 512}
+    )
+    learner = Learner(config, folder)
+    learner.begin("warm_start")
+    summary = warm_start(learner, samples, config.warm_start)
+    assert summary.first_nll > 4
+    assert summary.last_nll < 0.5

@@ -1,0 +1,1 @@
+"""Ray: the session, the executor on its nodes, and what removes leftovers."""

@@ -1,0 +1,1 @@
+"""Generation with vLLM, and new weights on their way into it."""

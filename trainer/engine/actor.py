@@ -1,0 +1,262 @@
+"""The inside of the engine: a Ray actor that owns vLLM's `AsyncLLM`. Others use `trainer.engine.client`."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agents.engine import Sampling
+from agents.types import Completion, PolicyError, VersionSpan
+
+from ..cluster import reaping
+from ..config import Engine
+from .weights import check_fit, shapes
+
+if TYPE_CHECKING:
+    from vllm import AsyncEngineArgs, SamplingParams
+    from vllm.outputs import CompletionOutput, RequestOutput
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+ABORT_S = 5.0
+"""What the engine may take to hand over what an aborted request has sampled so far."""
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """What an engine is built from."""
+
+    model: str
+    """A model folder, or a model's name on the hub."""
+    options: Engine
+    context_tokens: int
+    version: int = 0
+    """Of the weights in `model`."""
+
+
+class EngineActor:
+    """The inside of the Ray actor. Its methods run in one event loop, next to vLLM's own processes."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self._spec = spec
+        self._engine: AsyncLLM | None = None
+        self._broken = ""
+        self._segments: set[Path] = set()
+        self._numbers = itertools.count()
+        self._stats: dict[str, int] = dict.fromkeys(
+            ("requests", "prompt_tokens", "cached_tokens", "sampled_tokens"), 0
+        )
+
+    async def start(self) -> int:
+        """Build the engine; returns this process's id."""
+        os.environ.update(_environment(self._spec))
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        self._engine = AsyncLLM.from_engine_args(_arguments(self._spec))
+        self._segments = reaping.remember_shared_memory()
+        await self._engine.update_weight_version(str(self._spec.version))
+        return os.getpid()
+
+    async def generate(self, ids: Sequence[int], sampling: Sampling, seed: int, seconds: float) -> Completion:
+        """Sample a continuation; after `seconds`, return what there is."""
+        engine = self._usable()
+        from vllm.exceptions import VLLMClientError
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        name = str(next(self._numbers))
+        work = asyncio.ensure_future(_last(engine, ids, _sampling(sampling, seed), name))
+        try:
+            await asyncio.wait({work}, timeout=seconds)
+            if not work.done():
+                await engine.abort(name)
+                await asyncio.wait({work}, timeout=ABORT_S)
+            if not work.done():
+                work.cancel()
+                raise PolicyError(f"the engine did not abort a request within {ABORT_S:.0f} s")
+            output = work.result()
+        except EngineDeadError:
+            raise PolicyError(self._broken or "the engine's worker process died") from None
+        except (VLLMClientError, ValueError) as error:  # vLLM's words for a request it cannot serve
+            raise PolicyError(f"the engine refused {len(ids)} ids: {error}") from None
+        if output is None:
+            return Completion(finish_reason="abort")
+        completion = _completion(output.outputs[0])
+        self._stats["requests"] += 1
+        self._stats["prompt_tokens"] += len(ids)
+        self._stats["cached_tokens"] += output.num_cached_tokens or 0
+        self._stats["sampled_tokens"] += len(completion.token_ids)
+        return completion
+
+    def stats(self) -> dict[str, int]:
+        """Count since the start: requests, and prompt, cached and sampled tokens."""
+        return dict(self._stats)
+
+    async def score(self, ids: Sequence[int]) -> list[float]:
+        """Log-probabilities of `ids[1:]` at temperature 1, under the present weights."""
+        from vllm import SamplingParams
+
+        engine = self._usable()
+        params = SamplingParams(temperature=1.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
+        output = await _last(engine, ids, params, f"score-{next(self._numbers)}")
+        if output is None or output.prompt_logprobs is None:
+            raise PolicyError("the engine gave no log-probabilities for the ids to score")
+        rows = list(output.prompt_logprobs)[1:]  # nothing predicts the first id
+        return [row[i].logprob for row, i in zip(rows, list(ids)[1:], strict=True) if row is not None]
+
+    async def update_weights_from(self, path: str, version: int) -> None:
+        """Load a checkpoint file as `version`, between two tokens of whatever is in flight.
+
+        A file that does not fit is refused before anything is touched. What fails later leaves weights of
+        which nobody knows what they are: the engine then gives up, and says so to whoever asks.
+        """
+        engine = self._usable()
+        if Path(self._spec.model).is_dir():
+            check_fit(shapes(Path(path)), shapes(Path(self._spec.model)))
+        await self.pause()
+        try:
+            await self.start_weight_update()
+            await self.update_weights({"path": path})
+            await engine.finish_weight_update(str(version))
+        except Exception as error:
+            self.give_up(f"the update to weights {version} failed half-way ({error}); start the engine anew")
+            raise PolicyError(self._broken) from None
+        await self.resume()
+
+    async def pause(self) -> None:
+        """Hold every request where it is and forget cached keys and values: they are of the old weights."""
+        await self._usable().pause_generation(mode="keep", clear_cache=True)
+
+    async def resume(self) -> None:
+        """Go on with what `pause` held."""
+        await self._usable().resume_generation()
+
+    async def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        """First of the four methods through which vLLM's own trainer engines move weights."""
+        from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
+
+        await self._usable().init_weight_transfer_engine(WeightTransferInitRequest(init_info))
+
+    async def start_weight_update(self) -> None:
+        """Make the model ready to take weights."""
+        await self._usable().start_weight_update()
+
+    async def update_weights(self, update_info: dict[str, Any] | list[dict[str, Any]]) -> None:
+        """Take weights, some or all."""
+        from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
+
+        await self._usable().update_weights(WeightTransferUpdateRequest(update_info))
+
+    async def finish_weight_update(self, weight_version: str | None = None) -> None:
+        """Put the new weights to use."""
+        await self._usable().finish_weight_update(weight_version)
+
+    async def set_version(self, version: int) -> None:
+        """Name the weights that are in use."""
+        await self._usable().update_weight_version(str(version))
+
+    async def version(self) -> int:
+        """The version of the weights that are in use."""
+        return int(await self._usable().get_weight_version())
+
+    def give_up(self, why: str) -> None:
+        """End vLLM; from now on every request is answered with `why`."""
+        self._broken = why
+        self.stop()
+
+    def stop(self) -> None:
+        """End vLLM's processes."""
+        engine, self._engine = self._engine, None
+        self._broken = self._broken or "the engine was stopped"
+        if engine is not None:
+            engine.shutdown()
+            for segment in self._segments:  # vLLM leaves some behind
+                segment.unlink(missing_ok=True)
+
+    def _usable(self) -> AsyncLLM:
+        if self._engine is None or self._broken:
+            raise PolicyError(self._broken or "the engine has not been started")
+        return self._engine
+
+
+async def _last(
+    engine: AsyncLLM, ids: Sequence[int], params: SamplingParams, name: str
+) -> RequestOutput | None:
+    last = None
+    async for output in engine.generate({"prompt_token_ids": list(ids)}, params, name):
+        last = output
+    return last
+
+
+def _sampling(sampling: Sampling, seed: int) -> SamplingParams:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        temperature=sampling.temperature,
+        max_tokens=sampling.max_tokens,
+        stop_token_ids=list(sampling.stop_ids),
+        ignore_eos=True,  # only `stop_ids` end a completion
+        seed=seed,
+        logprobs=0,  # of the sampled token alone
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _completion(output: CompletionOutput) -> Completion:
+    ids = tuple(output.token_ids)
+    rows = output.logprobs or ()
+    return Completion(
+        token_ids=ids,
+        logprobs=tuple(row[token].logprob for row, token in zip(rows, ids, strict=True) if row is not None),
+        versions=tuple(VersionSpan(int(s.version), s.start, s.end) for s in output.weight_versions or ()),
+        finish_reason=output.finish_reason or "abort",
+    )
+
+
+def _arguments(spec: EngineSpec) -> AsyncEngineArgs:
+    from vllm import AsyncEngineArgs
+    from vllm.config import WeightTransferConfig
+    from vllm.platforms import current_platform
+
+    options = spec.options
+    on_cpu = current_platform.is_cpu()
+    transfer = "file" if options.weight_transfer == "auto" else options.weight_transfer
+    return AsyncEngineArgs(
+        model=spec.model,
+        skip_tokenizer_init=True,
+        dtype=options.dtype,
+        max_model_len=spec.context_tokens,
+        max_num_seqs=options.max_num_seqs,
+        block_size=options.block_size,
+        enable_prefix_caching=True,
+        enforce_eager=options.enforce_eager,
+        tensor_parallel_size=options.tensor_parallel,
+        gpu_memory_utilization=options.gpu_memory_utilization,
+        kv_cache_memory_bytes=int(options.kv_cache_gib * 2**30) if on_cpu else None,
+        # A prompt that vLLM splits kills it on a CPU: it then rewinds the request's seeded generator, and
+        # those of a CPU cannot be rewound.
+        enable_chunked_prefill=False if on_cpu else None,
+        max_num_batched_tokens=max(spec.context_tokens, 4096) if on_cpu else None,
+        logprobs_mode="processed_logprobs",  # of the distribution at the temperature that is sampled from
+        generation_config="vllm",  # not the model's own top_p and top_k
+        worker_extension_cls="trainer.engine.transfer.Extension",
+        weight_transfer_config=WeightTransferConfig(backend=transfer),
+        disable_log_stats=True,
+    )
+
+
+def _environment(spec: EngineSpec) -> dict[str, str]:
+    """What vLLM reads from the environment, set before it is imported."""
+    variables = {
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # bound threads and a learner's would fight for one core
+        "OMP_NUM_THREADS": str(spec.options.cpu_threads),
+    }
+    if Path(spec.model).is_dir():
+        variables["HF_HUB_OFFLINE"] = "1"  # a model that is here needs no look at the hub
+    return variables

@@ -1,0 +1,108 @@
+"""New weights on their way from the learner to the engine.
+
+`publish` writes a complete checkpoint beside and renames it, so that no reader sees half of one; the engine
+loads it (`trainer.engine.transfer`), and it is removed (`trainer.engine.senders`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+class WeightError(Exception):
+    """Weights could not be published, or do not fit the model. Takes one sentence."""
+
+
+def publish(
+    tensors: Mapping[str, torch.Tensor], version: int, folder: Path, *, dtype: torch.dtype | None = None
+) -> Path:
+    """Write a model's state, in checkpoint naming, to a new file in `folder` and return its path.
+
+    Of tensors that share their storage (tied embeddings) the first is written. Raises `WeightError`.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    path = folder / f"weights-{version:06d}.safetensors"
+    part = folder / f".{path.name}.part"
+    try:
+        save_file(_plain(tensors, dtype), part, metadata={"version": str(version)})
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        raise WeightError(
+            f"cannot write weights into {folder}: {error}; set engine.weight_folder to a place with room"
+        ) from None
+    return path
+
+
+def _plain(tensors: Mapping[str, torch.Tensor], dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
+    seen: set[int] = set()
+    plain: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        if tensor.data_ptr() in seen:
+            continue
+        seen.add(tensor.data_ptr())
+        plain[name] = tensor.detach().to(dtype=dtype or tensor.dtype, device="cpu").contiguous()
+    return plain
+
+
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Read the names and shapes of a model folder or of one safetensors file, not the weights themselves.
+
+    Raises `WeightError`.
+    """
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    found: dict[str, tuple[int, ...]] = {}
+    for file in files:
+        try:
+            with file.open("rb") as stream:
+                header_bytes = int.from_bytes(stream.read(8), "little")
+                header: dict[str, Any] = json.loads(stream.read(header_bytes))
+            header.pop("__metadata__", None)
+            end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+            if file.stat().st_size != 8 + header_bytes + end:
+                raise ValueError("the file is not complete")
+        except (OSError, ValueError, MemoryError, OverflowError) as error:
+            raise WeightError(f"cannot read weights from {file}: {error}") from None
+        found |= {name: tuple(entry["shape"]) for name, entry in header.items()}
+    return found
+
+
+def check_fit(new: Mapping[str, tuple[int, ...]], known: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise `WeightError` unless a checkpoint has every tensor of the model, in its shape, and no other.
+
+    An output layer that one side leaves out because it is tied to the embedding does not count.
+    """
+    for name in sorted(set(new) | set(known)):
+        if name == "lm_head.weight" and (name not in new or name not in known):
+            continue
+        if name not in new or name not in known:
+            raise WeightError(f"the weights {'lack' if name not in new else 'have an unknown'} {name}")
+        if new[name] != known[name]:
+            raise WeightError(f"{name} has shape {list(new[name])}, the model's is {list(known[name])}")
+
+
+@dataclass(frozen=True)
+class Canary:
+    """What the learner's new weights say about one sequence; an engine that has them says the same."""
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    """Of `ids[1:]`, at temperature 1."""
+    tolerance: float = 1e-3
+    """Largest difference in nats that is taken for rounding. bfloat16 needs about 0.3."""
+
+    def __post_init__(self) -> None:
+        assert len(self.logprobs) == len(self.ids) - 1 > 0, "one log-probability per id but the first"
+
+    def difference(self, engine: Sequence[float]) -> float:
+        """Largest distance to what the engine says."""
+        return max(abs(a - b) for a, b in zip(self.logprobs, engine, strict=True))

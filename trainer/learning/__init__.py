@@ -1,0 +1,1 @@
+"""The learner: model, optimiser, checkpoints, updates."""

@@ -1,0 +1,305 @@
+"""Everything a training run works with, started in order and ended in reverse.
+
+Task sets and sandboxes, the model folder and its codec, Ray, the learner, the engine (started when it is
+first needed, so that the warm start has the machine to itself), and the policy that plays episodes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from agents.chat import ChatCodec
+from agents.engine import Sampling
+from agents.evals.evaluate import evaluate_tasks
+from agents.executor import EpisodeRequest, Stage, Threads
+from agents.policies.by_name import TokenPolicy
+from agents.policies.demonstrator import DemonstratorPolicy
+from agents.rollout import TaskEnv
+from agents.runs.store import TrajectoryStore
+from agents.types import Policy, Trajectory
+from envs.coding import CodingEnv
+from envs.tasksets.taskset import TaskSet, load_taskset
+from envs.tools.toolset import tool_specs
+from envs.types import Task
+from sandboxes import connect
+from sandboxes.files import write_json
+from sandboxes.progress import Progress, silent
+
+from .cluster import session as cluster
+from .cluster.executor import Players, somewhere_else
+from .cluster.interruption import Interruption
+from .cluster.worker import CodingSite
+from .config import Config, TrainError
+from .data.drills import Drill, copy_drills, repair_drills
+from .embedder import open_embedder
+from .engine.client import EngineSpec, start_engine
+from .learning.actor import RemoteLearner
+from .learning.supervised import WarmStartSummary, warm_samples, warm_start
+from .learning.tiny import make_tiny
+from .run import TrainingRun
+
+
+class Workplace:
+    """The parts of a run. Made by `open_workplace`."""
+
+    def __init__(
+        self, run: TrainingRun, stack: ExitStack, interruption: Interruption, progress: Progress = silent
+    ) -> None:
+        config = run.config
+        self._run, self._config, self._stack, self._interruption = run, config, stack, interruption
+        self._progress = progress
+        self._tasksets = [load_taskset(folder) for folder in config.tasks.sets]
+        self._tasks = {task.id: task for one in self._tasksets for task in one.tasks}
+        train, heldout = config.tasks.train, config.tasks.heldout
+        self._train = {name: t for name, t in self._tasks.items() if train in ("all", t.split)}
+        self._heldout = [task for task in self._tasks.values() if task.split == heldout]
+        if not self._train:
+            raise TrainError(f"the task sets hold no task of the split {train!r} to train on")
+        self._cluster = stack.enter_context(cluster.start(sandboxes=config.sandbox.concurrency))
+        self._stage = open_stage(config, self._tasksets, stack)
+        self._store = TrajectoryStore(run.trajectories)
+        stack.callback(self._store.close)
+        self._model = model_folder(config, run.path, self._tasksets)
+        self._codec = ChatCodec.load(str(self._model), config.policy.dialect)
+        progress("starting the learner", 0, 1)
+        self.learner = RemoteLearner(
+            config, self._model, start_s=config.engine.start_s, call_s=config.learner.step_s
+        )
+        progress("starting the learner", 1, 1)
+        stack.callback(self.learner.close)
+        self._policy: TokenPolicy | None = None
+
+    @property
+    def task_ids(self) -> Sequence[str]:
+        """The tasks that are trained on."""
+        return list(self._train)
+
+    def warm_start(self, progress: Progress = silent) -> WarmStartSummary | None:
+        """Learn from stored or demonstrated episodes, if the configuration asks for it."""
+        settings, limit = self._config.warm_start, self._config.policy.context_tokens
+        if settings.trajectories:
+            shown = list(TrajectoryStore(Path(settings.trajectories)).read())
+        elif settings.episodes:
+            shown = self._demonstrated(settings.episodes, progress)
+        else:
+            return None
+        tools = tool_specs()
+        samples = warm_samples(shown, self._tasks, self._codec, tools, limit=limit)
+        if not samples:
+            raise TrainError(
+                f"none of {len(shown)} warm-start episodes passed and fits into {limit} tokens; "
+                "raise policy.context_tokens or give other episodes"
+            )
+        copying: Drill | None = None
+        repairing: Drill | None = None
+        if settings.copy_drills > 0:
+            copying = copy_drills(self._files_at_work(), self._codec, tools, limit=limit)
+        if settings.repair_drills > 0:
+            repairing = repair_drills(self._tasksets, self._codec, tools, limit=limit)
+        self.learner.begin("warm_start")
+        summary = warm_start(
+            self.learner,
+            samples,
+            settings,
+            seed=self._config.seed,
+            copying=copying,
+            repairing=repairing,
+            stopped=self._interruption.requested,
+            progress=progress,
+        )
+        self.learner.begin("rl")
+        write_json(self._run.path / "warm_start.json", vars(summary))
+        self._interruption.check()
+        return summary
+
+    def collect(self, groups: Sequence[tuple[str, str]], progress: Progress = silent) -> list[Trajectory]:
+        """Play every group (name, task id) and return its graded episodes. Raises `Interrupted`."""
+        rl = self._config.rl
+        requests = [
+            EpisodeRequest(self._train[task], self._seed(f"{group} {n}"), group)
+            for group, task in groups
+            for n in range(rl.samples_per_task)
+        ]
+        return self._play(requests, self._token_policy(), progress)
+
+    def publish(self) -> int:
+        """Have the engine sample from the learner's weights; returns their version."""
+        self._token_policy()
+        return self.learner.publish(timeout_s=self._config.engine.start_s)
+
+    def evaluate_untrained(self, progress: Progress = silent) -> float | None:
+        """Pass rate of the model as it came, before any learning."""
+        self.publish()
+        return self._evaluate("untrained", progress)
+
+    def evaluate(self, step: int, progress: Progress = silent) -> float | None:
+        """Pass rate on the held-out tasks; None where there are none, or none could be scored."""
+        return self._evaluate(f"step-{step:06d}", progress)
+
+    def _evaluate(self, name: str, progress: Progress) -> float | None:
+        settings = self._config.eval
+        chance = random.Random(f"{self._config.seed} evaluation")
+        tasks = sorted(self._heldout, key=lambda task: task.id)
+        if settings.max_tasks and len(tasks) > settings.max_tasks:
+            tasks = chance.sample(tasks, settings.max_tasks)
+        if not tasks:
+            return None
+
+        def watched(what: str, done: int, total: int) -> None:
+            self._interruption.check()
+            progress(f"evaluation, {what}", done, total)
+
+        return evaluate_tasks(
+            self._token_policy(),
+            tasks,
+            self._stage,
+            split=self._config.tasks.heldout,
+            samples=settings.samples,
+            out=self._run.path / "evals" / name,
+            resume=True,
+            seed=self._seed("evaluation"),
+            progress=watched,
+        ).pass_rate
+
+    def _token_policy(self) -> TokenPolicy:
+        """The policy, with its engine; both are started when they are first asked for."""
+        if self._policy is None:
+            config = self._config
+            spec = EngineSpec(str(self._model), config.engine, config.policy.context_tokens)
+            self._progress("starting vLLM", 0, 1)
+            engine = start_engine(spec)
+            self._progress("starting vLLM", 1, 1)
+            self._stack.callback(engine.close)
+            scratch = self._cluster.scratch(self._weight_bytes(), folder=config.engine.weight_folder)
+            self.learner.connect(engine, scratch)
+            sampling = Sampling(config.policy.temperature, config.policy.max_turn_tokens)
+            self._policy = TokenPolicy(
+                engine, self._codec, sampling, max_context=config.policy.context_tokens, name="policy"
+            )
+        return self._policy
+
+    def _files_at_work(self) -> dict[str, str]:
+        """Sources of the kind that tasks change, without their tests and set-up files."""
+        patches = "\n".join(task.reference_patch for task in self._train.values())
+        found = {name: text for one in self._tasksets for name, text in python_sources(one)}
+        return {name: text for name, text in found.items() if f"+++ b/{name}" in patches} or found
+
+    def _demonstrated(self, episodes: int, progress: Progress) -> list[Trajectory]:
+        tasks: list[Task] = list(self._train.values())
+        requests = [
+            EpisodeRequest(tasks[n % len(tasks)], self._seed(f"demonstration {n}"), f"demonstration/{n}")
+            for n in range(episodes)
+        ]
+        return self._play(requests, DemonstratorPolicy(), progress)
+
+    def _play(
+        self, requests: Sequence[EpisodeRequest], policy: Policy, progress: Progress
+    ) -> list[Trajectory]:
+        played: list[Trajectory] = []
+        patience = self._config.rl.max_format_errors
+        episodes = self._stage.play(requests, policy, progress=progress, max_format_errors=patience)
+        try:
+            for trajectory in episodes:
+                self._store.append(trajectory)
+                played.append(trajectory)
+                self._interruption.check()
+        finally:
+            episodes.close()
+        # The order of completion depends on the machine's mood; what is learned should not.
+        place = {(request.group, request.seed): number for number, request in enumerate(requests)}
+        return sorted(played, key=lambda trajectory: place[trajectory.group, trajectory.seed])
+
+    def _seed(self, name: str) -> int:
+        return random.Random(f"{self._config.seed} {name}").getrandbits(31)
+
+    def _weight_bytes(self) -> int:
+        return 2 * sum(file.stat().st_size for file in self._model.glob("*.safetensors"))
+
+
+@contextmanager
+def open_workplace(
+    run: TrainingRun, interruption: Interruption, progress: Progress = silent
+) -> Iterator[Workplace]:
+    """Start what a run needs, and end it whatever happens."""
+    with ExitStack() as stack:
+        yield Workplace(run, stack, interruption, progress)
+
+
+def open_stage(config: Config, tasksets: Sequence[TaskSet], stack: ExitStack) -> Stage:
+    """Where episodes are played, in the running Ray: threads of this process, or the nodes of a cluster.
+
+    Raises `SandboxUnavailable`, `EmbedderError`, `TrainError`.
+    """
+    settings, embedding = config.sandbox, config.search.embedder
+    if settings.placement == "cluster" or (settings.placement == "auto" and somewhere_else()):
+        site = CodingSite.of(tasksets, backend=settings.backend, embedder=embedding)
+        players = Players(site, start_s=settings.start_s)
+        stack.callback(players.close)
+        return players
+    backend = connect(settings.backend)
+    stack.callback(backend.close)
+    embedder = stack.enter_context(open_embedder(embedding))
+
+    def make_env() -> TaskEnv:
+        return CodingEnv(tasksets, backend=backend, embedder=embedder)
+
+    return Threads(make_env, settings.concurrency)
+
+
+def model_folder(config: Config, run: Path, tasksets: Sequence[TaskSet]) -> Path:
+    """The folder of the model to train: the one that is named, or a tiny one made in the run folder."""
+    if config.policy.model != "tiny":
+        folder = Path(config.policy.model)
+        if folder.is_dir():
+            return folder
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+        try:
+            return Path(snapshot_download(config.policy.model))
+        except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            raise TrainError(
+                f"policy.model = {config.policy.model!r} is neither a folder nor a model that can be "
+                f"downloaded: {' '.join(str(error).split())[:200]}"
+            ) from None
+    if config.policy.dialect != "qwen3-coder":
+        raise TrainError(
+            'the tiny model writes calls in one dialect only; set policy.dialect = "qwen3-coder"'
+        )
+    folder = run / "model"
+    if not (folder / "config.json").exists():
+        make_tiny(
+            folder,
+            config.tiny,
+            text=local_text(tasksets),
+            tools=tool_specs(),
+            context_tokens=config.policy.context_tokens,
+            seed=config.seed,
+        )
+    return folder
+
+
+def local_text(tasksets: Sequence[TaskSet]) -> Iterator[str]:
+    """What a tokenizer for these task sets should know: sources, instructions, pull requests, tool talk."""
+    for one in tasksets:
+        for name, text in python_sources(one):
+            yield text
+            yield f"changed line 1 of {name}\n" * 10
+        training = one.split("train")
+        for task in training:
+            yield task.instruction
+        for pr in one.prs[: max((task.past for task in training), default=0)]:  # later ones hold later fixes
+            yield "\n".join((pr.title, pr.body, *(each.text for each in pr.discussion), pr.diff))
+
+
+def python_sources(taskset: TaskSet) -> Iterator[tuple[str, str]]:
+    """Path and text of the Python files, each version once, that the training tasks were made from."""
+    seen: set[tuple[str, bytes]] = set()
+    for task in {task.source_digest: task for task in taskset.split("train")}.values():
+        for name, file in sorted(taskset.source_tree(task).items()):
+            if name.endswith(".py") and (name, file.data) not in seen:
+                seen.add((name, file.data))
+                yield name, file.data.decode("utf-8", "replace")
