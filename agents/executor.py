@@ -1,8 +1,8 @@
 """Many episodes at once, one thread each.
 
-Threads cannot be stopped from outside. What ends them is that every wait inside has a deadline, and that
-their players are closed under them. Who plays is not decided here: environments of this process, by default,
-or whatever else is a `Player`, such as the actors of a cluster (`trainer.cluster.executor`).
+Threads cannot be stopped from outside. What ends them is that every wait inside has a deadline, and
+that their players are closed under them. Who plays is not decided here: environments of this process, by
+default, or whatever else is a `Worker`, such as the actors of a cluster (`trainer.cluster.executor`).
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class EpisodeRequest:
     """Episodes of one task from one policy state share it."""
 
 
-class Player(Protocol):
+class Worker(Protocol):
     """Plays one episode at a time."""
 
     def play(self, request: EpisodeRequest) -> Trajectory:
         """Play an episode to its end. One that was lost for reasons not the policy's stops with INFRA.
 
-        Raises `PlaceGone` where it is not begun at all.
+        Raises `WorkerLost` where it is not begun at all.
         """
         ...
 
@@ -53,20 +53,20 @@ class Player(Protocol):
         ...
 
 
-class PlaceGone(Exception):
+class WorkerLost(Exception):
     """Nobody will play at this place any more. Takes one sentence."""
 
 
-Hire = Callable[[threading.Event], Player]
+WorkerFactory = Callable[[threading.Event], Worker]
 """Finds a player for one place, in the thread that will call it. May wait, but not once the event is set.
 
-Asked again after each episode that was lost. Raises `PlaceGone`, which ends the place and nothing else.
+Asked again after each episode that was lost. Raises `WorkerLost`, which ends the place and nothing else.
 """
-Newcomers = Callable[[], Sequence[Hire]]
+Newcomers = Callable[[], Sequence[WorkerFactory]]
 """Names the places that came since it was last called. What it raises ends the run."""
 
 
-class Stage(Protocol):
+class Executor(Protocol):
     """Where episodes are played, by whatever policy."""
 
     @property
@@ -87,7 +87,7 @@ class Stage(Protocol):
 
 
 @dataclass(frozen=True)
-class Threads:
+class ThreadExecutor:
     """A stage in this process: environments that `make_env` makes, each with a thread of its own."""
 
     make_env: Callable[[], TaskEnv]
@@ -101,7 +101,7 @@ class Threads:
         progress: Progress = silent,
         max_format_errors: int = 3,
     ) -> Generator[Trajectory, None, None]:
-        """See `Stage.play`."""
+        """See `Executor.play`."""
         return run_many(
             requests,
             self.make_env,
@@ -127,8 +127,8 @@ def run_many(
     assert concurrency > 0, f"concurrency must be positive, got {concurrency}"
     size = min(concurrency, len(requests)) if isinstance(requests, Sized) else concurrency
 
-    def hire(_stopping: threading.Event) -> Player:
-        return _EnvPlayer(make_env, policy, max_format_errors)
+    def hire(_stopping: threading.Event) -> Worker:
+        return _EnvWorker(make_env, policy, max_format_errors)
 
     places = iter([[hire] * size])
     return play_many(
@@ -170,7 +170,7 @@ def play_many(
         crew.stop(shutdown_s)
 
 
-class _EnvPlayer:
+class _EnvWorker:
     """Plays in an environment of this process, which is made when it is first needed."""
 
     def __init__(self, make_env: Callable[[], TaskEnv], policy: Policy, max_format_errors: int) -> None:
@@ -213,7 +213,7 @@ class _Crew:
         # None: nothing was played, but there may be more places, or fewer.
         self._outbox: queue.SimpleQueue[Trajectory | BaseException | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
-        self._players: dict[threading.Thread, Player] = {}
+        self._players: dict[threading.Thread, Worker] = {}
         self._threads: list[threading.Thread] = []
 
     @property
@@ -221,7 +221,7 @@ class _Crew:
         """How many have a player."""
         return len(self._players)
 
-    def hire(self, places: Sequence[Hire]) -> None:
+    def hire(self, places: Sequence[WorkerFactory]) -> None:
         """Take on more threads, one for each place."""
         for place in places:
             # Daemons, so that a thread that outlives `stop` cannot keep the program from ending.
@@ -268,13 +268,13 @@ class _Crew:
         if alive:
             _log.warning("%d episodes did not end within %g s of being stopped", len(alive), timeout_s)
 
-    def _work(self, hire: Hire) -> None:
+    def _work(self, hire: WorkerFactory) -> None:
         try:
             while not self._stopping.is_set():
                 lost = self._play(hire(self._stopping))
                 if lost is not None:
                     self._inbox.put(lost)
-        except PlaceGone as gone:
+        except WorkerLost as gone:
             if not self._stopping.is_set():
                 _log.info("%s", gone)
         except BaseException as error:
@@ -282,7 +282,7 @@ class _Crew:
         finally:
             self._outbox.put(None)
 
-    def _play(self, player: Player) -> _Attempt | None:
+    def _play(self, player: Worker) -> _Attempt | None:
         """Hand a player one episode after another until it loses one; returns it if it may be tried again."""
         me = threading.current_thread()
         self._players[me] = player
@@ -291,7 +291,7 @@ class _Crew:
             while (attempt := self._inbox.get()) is not None and not self._stopping.is_set():
                 try:
                     trajectory = player.play(attempt.request)
-                except PlaceGone:
+                except WorkerLost:
                     self._inbox.put(attempt)
                     raise
                 if trajectory.stop is StopReason.INFRA:

@@ -77,7 +77,7 @@ def bare_run(taskset: TaskSet, task: Task, backend: Backend) -> float:
     sandbox = backend.open(sandbox_spec(taskset, task), timeout_s=SETUP_S)
     try:
         sandbox.unpack(pack(taskset.solved_tree(task) | taskset.trusted_files(task)), ".", timeout_s=SETUP_S)
-        paths = ":".join(["/opt/env", *taskset.environment(task).tests.import_paths])
+        paths = ":".join(["/opt/env", *taskset.runtime(task).tests.import_paths])
         command = ["python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", *task.test_files]
         return timed(lambda: sandbox.exec(command, timeout_s=task.limits.test_s, env={"PYTHONPATH": paths}))
     finally:
@@ -114,7 +114,7 @@ def measure_episodes(
                 times["submit and grade"].append(time.perf_counter() - started)
                 progress("measuring episodes", len(solved), 0)
 
-    backend.ensure_image(taskset.environment(task).image, timeout_s=IMAGE_S, progress=progress)
+    backend.ensure_image(taskset.runtime(task).image, timeout_s=IMAGE_S, progress=progress)
     with ThreadPoolExecutor(concurrency) as threads:
         list(threads.map(play, [time.monotonic() + FILL_S] * concurrency))
         for kept in (*times.values(), solved):

@@ -47,7 +47,7 @@ def measure_layers(
 def _suite(backend: Backend, folder: Path, tests: int, rounds: int) -> dict[str, list[float]]:
     taskset = bench_taskset(folder, tests=tests)
     task = taskset.tasks[0]
-    backend.ensure_image(taskset.environment(task).image, timeout_s=IMAGE_S)
+    backend.ensure_image(taskset.runtime(task).image, timeout_s=IMAGE_S)
     solved, numbers = taskset.solved_tree(task), itertools.count()
 
     def another() -> Submission:

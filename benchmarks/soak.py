@@ -128,7 +128,7 @@ def soak(episodes: int, kills: float, restarts: int, concurrency: int, engine: O
         taskset = bench_taskset(Path(scratch) / "set")
         task = taskset.tasks[0]
         backend = connect("docker")
-        backend.ensure_image(taskset.environment(task).image, timeout_s=900)
+        backend.ensure_image(taskset.runtime(task).image, timeout_s=900)
         requests = [EpisodeRequest(task, seed) for seed in range(episodes)]
         restart_at = {episodes * (n + 1) // (restarts + 1) for n in range(restarts)}
         played = run_many(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from envs.tasksets.taskset import Environment, Manifest, PullRequest, TaskSet, write_taskset
+from envs.tasksets.taskset import Manifest, PullRequest, Runtime, TaskSet, write_taskset
 from envs.tasksets.trees import Tree, TreeFile, diff_trees, digest
 from envs.testing.run import RunnerSetup
 from envs.types import Limits, Task, ToolCall
@@ -101,7 +101,7 @@ def bench_taskset(folder: Path, *, tests: int = 5) -> TaskSet:
         limits=Limits(max_turns=20, command_s=20, test_s=60, episode_s=600),
     )
     prs = [PullRequest("1", "Add baskets", "2025-01-01T00:00:00Z", "A first version.", "ada")]
-    manifest = Manifest("bench", "inject", "path:basket", {"default": Environment(RECIPE, RunnerSetup())})
+    manifest = Manifest("bench", "inject", "path:basket", {"default": Runtime(RECIPE, RunnerSetup())})
     return write_taskset(folder, manifest, [task], [source], prs=prs)
 
 

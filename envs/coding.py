@@ -31,7 +31,7 @@ from .search.embedder import Embedder
 from .spaces import ObservationSpace, ToolCallSpace
 from .tasksets.taskset import TaskSet, TaskSetError, load_taskset
 from .tasksets.trees import one_commit, pack
-from .tools.base import ToolError, Workplace
+from .tools.base import ToolContext, ToolError
 from .tools.text import cut_middle
 from .tools.toolset import parse_call, tool_specs
 from .types import Observation, StopReason, Task, ToolCall
@@ -99,7 +99,7 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
         super().reset(seed=seed)
         self._drop_sandbox()
         taskset, task = self._current = self._choose((options or {}).get("task"))
-        self._backend.ensure_image(taskset.environment(task).image, timeout_s=task.limits.episode_s)
+        self._backend.ensure_image(taskset.runtime(task).image, timeout_s=task.limits.episode_s)
         spec, content = sandbox_spec(taskset, task), _content(taskset, task)
         self._sandbox = self._backend.open(spec, timeout_s=SETUP_S, content=content)
         for each in grading_specs(taskset, task):
@@ -183,7 +183,7 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
         taskset, task = self._episode()
         assert self._sandbox is not None, "the episode is over; call reset first"
         try:
-            workplace = Workplace(self._sandbox, taskset, task, self._embedder)
+            workplace = ToolContext(self._sandbox, taskset, task, self._embedder)
             text, wrong = parse_call(call).run(workplace), False
         except ToolError as error:
             text, wrong = str(error), True

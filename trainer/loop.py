@@ -30,7 +30,7 @@ from .metrics import Clock, Row, episode_metrics, group_metrics
 from .run import TrainingRun
 
 
-class Learns(Protocol):
+class LearnerProtocol(Protocol):
     """What the loop needs of a learner (`learner.Learner`, `learner.RemoteLearner`)."""
 
     def update(
@@ -42,7 +42,7 @@ class Learns(Protocol):
     def restore(self, folder: Path) -> None: ...
 
 
-class Acts(Protocol):
+class RolloutSource(Protocol):
     """What the loop needs of those who play (`workplace.Workplace`)."""
 
     @property
@@ -111,8 +111,8 @@ def train_in(run: TrainingRun, *, progress: Progress = silent) -> TrainSummary:
 
 def learn(
     run: TrainingRun,
-    learner: Learns,
-    actors: Acts,
+    learner: LearnerProtocol,
+    actors: RolloutSource,
     *,
     interruption: Interruption,
     progress: Progress = silent,
@@ -166,7 +166,7 @@ def learn(
 
 
 def _sample(
-    actors: Acts, sampler: TaskSampler, config: Config, step: int, progress: Progress
+    actors: RolloutSource, sampler: TaskSampler, config: Config, step: int, progress: Progress
 ) -> tuple[list[Trajectory], dict[str, float], Advantages]:
     """Play this step's groups, and `rl.refill` more at most in place of groups that teach nothing."""
     trajectories: list[Trajectory] = []
@@ -188,7 +188,7 @@ def _sample(
 
 
 def _update(
-    learner: Learns, trajectories: Sequence[Trajectory], advantages: Advantages, rl: Rl, done: float
+    learner: LearnerProtocol, trajectories: Sequence[Trajectory], advantages: Advantages, rl: Rl, done: float
 ) -> dict[str, float]:
     """Make this step's updates and return their metrics; nothing when there was nothing to learn.
 
@@ -219,7 +219,7 @@ def _refuse_outage(trajectories: Sequence[Trajectory], rl: Rl) -> None:
         )
 
 
-def _restored(run: TrainingRun, learner: Learns, sampler: TaskSampler) -> LoopState | None:
+def _restored(run: TrainingRun, learner: LearnerProtocol, sampler: TaskSampler) -> LoopState | None:
     found = latest_checkpoint(run)
     if found is None:
         return None
@@ -238,7 +238,9 @@ def _done(rl: Rl, step: int, seconds: float) -> float:
     return max(step / rl.steps, seconds / 60 / rl.minutes if rl.minutes else 0.0)
 
 
-def _evaluate(run: TrainingRun, actors: Acts, state: LoopState, rows: list[Row], progress: Progress) -> None:
+def _evaluate(
+    run: TrainingRun, actors: RolloutSource, state: LoopState, rows: list[Row], progress: Progress
+) -> None:
     clock = Clock()
     with clock.phase("evaluate"):
         rate = actors.evaluate(state.step, progress)

@@ -14,7 +14,7 @@ from pathlib import Path
 from agents.chat import ChatCodec
 from agents.engine import Sampling
 from agents.evals.evaluate import evaluate_tasks
-from agents.executor import EpisodeRequest, Stage, Threads
+from agents.executor import EpisodeRequest, Executor, ThreadExecutor
 from agents.policies.by_name import TokenPolicy
 from agents.policies.demonstrator import DemonstratorPolicy
 from agents.rollout import TaskEnv
@@ -29,9 +29,9 @@ from sandboxes.files import write_json
 from sandboxes.progress import Progress, silent
 
 from .cluster import session as cluster
-from .cluster.executor import Players, somewhere_else
+from .cluster.executor import RayExecutor, somewhere_else
 from .cluster.interruption import Interruption
-from .cluster.worker import CodingSite
+from .cluster.worker import CodingEnvFactory
 from .config import Config, TrainError
 from .data.drills import Drill, copy_drills, repair_drills
 from .embedder import open_embedder
@@ -42,7 +42,7 @@ from .learning.tiny import make_tiny
 from .run import TrainingRun
 
 
-class Workplace:
+class Setup:
     """The parts of a run. Made by `open_workplace`."""
 
     def __init__(
@@ -222,21 +222,21 @@ class Workplace:
 @contextmanager
 def open_workplace(
     run: TrainingRun, interruption: Interruption, progress: Progress = silent
-) -> Iterator[Workplace]:
+) -> Iterator[Setup]:
     """Start what a run needs, and end it whatever happens."""
     with ExitStack() as stack:
-        yield Workplace(run, stack, interruption, progress)
+        yield Setup(run, stack, interruption, progress)
 
 
-def open_stage(config: Config, tasksets: Sequence[TaskSet], stack: ExitStack) -> Stage:
+def open_stage(config: Config, tasksets: Sequence[TaskSet], stack: ExitStack) -> Executor:
     """Where episodes are played, in the running Ray: threads of this process, or the nodes of a cluster.
 
     Raises `SandboxUnavailable`, `EmbedderError`, `TrainError`.
     """
     settings, embedding = config.sandbox, config.search.embedder
     if settings.placement == "cluster" or (settings.placement == "auto" and somewhere_else()):
-        site = CodingSite.of(tasksets, backend=settings.backend, embedder=embedding)
-        players = Players(site, start_s=settings.start_s)
+        site = CodingEnvFactory.of(tasksets, backend=settings.backend, embedder=embedding)
+        players = RayExecutor(site, start_s=settings.start_s)
         stack.callback(players.close)
         return players
     backend = connect(settings.backend)
@@ -246,7 +246,7 @@ def open_stage(config: Config, tasksets: Sequence[TaskSet], stack: ExitStack) ->
     def make_env() -> TaskEnv:
         return CodingEnv(tasksets, backend=backend, embedder=embedder)
 
-    return Threads(make_env, settings.concurrency)
+    return ThreadExecutor(make_env, settings.concurrency)
 
 
 def model_folder(config: Config, run: Path, tasksets: Sequence[TaskSet]) -> Path:

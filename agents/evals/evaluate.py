@@ -16,7 +16,7 @@ from sandboxes.backend import Backend
 from sandboxes.files import write_whole
 from sandboxes.progress import Progress, silent
 
-from ..executor import EpisodeRequest, Stage, Threads
+from ..executor import EpisodeRequest, Executor, ThreadExecutor
 from ..rollout import TaskEnv
 from ..runs.store import TrajectoryStore
 from ..types import Policy, Trajectory
@@ -58,7 +58,7 @@ def evaluate(
     return evaluate_tasks(
         policy,
         tasks,
-        Threads(make_env, concurrency),
+        ThreadExecutor(make_env, concurrency),
         split=split,
         samples=samples,
         out=out,
@@ -71,7 +71,7 @@ def evaluate(
 def evaluate_tasks(
     policy: Policy,
     tasks: Sequence[Task],
-    stage: Stage,
+    stage: Executor,
     *,
     split: str | None,
     samples: int,
@@ -137,7 +137,7 @@ def _stored(
 
 def _run(
     requests: Sequence[EpisodeRequest],
-    stage: Stage,
+    stage: Executor,
     policy: Policy,
     *,
     store: TrajectoryStore,

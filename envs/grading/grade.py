@@ -52,11 +52,11 @@ def inspection(submission: Submission, taskset: TaskSet, task: Task, backend: Ba
 
 def _listed(taskset: TaskSet, task: Task) -> Listed:
     return Listed(
-        runner=taskset.environment(task).tests.runner,
+        runner=taskset.runtime(task).tests.runner,
         files=task.test_files,
         fail_to_pass=task.fail_to_pass,
         pass_to_pass=task.pass_to_pass,
-        unsteady=taskset.unsteady(task),
+        flaky=taskset.flaky(task),
     )
 
 

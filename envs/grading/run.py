@@ -28,7 +28,7 @@ def sandbox_spec(taskset: TaskSet, task: Task) -> SandboxSpec:
     """Return the spec of a sandbox for this task, the policy's and the grader's alike."""
     seconds = task.limits.episode_s + task.limits.test_s + 2 * SETUP_S
     whole_s = math.ceil(seconds / LIFETIME_STEP_S) * LIFETIME_STEP_S
-    environment = taskset.environment(task)
+    environment = taskset.runtime(task)
     return SandboxSpec(
         image=environment.image.ref,
         workdir=task.workdir,
@@ -39,7 +39,7 @@ def sandbox_spec(taskset: TaskSet, task: Task) -> SandboxSpec:
 
 def grading_specs(taskset: TaskSet, task: Task) -> tuple[SandboxSpec, SandboxSpec]:
     """Return the specs of the sandboxes that grade: for the first run, and for what is looked at again."""
-    spec, tests = sandbox_spec(taskset, task), taskset.environment(task).tests
+    spec, tests = sandbox_spec(taskset, task), taskset.runtime(task).tests
     return _grading(spec, tests), _grading(spec, tests, _other_seed(taskset))
 
 
@@ -73,7 +73,7 @@ def _run(
     taskset: TaskSet, task: Task, backend: Backend, tree: Tree, sessions: Sequence[Session]
 ) -> list[RunReport]:
     """Run sessions in a fresh sandbox, and in another one when it died."""
-    spec, tests = sandbox_spec(taskset, task), taskset.environment(task).tests
+    spec, tests = sandbox_spec(taskset, task), taskset.runtime(task).tests
     once = partial(
         run_sessions,
         tree,

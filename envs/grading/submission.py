@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from sandboxes.base import Sandbox, TreeChanges
 
 from .. import protection
-from ..tasksets.taskset import Environment, TaskSet
+from ..tasksets.taskset import Runtime, TaskSet
 from ..tasksets.trees import Tree, TreeFile, diff_trees, is_safe, is_text, patched_paths
 from ..types import Task
 
@@ -47,8 +47,8 @@ def admit(changes: TreeChanges, taskset: TaskSet, task: Task) -> Submission:
     return admit_changes(changes, taskset.base_tree(task), *_rules(taskset, task))
 
 
-def _rules(taskset: TaskSet, task: Task) -> tuple[frozenset[str], Environment]:
-    return reference_paths(task.reference_patch), taskset.environment(task)
+def _rules(taskset: TaskSet, task: Task) -> tuple[frozenset[str], Runtime]:
+    return reference_paths(task.reference_patch), taskset.runtime(task)
 
 
 @lru_cache(maxsize=4096)
@@ -58,7 +58,7 @@ def reference_paths(reference_patch: str) -> frozenset[str]:
 
 
 def admit_changes(
-    changes: TreeChanges, base: Tree, allowed: frozenset[str], environment: Environment | None = None
+    changes: TreeChanges, base: Tree, allowed: frozenset[str], environment: Runtime | None = None
 ) -> Submission:
     """Decide by the rules alone: what `base` is and which protected paths may be changed.
 
@@ -129,7 +129,7 @@ def submission_of(tree: Tree, taskset: TaskSet, task: Task) -> Submission:
 
 
 def admit_tree(
-    tree: Tree, base: Tree, allowed: frozenset[str], environment: Environment | None = None
+    tree: Tree, base: Tree, allowed: frozenset[str], environment: Runtime | None = None
 ) -> Submission:
     """Treat a tree as what a policy left behind that was given `base`."""
     changes = TreeChanges(

@@ -96,7 +96,7 @@ class Scene:
 
 def scene_of(taskset: TaskSet, task: Task) -> Scene:
     """Return what an agent can know of a task."""
-    tests = taskset.environment(task).tests
+    tests = taskset.runtime(task).tests
     return Scene(
         task=task.id,
         instruction=task.instruction,

@@ -73,7 +73,7 @@ class PullRequest:
 
 
 @dataclass(frozen=True)
-class Environment:
+class Runtime:
     """Where tasks run and how their tests are run; many tasks share one."""
 
     image: ImageRecipe
@@ -89,7 +89,7 @@ class Manifest:
     """How the tasks were made: `inject`, `git`, or the name of an imported format."""
     source: str
     """What `register` was given, with the version or commit it resolved to."""
-    environments: dict[str, Environment]
+    environments: dict[str, Runtime]
     seed: int = 0
     schema: int = SCHEMA
 
@@ -124,7 +124,7 @@ class TaskSet:
         """Return the tasks of a split, `train` or `heldout`."""
         return tuple(task for task in self.tasks if task.split == name)
 
-    def environment(self, task: Task) -> Environment:
+    def runtime(self, task: Task) -> Runtime:
         """Return where a task runs."""
         return self.manifest.environments[task.environment]
 
@@ -150,7 +150,7 @@ class TaskSet:
         path = self.folder / f"{name}.jsonl"
         return [json.loads(line) for line in path.read_bytes().splitlines()] if path.is_file() else []
 
-    def unsteady(self, task: Task) -> tuple[str, ...]:
+    def flaky(self, task: Task) -> tuple[str, ...]:
         """Return the ids that changed their outcome from run to run when a task was proven."""
         told = self._evidence.get(task.id, {})
         return tuple(told.get("flaky", ())) if isinstance(told, dict) else ()

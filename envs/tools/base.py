@@ -36,7 +36,7 @@ class ToolSpec:
 
 
 @dataclass(frozen=True)
-class Workplace:
+class ToolContext:
     """What a tool may touch."""
 
     sandbox: Sandbox
@@ -48,7 +48,7 @@ class Workplace:
 class Tool(Protocol):
     """One call of a tool, its arguments checked."""
 
-    def run(self, at: Workplace) -> str:
+    def run(self, at: ToolContext) -> str:
         """Do it and return what the policy sees. Raises ToolError, SandboxError."""
         ...
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from sandboxes.base import Sandbox
 
-from .base import FILE_S, Path, ToolError, Workplace, _arguments, _lines, _read, _write
+from .base import FILE_S, Path, ToolContext, ToolError, _arguments, _lines, _read, _write
 
 VIEW_LINES = 200
 """Lines shown when `view` is given no end."""
@@ -22,7 +22,7 @@ class View:
     start: Annotated[int, Field(ge=1, description="First line to show.")] = 1
     end: Annotated[int | None, Field(ge=1, description="Last line to show.")] = None
 
-    def run(self, at: Workplace) -> str:
+    def run(self, at: ToolContext) -> str:
         try:
             text = _read(at.sandbox, self.path)
         except IsADirectoryError:
@@ -50,7 +50,7 @@ class Edit:
     insert_line: Annotated[int | None, Field(ge=0, description="Insert after this line.")] = None
     create: Annotated[bool, Field(description="Make a new file.")] = False
 
-    def run(self, at: Workplace) -> str:
+    def run(self, at: ToolContext) -> str:
         asked = [self.old is not None, self.insert_line is not None, self.create]
         if sum(asked) != 1:
             raise ToolError("give exactly one of old, insert_line and create")

@@ -10,7 +10,7 @@ from sandboxes.base import Match
 
 from ..search.finder import NothingThereError, look_around
 from ..search.indexes import shared_indexes
-from .base import FILE_S, ToolError, Workplace, _arguments
+from .base import FILE_S, ToolContext, ToolError, _arguments
 
 SEARCH_MATCHES = 50
 MAX_LINE = 400
@@ -28,7 +28,7 @@ class Search:
     path: Annotated[str, Field(description="Folder or file to look in.")] = "."
     glob: Annotated[str | None, Field(description="Only files like this, e.g. *.py")] = None
 
-    def run(self, at: Workplace) -> str:
+    def run(self, at: ToolContext) -> str:
         try:
             return self._lines(at) if self.kind in ("text", "regex") else self._places(at)
         except (ValueError, NothingThereError) as error:
@@ -36,7 +36,7 @@ class Search:
         except TimeoutError as error:
             raise ToolError("the search took too long; narrow it by path or glob, or try again") from error
 
-    def _lines(self, at: Workplace) -> str:
+    def _lines(self, at: ToolContext) -> str:
         matches = at.sandbox.search(
             self.query,
             timeout_s=FILE_S,
@@ -50,7 +50,7 @@ class Search:
             shown.append(f"(more than {SEARCH_MATCHES} matches; narrow the search)")
         return "\n".join(shown) or "no matches"
 
-    def _places(self, at: Workplace) -> str:
+    def _places(self, at: ToolContext) -> str:
         base = at.taskset.base_tree(at.task)
         finder = look_around(
             at.sandbox,

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as validated
 
 from . import prs_view as prs
-from .base import ToolError, Workplace, _read, _relative
+from .base import ToolContext, ToolError, _read, _relative
 
 
 @validated(frozen=True, config=ConfigDict(extra="forbid", coerce_numbers_to_str=True))
@@ -26,7 +26,7 @@ class Prs:
     label: Annotated[str, Field(description="Only those with this label.")] = ""
     page: Annotated[int, Field(ge=1, description="Which page of a long answer.")] = 1
 
-    def run(self, at: Workplace) -> str:
+    def run(self, at: ToolContext) -> str:
         others = sum(map(bool, (self.read, self.blame, self.recent)))
         narrowed = bool(self.path or self.author or self.label)
         if others > 1 or (others and self.search) or not (others or narrowed or self.search is not None):
@@ -45,7 +45,7 @@ class Prs:
         narrowing = {"path": _relative(at.task, self.path), "author": self.author, "label": self.label}
         return prs.search(past, self.search or "", **narrowing, page=self.page)
 
-    def _blame(self, at: Workplace, place: str) -> str:
+    def _blame(self, at: ToolContext, place: str) -> str:
         name, _, number = place.rpartition(":")
         if not name or not number.strip().isdigit() or int(number) < 1:
             raise ToolError("blame takes PATH:LINE, such as src/module.py:12")

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from ..testing.run import run_tests
-from .base import ToolError, Workplace, _arguments
+from .base import ToolContext, ToolError, _arguments
 from .text import describe_result, describe_run
 
 
@@ -18,12 +18,12 @@ class Test:
     __test__: ClassVar[bool] = False  # not a test case, though pytest would think so
     target: str | None = None
 
-    def run(self, at: Workplace) -> str:
+    def run(self, at: ToolContext) -> str:
         base = at.taskset.base_tree(at.task)
         targets = [self.target] if self.target else [name for name in at.task.test_files if name in base]
         if any(target.startswith("-") for target in targets):
             raise ToolError("target must be a file or a test id")
-        tests = at.taskset.environment(at.task).tests
+        tests = at.taskset.runtime(at.task).tests
         report = run_tests(at.sandbox, tests, targets, timeout_s=at.task.limits.test_s)
         return describe_run(report)
 
@@ -34,7 +34,7 @@ class Shell:
 
     command: Annotated[str, Field(min_length=1)]
 
-    def run(self, at: Workplace) -> str:
+    def run(self, at: ToolContext) -> str:
         limits = at.task.limits
         # Both streams, cut inside with a pointer to the whole, must fit into one observation.
         each = max(limits.observation_chars // 2 - 200, 200)

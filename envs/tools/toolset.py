@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from ..types import ToolCall
-from .base import Tool, ToolError, ToolSpec, Workplace, _arguments
+from .base import Tool, ToolContext, ToolError, ToolSpec, _arguments
 from .files import Edit, View
 from .find import Search
 from .prs import Prs
@@ -25,7 +25,7 @@ from .run import Shell, Test
 class Submit:
     """Hand in the repository as it is now. The hidden tests decide; nothing can be done afterwards."""
 
-    def run(self, at: Workplace) -> str:  # noqa: ARG002
+    def run(self, at: ToolContext) -> str:  # noqa: ARG002
         return "submitted"
 
 

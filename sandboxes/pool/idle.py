@@ -10,18 +10,18 @@ import time
 from dataclasses import dataclass
 
 from ..base import Sandbox, SandboxError, SandboxSpec
-from .usage import Demand
+from .usage import Usage
 
 QUIET_S = 5.0
 """A spec that was not wanted for this long makes room for those that were."""
 
 
-class Shelf:
+class IdleSet:
     """At most `room` sandboxes. One that waited for `idle_s` has to go, unless so many are in demand."""
 
-    def __init__(self, room: int, idle_s: float, demand: Demand) -> None:
+    def __init__(self, room: int, idle_s: float, demand: Usage) -> None:
         self._room, self._idle_s, self._demand = room, idle_s, demand
-        self._rows: dict[SandboxSpec, list[Kept]] = {}
+        self._rows: dict[SandboxSpec, list[Idle]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._rows.values()))
@@ -29,12 +29,12 @@ class Shelf:
     def count(self, spec: SandboxSpec) -> int:
         return len(self._rows.get(spec, ()))
 
-    def take(self, spec: SandboxSpec, now: float) -> Kept | None:
+    def take(self, spec: SandboxSpec, now: float) -> Idle | None:
         """The one that came last, if it has enough of its lifetime left: the others are older."""
         row = self._rows.get(spec)
         return self._remove(row[-1]) if row and row[-1].good_until >= now else None
 
-    def put(self, kept: Kept, now: float) -> Kept | None:
+    def put(self, kept: Idle, now: float) -> Idle | None:
         """Have one wait. Returns what has to go for it, which may be itself."""
         gone = None
         if len(self) >= self._room:
@@ -45,7 +45,7 @@ class Shelf:
         self._rows.setdefault(kept.spec, []).append(kept)
         return gone
 
-    def make_room(self, spec: SandboxSpec, now: float) -> Kept | None:
+    def make_room(self, spec: SandboxSpec, now: float) -> Idle | None:
         """Take out the oldest of the least recently wanted spec, if that is quiet, for one of `spec`."""
         victim = self._quietest(spec, now)
         return self._remove(self._rows[victim][0]) if victim is not None else None
@@ -56,9 +56,9 @@ class Shelf:
             coming < self._room and self._quietest(spec, now) is not None
         )
 
-    def overdue(self, now: float) -> tuple[list[Kept], list[Kept]]:
+    def overdue(self, now: float) -> tuple[list[Idle], list[Idle]]:
         """Take out those that waited too long, and those that used too much of their lifetime meanwhile."""
-        unwanted, stale = list[Kept](), list[Kept]()
+        unwanted, stale = list[Idle](), list[Idle]()
         for spec, row in list(self._rows.items()):
             surplus = len(row) - self._demand.wanted(spec, now)
             unwanted += [kept for kept in row[: max(0, surplus)] if kept.since + self._idle_s <= now]
@@ -71,12 +71,12 @@ class Shelf:
         """When `overdue` will have something, at the earliest; infinity when nothing waits."""
         return min((self._due(spec, row, now) for spec, row in self._rows.items()), default=math.inf)
 
-    def clear(self) -> list[Kept]:
+    def clear(self) -> list[Idle]:
         """Take out all."""
         rows, self._rows = self._rows, {}
         return [kept for row in rows.values() for kept in row]
 
-    def _due(self, spec: SandboxSpec, row: list[Kept], now: float) -> float:
+    def _due(self, spec: SandboxSpec, row: list[Idle], now: float) -> float:
         unwanted = row[0].since + self._idle_s
         if unwanted <= now:  # it is kept for demand that will be forgotten
             unwanted = self._demand.changes_at(spec, now)
@@ -90,7 +90,7 @@ class Shelf:
         last = self._demand.last(victim)
         return victim if now - last > QUIET_S and last < self._demand.last(spec) else None
 
-    def _remove(self, kept: Kept) -> Kept:
+    def _remove(self, kept: Idle) -> Idle:
         row = self._rows[kept.spec]
         row.remove(kept)
         if not row:
@@ -107,7 +107,7 @@ CHECK_S = 1.0
 
 
 @dataclass(eq=False)
-class Kept:
+class Idle:
     """See the module. Times are of the pool's clock, in seconds."""
 
     sandbox: Sandbox

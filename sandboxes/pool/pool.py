@@ -22,7 +22,7 @@ from ..base import Content, SandboxLost, SandboxSpec
 from ..images.recipe import ImageRecipe
 from ..progress import Progress, silent
 from .lent import LentSandbox
-from .scheduler import Supply
+from .scheduler import Scheduler
 from .throttle import Throttle
 
 START_S = 60.0
@@ -75,7 +75,7 @@ class Pool:
         self.inner = inner
         self._counting = threading.Lock()
         self._handed_out, self._warm = 0, 0
-        self._supply = Supply(
+        self._supply = Scheduler(
             inner,
             ready=suitable_ready() if ready is None else ready,
             recycle=recycle,

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from ..backend import Backend
 from ..base import EngineSilent, Sandbox, SandboxError, SandboxSpec, SandboxUnavailable
 from .crew import Crew
-from .idle import USED_SHARE, Kept, Shelf
+from .idle import USED_SHARE, Idle, IdleSet
 from .throttle import Throttle
-from .usage import Demand
+from .usage import Usage
 
 RECYCLE_S = 2.0
 """Longest time for making a sandbox blank; a new one would be there by then."""
@@ -51,7 +51,7 @@ class Wanted:
         return begun >= self.refused_at
 
 
-class Supply:
+class Scheduler:
     """See the module. All of a sandbox's life but its use; the arguments are those of `Pool`."""
 
     def __init__(
@@ -74,14 +74,14 @@ class Supply:
         self._idle_s, self._start_s = idle_s, start_s
         self._clock, self._spare_memory = clock, spare_memory
         self._throttle = throttle or Throttle(min(cores, most), most)
-        self._demand = Demand(idle_s)
-        self._shelf = Shelf(ready, idle_s, self._demand)
+        self._demand = Usage(idle_s)
+        self._shelf = IdleSet(ready, idle_s, self._demand)
         self._starters = Crew("sandbox starts", most)
         self._recyclers = Crew("sandbox recycling", 4)
         self._enders = Crew("sandbox ends", 8)
         self._changed = threading.Condition()
         self._counts: Counter[str] = Counter()
-        self._out: dict[int, Kept] = {}
+        self._out: dict[int, Idle] = {}
         self._waiting: list[Wanted] = []
         self._starting: Counter[SandboxSpec] = Counter()
         self._recycling: Counter[SandboxSpec] = Counter()
@@ -147,9 +147,9 @@ class Supply:
             kept = self._out.pop(id(old), None)
             now = self._clock()
             if kept is None:
-                self._end(Kept(fresh, now))
+                self._end(Idle(fresh, now))
                 return
-            self._out[id(fresh)] = Kept(fresh, now)
+            self._out[id(fresh)] = Idle(fresh, now)
             self._counts["recycled"] += 1
 
     def tend(self) -> None:
@@ -268,7 +268,7 @@ class Supply:
         self._wakes_at = due
         self._changed.notify_all()
 
-    def _may_recycle(self, kept: Kept) -> bool:
+    def _may_recycle(self, kept: Idle) -> bool:
         now = self._clock()
         if not self._recycles or self._closed:
             return False
@@ -277,7 +277,7 @@ class Supply:
             kept.spec, self._recycling.total(), now
         )
 
-    def _arrive(self, kept: Kept, *, warm: bool) -> None:
+    def _arrive(self, kept: Idle, *, warm: bool) -> None:
         """Give a blank sandbox to who has waited longest, else keep it."""
         if self._closed:
             self._end(kept)
@@ -313,7 +313,7 @@ class Supply:
             self._throttle.succeed(begun)
             self._starting -= Counter([spec])
             self._counts["started"] += 1
-            self._arrive(Kept(sandbox, now), warm=False)
+            self._arrive(Idle(sandbox, now), warm=False)
             self._plan()
             self._changed.notify_all()
 
@@ -352,11 +352,11 @@ class Supply:
     def _waiting_for(self, spec: SandboxSpec) -> list[Wanted]:
         return [wanted for wanted in self._waiting if wanted.spec == spec]
 
-    def _recycle(self, kept: Kept) -> None:
+    def _recycle(self, kept: Idle) -> None:
         self._recycling[kept.spec] += 1
         self._recyclers.do(lambda: self._do_recycle(kept))
 
-    def _do_recycle(self, kept: Kept) -> None:
+    def _do_recycle(self, kept: Idle) -> None:
         fresh = None
         try:
             fresh = kept.sandbox.recycled(timeout_s=RECYCLE_S)
@@ -369,11 +369,11 @@ class Supply:
                 self._counts["thrown_away"] += 1
             else:
                 self._counts["recycled"] += 1
-                self._arrive(Kept(fresh, self._clock()), warm=True)
+                self._arrive(Idle(fresh, self._clock()), warm=True)
             self._plan()
             self._changed.notify_all()
 
-    def _end(self, kept: Kept) -> None:
+    def _end(self, kept: Idle) -> None:
         self._ending += 1
         self._enders.do(lambda: self._do_end(kept.sandbox))
 

@@ -17,7 +17,7 @@ class _Use:
     last: float = -math.inf
 
 
-class Demand:
+class Usage:
     """Counts users, and remembers for `memory_s` how many there were. Times are seconds of the owner's clock.
 
     Those in use come back: counting them with those that wait is what keeps a pool from starting one for each

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from ..base import SandboxUnresponsive
 
 
-class Calls:
+class Gate:
     """Lets calls into a sandbox side by side, and holds them back while its disks are changed."""
 
     def __init__(self) -> None:

@@ -26,7 +26,7 @@ from ..base import (
 from ..disks.disks import Disks
 from ..images.build import ENVIRONMENT_FOLDER
 from .channel import Channel, Reply, reply_error
-from .gate import Calls
+from .gate import Gate
 
 SERVER_PIDS = 48
 """Processes and threads of the program inside, on top of what commands may have."""
@@ -48,7 +48,7 @@ LIVES = 8
 logger = logging.getLogger(__name__)
 
 
-class Room:
+class Connection:
     """What the handles of one sandbox share, one after the other: everything but being valid."""
 
     def __init__(self, channel: Channel, end: Callable[[], None]) -> None:
@@ -56,7 +56,7 @@ class Room:
         self.disks: Disks | None = None
         self.opened = time.monotonic()
         self._end = end
-        self.calls = Calls()
+        self.calls = Gate()
         self._closing = threading.Lock()
         self._closed = False
 
@@ -85,7 +85,7 @@ class RemoteSandbox:
         self.spec = spec
         self.name = name
         self._channel = channel
-        self._room = Room(channel, end)
+        self._room = Connection(channel, end)
         self._begin()
 
     def _begin(self) -> None:

@@ -16,7 +16,7 @@ from agents.policies.token import TokenPolicy
 from agents.rollout import TaskEnv, run_episode
 from agents.runs.store import TrajectoryStore
 from envs.coding import CodingEnv
-from envs.tasksets.taskset import Environment, Manifest, load_taskset, write_taskset
+from envs.tasksets.taskset import Manifest, Runtime, load_taskset, write_taskset
 from envs.tasksets.trees import TreeFile, diff_trees, digest
 from envs.testing.run import RunnerSetup
 from envs.types import Limits, StopReason, Task, ToolCall
@@ -69,7 +69,7 @@ def taskset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sets") / "adder"
     write_taskset(
         folder,
-        Manifest("adder", "inject", "path:adder", {"default": Environment(RECIPE, RunnerSetup())}),
+        Manifest("adder", "inject", "path:adder", {"default": Runtime(RECIPE, RunnerSetup())}),
         [task],
         [source],
     )

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from agents.executor import EpisodeRequest, PlaceGone, play_many, run_many
+from agents.executor import EpisodeRequest, WorkerLost, play_many, run_many
 from agents.policies.scripted import SUBMIT, ScriptedPolicy
 from agents.rollout import run_episode
 from envs.types import Limits, StopReason, ToolCall
@@ -199,7 +199,7 @@ class Place:
 
     def hire(self, stopping):
         if self.loses < 0 or stopping.is_set():
-            raise PlaceGone("it was closed down")
+            raise WorkerLost("it was closed down")
         return self
 
     def play(self, request):
@@ -231,7 +231,7 @@ def test_an_episode_that_a_place_does_not_begin_is_not_counted_as_lost(make_env,
     class Informed(Place):
         def play(self, request):
             self.loses = -1
-            raise PlaceGone("another place found the node dead")
+            raise WorkerLost("another place found the node dead")
 
     gone, informed, stays = Place(make_env, loses=1, stays=False), Informed(make_env), Place(make_env)
     places = iter([[gone.hire], [informed.hire], [], [stays.hire]])
@@ -278,7 +278,7 @@ def test_an_end_does_not_wait_for_a_place_that_is_still_looking_for_its_player(m
 
     def slow(stopping):
         stopping.wait(60)
-        raise PlaceGone("nobody came")
+        raise WorkerLost("nobody came")
 
     places = iter([[ready.hire, slow]])
     episodes = play_many([EpisodeRequest(make_task(), 0)] * 2, lambda: next(places, []))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from daythree.cli import app
-from envs.tasksets.taskset import Environment, Manifest, write_taskset
+from envs.tasksets.taskset import Manifest, Runtime, write_taskset
 from envs.tasksets.trees import TreeFile, digest
 from envs.testing.run import RunnerSetup
 from envs.types import Task
@@ -66,7 +66,7 @@ def make_taskset(folder: Path) -> None:
     )
     write_taskset(
         folder,
-        Manifest("made", "inject", "by hand", {"default": Environment(recipe, RunnerSetup())}),
+        Manifest("made", "inject", "by hand", {"default": Runtime(recipe, RunnerSetup())}),
         [task],
         [source],
     )

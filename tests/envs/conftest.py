@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from envs.tasksets.taskset import Environment, Manifest, PullRequest, TaskSet, write_taskset
+from envs.tasksets.taskset import Manifest, PullRequest, Runtime, TaskSet, write_taskset
 from envs.tasksets.trees import Tree, TreeFile, diff_trees, digest
 from envs.testing.run import RunnerSetup
 from envs.types import Limits, Task
@@ -150,7 +150,7 @@ def calculator(tmp_path_factory: pytest.TempPathFactory) -> TaskSet:
         PullRequest("9", "Fix add", "2026-07-01T00:00:00Z", "add must use a + b", "bob"),
     ]
     manifest = Manifest(
-        "calculator", "inject", "path:calculator", {"default": Environment(RECIPE, RunnerSetup())}
+        "calculator", "inject", "path:calculator", {"default": Runtime(RECIPE, RunnerSetup())}
     )
     folder: Path = tmp_path_factory.mktemp("sets") / "calculator"
     return write_taskset(folder, manifest, [task], [source], prs=prs)

@@ -35,7 +35,7 @@ FIX = {"path": CODE, "old": "a - b", "new": "a + b", "line": 5}
 def backend(request: pytest.FixtureRequest, calculator: TaskSet) -> Iterator[Backend]:
     try:
         backend = sandboxes.connect(request.param)
-        backend.ensure_image(calculator.environment(calculator.tasks[0]).image, timeout_s=600)
+        backend.ensure_image(calculator.runtime(calculator.tasks[0]).image, timeout_s=600)
     except SandboxUnavailable as error:
         pytest.skip(str(error))
     yield backend

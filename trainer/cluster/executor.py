@@ -18,13 +18,13 @@ from functools import partial
 from itertools import chain, zip_longest
 from typing import Any
 
-from agents.executor import EpisodeRequest, Hire, Newcomers, PlaceGone, play_many
+from agents.executor import EpisodeRequest, Newcomers, WorkerFactory, WorkerLost, play_many
 from agents.types import Policy, Trajectory
 from envs.types import StopReason, Task
 from sandboxes.progress import Progress, silent
 
 from ..config import TrainError
-from .worker import Lent, PlayerActor, Site
+from .worker import EnvFactory, PolicyRef, WorkerActor
 
 RESOURCE = "sandboxes"
 """Ray's name for how many episodes a node plays at once."""
@@ -71,11 +71,11 @@ def somewhere_else() -> bool:
     return any(node.id != here for node in playing_nodes())
 
 
-class Players:
+class RayExecutor:
     """A stage (`agents.executor.Stage`) that is as large as the cluster. Every wait has a deadline."""
 
     def __init__(
-        self, site: Site, *, start_s: float = 120.0, silent_s: float = 60.0, retries: int = 1
+        self, site: EnvFactory, *, start_s: float = 120.0, silent_s: float = 60.0, retries: int = 1
     ) -> None:
         """`start_s`: how long a node may take to be ready, and how long a run waits while none is.
 
@@ -83,11 +83,11 @@ class Players:
         """
         self._site, self._start_s, self._silent_s, self._retries = site, start_s, silent_s, retries
         self._lock = threading.RLock()
-        self._posts: dict[str, Post] = {}
+        self._posts: dict[str, NodeWorkers] = {}
         self._losses: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
         self._shipped: dict[str, tuple[Any, ...]] = {}
-        self._lent: tuple[Policy, Lent] | None = None
+        self._lent: tuple[Policy, PolicyRef] | None = None
         self._ever_ready = False
         self._looked = self._alive_at = float("-inf")
         self._trouble = "no node has the Ray resource `sandboxes`"
@@ -113,7 +113,7 @@ class Players:
     ) -> Generator[Trajectory, None, None]:
         """See `agents.executor.play_many`. Raises `TrainError` when no node plays any more."""
         lent = self._lend(policy)
-        make = partial(_RemotePlayer, lent=lent, name=policy.name, max_format_errors=max_format_errors)
+        make = partial(_RemoteWorker, lent=lent, name=policy.name, max_format_errors=max_format_errors)
         self._alive_at = time.monotonic()
         return play_many(requests, self._newcomers(make), progress=progress, retries=self._retries)
 
@@ -125,11 +125,11 @@ class Players:
         for thread in closing:
             thread.join(CLOSE_S)
 
-    def _newcomers(self, make: Callable[[Post], _RemotePlayer]) -> Newcomers:
+    def _newcomers(self, make: Callable[[NodeWorkers], _RemoteWorker]) -> Newcomers:
         """Places for one crew: all there are at first, then those that come."""
-        known: set[Post] = set()
+        known: set[NodeWorkers] = set()
 
-        def newcomers() -> Sequence[Hire]:
+        def newcomers() -> Sequence[WorkerFactory]:
             with self._lock:
                 self._look()
                 fresh = [post for post in self._posts.values() if post not in known]
@@ -158,19 +158,19 @@ class Players:
                 self._not_before[name] = now + min(REST_S, 2.0 ** self._losses[name])
         for name in nodes.keys() - self._posts.keys():
             if now >= self._not_before.get(name, now):
-                self._posts[name] = Post(nodes[name], self._site, self._reference, self._start_s)
+                self._posts[name] = NodeWorkers(nodes[name], self._site, self._reference, self._start_s)
         if any(post.ready for post in self._posts.values()):
             self._alive_at, self._ever_ready = now, True
         elif now - self._alive_at > self._start_s or not (self._ever_ready or self._posts):
             raise TrainError(f"no node of the cluster plays episodes: {self._trouble}")
 
-    def _lend(self, policy: Policy) -> Lent:
+    def _lend(self, policy: Policy) -> PolicyRef:
         """Put a policy where every node can fetch it; the one of last time is there already."""
         import ray
 
         with self._lock:
             if self._lent is None or self._lent[0] is not policy:
-                self._lent = (policy, Lent(uuid.uuid4().hex, (ray.put(policy),)))
+                self._lent = (policy, PolicyRef(uuid.uuid4().hex, (ray.put(policy),)))
             return self._lent[1]
 
     def _reference(self, name: str) -> tuple[Any, ...]:
@@ -183,11 +183,11 @@ class Players:
             return self._shipped[name]
 
 
-class Post:
+class NodeWorkers:
     """One node's actor, from its start to its end."""
 
     def __init__(
-        self, node: Node, site: Site, reference: Callable[[str], tuple[Any, ...]], start_s: float
+        self, node: Node, site: EnvFactory, reference: Callable[[str], tuple[Any, ...]], start_s: float
     ) -> None:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -209,11 +209,11 @@ class Post:
             "max_concurrency": node.places + 4,  # beside the episodes: ping, stop, close
             "scheduling_strategy": NodeAffinitySchedulingStrategy(node.id, soft=False),
         }
-        self.actor: Any = ray.remote(PlayerActor).options(**options).remote()
+        self.actor: Any = ray.remote(WorkerActor).options(**options).remote()
         starting = (site, reference, time.monotonic() + start_s)
         threading.Thread(target=self._start, args=starting, name=f"player {node.id[:8]}", daemon=True).start()
 
-    def _start(self, site: Site, reference: Callable[[str], tuple[Any, ...]], deadline: float) -> None:
+    def _start(self, site: EnvFactory, reference: Callable[[str], tuple[Any, ...]], deadline: float) -> None:
         def ask(call: Any) -> Any:
             return _answer(call, deadline - time.monotonic())
 
@@ -223,21 +223,21 @@ class Post:
             }
             ask(self.actor.load.remote(site, shipped))
             self.ready = not self.gone
-        except PlaceGone as error:
+        except WorkerLost as error:
             self.lose(f"{self.node.name} cannot play: {error}")
         except Exception as error:  # what the site could not open there
             self.lose(f"{self.node.name} cannot play: {' '.join(str(error).split())}")
         finally:
             self._decided.set()
 
-    def hire(self, make: Callable[[Post], _RemotePlayer], stopping: threading.Event) -> _RemotePlayer:
-        """Wait until the actor is ready, and rested. Raises `PlaceGone`."""
+    def hire(self, make: Callable[[NodeWorkers], _RemoteWorker], stopping: threading.Event) -> _RemoteWorker:
+        """Wait until the actor is ready, and rested. Raises `WorkerLost`."""
         while not self._decided.wait(0.1) and not stopping.is_set():
             pass
         if self._failures:
             stopping.wait(min(REST_S, 0.1 * 2.0 ** min(self._failures, 10)))
         if self.gone or stopping.is_set():
-            raise PlaceGone(self.gone or "the run is over")
+            raise WorkerLost(self.gone or "the run is over")
         return make(self)
 
     def note(self, *, lost: bool) -> None:
@@ -261,7 +261,7 @@ class Post:
             self._ping = None
             try:
                 _answer(call, 1.0)
-            except PlaceGone as error:
+            except WorkerLost as error:
                 self.lose(f"{self.node.name}: {error}")
         elif now - asked > silent_s:
             self.lose(f"{self.node.name} did not answer for {silent_s:.0f} s")
@@ -289,7 +289,7 @@ class Post:
         def end() -> None:
             try:
                 _answer(self.actor.close.remote(), CLOSE_S / 2)
-            except PlaceGone:
+            except WorkerLost:
                 pass  # it is gone, which was the point
             self.lose("the run is over")
 
@@ -298,10 +298,10 @@ class Post:
         return thread
 
 
-class _RemotePlayer:
+class _RemoteWorker:
     """One place of a post, as `agents.executor` knows players."""
 
-    def __init__(self, post: Post, *, lent: Lent, name: str, max_format_errors: int) -> None:
+    def __init__(self, post: NodeWorkers, *, lent: PolicyRef, name: str, max_format_errors: int) -> None:
         self._post, self._lent, self._name = post, lent, name
         self._max_format_errors = max_format_errors
         self._key = ""
@@ -310,13 +310,13 @@ class _RemotePlayer:
     def play(self, request: EpisodeRequest) -> Trajectory:
         """Have the actor play; an episode that does not come back is unscored. A defect there is raised."""
         if self._post.gone:  # another place learned it meanwhile: nobody is to lose an episode for that
-            raise PlaceGone(self._post.gone)
+            raise WorkerLost(self._post.gone)
         started = time.monotonic()
         self._key = uuid.uuid4().hex
         call = self._post.actor.play.remote(self._key, request, self._lent, self._max_format_errors)
         try:
             trajectory = _answer(call, longest_s(request.task))
-        except PlaceGone as error:
+        except WorkerLost as error:
             # An actor that is out of time, or out of reach, may hold its places for ever.
             self._post.lose(f"{self._post.node.name} lost its episodes: {error}")
             trajectory = _lost(request, self._name, str(self._post.gone), time.monotonic() - started)
@@ -358,7 +358,7 @@ def _lost(request: EpisodeRequest, policy: str, error: str, duration_s: float) -
 def _answer(call: Any, timeout_s: float) -> Any:
     """Wait for an actor; the one place where Ray's errors are translated.
 
-    Raises `PlaceGone` when the actor cannot answer, and what its own code raised.
+    Raises `WorkerLost` when the actor cannot answer, and what its own code raised.
     """
     import ray
     from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
@@ -366,10 +366,10 @@ def _answer(call: Any, timeout_s: float) -> Any:
     try:
         return ray.get(call, timeout=max(0.0, timeout_s))
     except GetTimeoutError:
-        raise PlaceGone(f"no answer within {timeout_s:.0f} s") from None
+        raise WorkerLost(f"no answer within {timeout_s:.0f} s") from None
     except RayTaskError as error:
         raise (error.cause if isinstance(error.cause, Exception) else error) from None
     except RayActorError:
-        raise PlaceGone("its player died") from None
+        raise WorkerLost("its player died") from None
     except RayError as error:
-        raise PlaceGone(f"it cannot be reached ({' '.join(str(error).split())[:200]})") from None
+        raise WorkerLost(f"it cannot be reached ({' '.join(str(error).split())[:200]})") from None

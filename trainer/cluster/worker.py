@@ -30,7 +30,7 @@ from . import reaping
 MakeEnv = Callable[[], TaskEnv]
 
 
-class Site(Protocol):
+class EnvFactory(Protocol):
     """What is opened on a node so that episodes can be played there. Travels to it."""
 
     def missing(self) -> Sequence[str]:
@@ -47,7 +47,7 @@ class Site(Protocol):
 
 
 @dataclass(frozen=True)
-class CodingSite:
+class CodingEnvFactory:
     """Task sets by folder and digest, the name of a sandbox backend, and an embedder as in the settings."""
 
     sets: tuple[tuple[str, str], ...]
@@ -55,7 +55,7 @@ class CodingSite:
     embedder: str = ""
 
     @classmethod
-    def of(cls, tasksets: Sequence[TaskSet], *, backend: str, embedder: str = "") -> CodingSite:
+    def of(cls, tasksets: Sequence[TaskSet], *, backend: str, embedder: str = "") -> CodingEnvFactory:
         """Describe sets that are loaded here."""
         return cls(tuple((str(one.folder.resolve()), one.digest) for one in tasksets), backend, embedder)
 
@@ -115,7 +115,7 @@ def _end_with(parent: int) -> None:
 
 
 @dataclass(frozen=True)
-class Lent:
+class PolicyRef:
     """A policy on its way to players: fetched once by each of them, however many episodes it plays."""
 
     key: str
@@ -123,7 +123,7 @@ class Lent:
     """Ray's reference to the policy, wrapped so that Ray does not fetch it with every call."""
 
 
-class PlayerActor:
+class WorkerActor:
     """The inside of the Ray actor. Each call has a thread of its own."""
 
     def __init__(self) -> None:
@@ -136,11 +136,11 @@ class PlayerActor:
             target=_end_with, args=(os.getppid(),), name="end with the node", daemon=True
         ).start()
 
-    def missing(self, site: Site) -> Sequence[str]:
-        """See `Site.missing`."""
+    def missing(self, site: EnvFactory) -> Sequence[str]:
+        """See `EnvFactory.missing`."""
         return site.missing()
 
-    def load(self, site: Site, shipped: Mapping[str, tuple[Any, ...]]) -> int:
+    def load(self, site: EnvFactory, shipped: Mapping[str, tuple[Any, ...]]) -> int:
         """Open the site; returns this process's id."""
         import ray
 
@@ -151,7 +151,7 @@ class PlayerActor:
     def ping(self) -> None:
         """A sign of life."""
 
-    def play(self, key: str, request: EpisodeRequest, lent: Lent, max_format_errors: int) -> Trajectory:
+    def play(self, key: str, request: EpisodeRequest, lent: PolicyRef, max_format_errors: int) -> Trajectory:
         """Play an episode, which `stop` knows by its key."""
         assert self._make_env is not None, "load comes first"
         env = self._envs[key] = self._make_env()
@@ -181,7 +181,7 @@ class PlayerActor:
         self._stack.close()
         leave_no_layers()
 
-    def _policy_of(self, lent: Lent) -> Policy:
+    def _policy_of(self, lent: PolicyRef) -> Policy:
         import ray
 
         with self._lock:

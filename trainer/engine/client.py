@@ -21,7 +21,7 @@ from ..cluster import session as cluster
 from ..cluster.session import Cluster, ClusterError
 from ..config import Engine, Policy
 from .actor import ABORT_S, EngineActor, EngineSpec
-from .weights import Canary, WeightError
+from .weights import WeightError, WeightProbe
 
 _ANSWER_S = 15.0
 """What a message to the engine and back may take, on top of the work that was asked for."""
@@ -62,7 +62,7 @@ class EngineClient:
         return self._answer(self._actor.version.remote(), timeout_s)
 
     def update_weights_from(
-        self, path: Path, version: int, *, timeout_s: float, canary: Canary | None = None
+        self, path: Path, version: int, *, timeout_s: float, canary: WeightProbe | None = None
     ) -> None:
         """Replace the weights by those in a checkpoint file; see `trainer.engine.weights.publish`.
 
@@ -73,7 +73,7 @@ class EngineClient:
         self._check(canary, version, timeout_s)
 
     def update_weights_with(
-        self, send: Callable[[], None], version: int, *, timeout_s: float, canary: Canary | None = None
+        self, send: Callable[[], None], version: int, *, timeout_s: float, canary: WeightProbe | None = None
     ) -> None:
         """Replace the weights by what `send` transfers through the four methods below."""
         self._answer(self._actor.pause.remote(), timeout_s)
@@ -116,7 +116,7 @@ class EngineClient:
             pass  # it is gone, which was the point
         ray.kill(self._actor)
 
-    def _check(self, canary: Canary | None, version: int, timeout_s: float) -> None:
+    def _check(self, canary: WeightProbe | None, version: int, timeout_s: float) -> None:
         if canary is None:
             return
         difference = canary.difference(self.score(canary.ids, timeout_s=timeout_s))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..config import Engine
 from .client import EngineClient
-from .weights import Canary, publish
+from .weights import WeightProbe, publish
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Sender(Protocol):
     """Moves the learner's weights into the engine as one version. Lives in the learner's process."""
 
-    def send(self, version: int, *, timeout_s: float, canary: Canary | None = None) -> None:
+    def send(self, version: int, *, timeout_s: float, canary: WeightProbe | None = None) -> None:
         """Return when the engine samples from the new weights. Raises `PolicyError` or `WeightError`."""
         ...
 
@@ -34,7 +34,7 @@ class FileSender:
         self._module = module
         self._folder = folder
 
-    def send(self, version: int, *, timeout_s: float, canary: Canary | None = None) -> None:
+    def send(self, version: int, *, timeout_s: float, canary: WeightProbe | None = None) -> None:
         """Publish, have it loaded, remove."""
         path = publish(self._module.state_dict(), version, self._folder)
         try:
@@ -61,7 +61,7 @@ class DirectSender:
             info, client=client, source=ModuleSource(module)
         )
 
-    def send(self, version: int, *, timeout_s: float, canary: Canary | None = None) -> None:
+    def send(self, version: int, *, timeout_s: float, canary: WeightProbe | None = None) -> None:
         """Have vLLM's engine drive the update between pausing and resuming."""
         self._client.update_weights_with(
             self._engine.send_weights, version, timeout_s=timeout_s, canary=canary

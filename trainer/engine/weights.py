@@ -91,7 +91,7 @@ def check_fit(new: Mapping[str, tuple[int, ...]], known: Mapping[str, tuple[int,
 
 
 @dataclass(frozen=True)
-class Canary:
+class WeightProbe:
     """What the learner's new weights say about one sequence; an engine that has them says the same."""
 
     ids: tuple[int, ...]

@@ -33,7 +33,7 @@ from ..config import Config
 from ..data.batch import Aggregation, Batch, MicroBatch, make_batch
 from ..data.samples import Sample
 from ..engine.senders import Sender, sender
-from ..engine.weights import Canary
+from ..engine.weights import WeightProbe
 from .model import Scores, load_model, load_weights, save_model, score
 from .optimizer import Optimizers, make_optimizer, rise_and_fall
 
@@ -258,7 +258,7 @@ class Learner:
             constant=self.config.policy.context_tokens,
         )
 
-    def _canary(self) -> Canary | None:
+    def _canary(self) -> WeightProbe | None:
         """What the weights say about the start of a sequence that was really seen."""
         if self._last is None or len(self._last.ids) < 2:
             return None
@@ -269,7 +269,7 @@ class Learner:
         with torch.no_grad():
             logprobs = score(self.model, ids_BT, mask_BT).logprobs_N.tolist()
         exact = self.config.engine.dtype == "float32"
-        return Canary(ids, tuple(logprobs), tolerance=1e-3 if exact else 0.5)
+        return WeightProbe(ids, tuple(logprobs), tolerance=1e-3 if exact else 0.5)
 
     def _make_optimizer(self, phase: Phase) -> Optimizers:
         warm, rl, decay = self.config.warm_start, self.config.rl, self.config.learner.weight_decay

@@ -36,7 +36,7 @@ class Listed:
     files: tuple[str, ...]
     fail_to_pass: tuple[str, ...]
     pass_to_pass: tuple[str, ...]
-    unsteady: tuple[str, ...] = ()
+    flaky: tuple[str, ...] = ()
     """Ids that changed their outcome from run to run when the task was registered."""
 
 
@@ -147,13 +147,13 @@ class Inspection:
     def _retried(self, verdict: Verdict) -> Verdict:
         """Run ids again that failed once, alone, where registration saw their like change."""
         lost = (*verdict.failed, *verdict.missing)
-        unsteady = {test.partition("[")[0] for test in self.listed.unsteady}
-        if not lost or verdict.tampered or any(test.partition("[")[0] not in unsteady for test in lost):
+        flaky = {test.partition("[")[0] for test in self.listed.flaky}
+        if not lost or verdict.tampered or any(test.partition("[")[0] not in flaky for test in lost):
             return verdict
         targets = tuple(dict.fromkeys(test.partition("[")[0] for test in lost))
         report = self.run(self.tree, [Session(targets)])[0]
         mended = [test for test in lost if passed(report, test)]
-        self.layers["retried"] = f"{len(mended)} of {len(lost)} unsteady tests passed when run alone"
+        self.layers["retried"] = f"{len(mended)} of {len(lost)} flaky tests passed when run alone"
         failed = tuple(test for test in verdict.failed if test not in mended)
         missing = tuple(test for test in verdict.missing if test not in mended)
         return replace(

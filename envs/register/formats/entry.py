@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
-from envs.tasksets.taskset import Environment
+from envs.tasksets.taskset import Runtime
 from envs.tasksets.trees import Tree
 from envs.types import Task
 
@@ -59,7 +59,7 @@ class Entry:
     """A Docker image by name; empty: an environment is built from the repository."""
     workdir: str = ""
     """Where the image expects the repository."""
-    environment: tuple[str, Environment] | None = None
+    environment: tuple[str, Runtime] | None = None
     """A whole environment and its name, for formats that can hold one."""
     task: Task | None = None
     """A whole task, for formats that can hold one."""

@@ -22,11 +22,11 @@ from envs.types import Task
 from sandboxes.backend import Backend
 from sandboxes.progress import Progress, silent
 
-from ..environment.environments import load_recipe
 from ..errors import RegisterError, check_place, one_line
 from ..project.project import canonical
 from ..proof.confirm import write_confirmed
 from ..proof.validate import Draft, Journal, Proof, validate_all
+from ..runtime.runtimes import load_recipe
 from .checkouts import Repositories
 from .drafting import Drawn, draw
 from .entry import Entry, Reading, RowError

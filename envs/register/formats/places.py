@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from envs.tasksets.taskset import Environment
+from envs.tasksets.taskset import Runtime
 from envs.tasksets.trees import Tree
 from envs.testing.run import RunnerSetup
 from envs.types import Task
@@ -14,10 +14,10 @@ from sandboxes.base import SandboxError, SandboxSpec, SandboxUnavailable
 from sandboxes.images.recipe import ImageRecipe
 from sandboxes.progress import Progress
 
-from ..environment.environments import Environments
 from ..errors import IMAGE_S, RegisterError, plain_name
 from ..project.project import canonical, read_project
 from ..project.sources import Source
+from ..runtime.runtimes import Environments
 from .drafting import Drawn
 from .entry import RowError
 
@@ -39,10 +39,10 @@ class Places:
     """Environments by name, made when the first row asks for them."""
 
     def __init__(
-        self, name: str, backend: Backend, *, images: bool, fixed: Environment | None, progress: Progress
+        self, name: str, backend: Backend, *, images: bool, fixed: Runtime | None, progress: Progress
     ) -> None:
         """With `fixed`, entries run there, whatever image they name, unless they bring an environment."""
-        self.environments: dict[str, Environment] = {}
+        self.environments: dict[str, Runtime] = {}
         self._backend, self._images, self._fixed = backend, images and fixed is None, fixed
         self._progress = progress
         self._name = name
@@ -59,7 +59,7 @@ class Places:
             return Place(self._of_image(drawn), {}, entry.workdir)
         return self._chosen(drawn)
 
-    def used(self, tasks: Sequence[Task]) -> dict[str, Environment]:
+    def used(self, tasks: Sequence[Task]) -> dict[str, Runtime]:
         """Return the environments that tasks name."""
         return {name: self.environments[name] for name in sorted({task.environment for task in tasks})}
 
@@ -77,7 +77,7 @@ class Places:
         added = {path: file for path, file in choice.project.tree.items() if path not in drawn.base}
         return Place(name, added, SandboxSpec.workdir)
 
-    def _ensure(self, name: str, environment: Environment) -> None:
+    def _ensure(self, name: str, environment: Runtime) -> None:
         if environment.image in self._refused:
             raise RowError(self._refused[environment.image])
         if name in self.environments:
@@ -93,14 +93,14 @@ class Places:
         """Use an image that is there or can be pulled, if our tools can work in it."""
         image = drawn.entry.image
         recipe = ImageRecipe(name=_slug(image), base=_qualified(image))
-        name = self._named(recipe.name, Environment(recipe, _setup(drawn.base)))
+        name = self._named(recipe.name, Runtime(recipe, _setup(drawn.base)))
         if image not in self._probed:
             self._probed[image] = self._problem(self.environments[name])
         if self._probed[image]:
             raise RowError(f"image: {image} {self._probed[image]}")
         return name
 
-    def _problem(self, environment: Environment) -> str:
+    def _problem(self, environment: Runtime) -> str:
         """Say why tests cannot be run in an image, or return an empty string."""
         try:
             sandbox = self._backend.open(SandboxSpec(image=environment.image.ref), timeout_s=PROBE_S)
@@ -112,7 +112,7 @@ class Places:
             return f"cannot be used: {error}"
         return "" if found.exit_code == 0 else "has no python3 with pytest"
 
-    def _named(self, name: str, environment: Environment) -> str:
+    def _named(self, name: str, environment: Runtime) -> str:
         """Keep an environment that a row brought under its own name, or one like it."""
         free = name
         while free in self.environments and self.environments[free] != environment:

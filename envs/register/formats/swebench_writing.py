@@ -40,7 +40,7 @@ def write_swebench_row(taskset: TaskSet, task: Task, kept: Mapping[str, Any]) ->
         "FAIL_TO_PASS": list(task.fail_to_pass),
         "PASS_TO_PASS": list(task.pass_to_pass),
     }
-    image = taskset.environment(task).image
+    image = taskset.runtime(task).image
     named = {} if image.bootstrapped or any(kept.get(name) for name in IMAGES) else {"image": image.base}
     first = {name: written.get(name, kept.get(name, _default(name, task))) for name in FIELDS}
     return {**first, **{name: value for name, value in kept.items() if name not in first}, **named}

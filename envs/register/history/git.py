@@ -21,14 +21,14 @@ from envs.types import Task
 from sandboxes.backend import Backend
 from sandboxes.progress import Progress, silent
 
-from ..environment.build import image_digests
-from ..environment.environments import Environments, load_recipe
 from ..errors import RegisterError, check_place, one_line, plain_name
 from ..proof.confirm import Confirmed, write_confirmed
 from ..proof.drafts import VALID, WRONG_PYTHON, Proof
 from ..proof.journal import Journal
 from ..proof.validate import validate_all
 from ..proof.withheld import withheld
+from ..runtime.build import image_digests
+from ..runtime.runtimes import Environments, load_recipe
 from .authorship import lineage
 from .exports import Exports, read_exports
 from .fixes import Fix, fitting_limits

@@ -10,9 +10,9 @@ from sandboxes.backend import Backend
 from sandboxes.base import SandboxUnavailable
 from sandboxes.progress import Progress, silent
 
-from ..environment.environments import Environments
 from ..errors import IMAGE_S, RegisterError
 from ..proof.validate import Draft
+from ..runtime.runtimes import Environments
 from .fixes import Fix, NoTask, refuse_by_names, split
 from .mainline import Change, History
 

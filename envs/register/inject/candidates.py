@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from envs.tasksets.taskset import PullRequest
 
-from ..environment.discover import Suite
 from ..project.project import Project
+from ..runtime.discover import Suite
 from .bugs import Bug
 from .kinds import BODY, EDIT, REVERT
 from .mutate import find_mutations, find_removals, is_sound

@@ -7,7 +7,7 @@ from contextlib import closing
 
 from sandboxes.progress import Progress, silent
 
-from ..environment.discover import Suite
+from ..runtime.discover import Suite
 from .bugs import Bug
 from .kinds import EDIT, SEVERAL, quotas
 from .probe import KEPT, Probe

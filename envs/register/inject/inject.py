@@ -14,20 +14,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from envs.tasksets.taskset import Environment, Manifest
+from envs.tasksets.taskset import Manifest, Runtime
 from envs.types import Task
 from sandboxes.backend import Backend
 from sandboxes.base import SandboxSpec
 from sandboxes.images.build import ImageRecipe
 from sandboxes.progress import Progress, silent
 
-from ..environment.discover import GRADED_BY, Suite, discover
 from ..errors import IMAGE_S, RegisterError, check_place, one_line
 from ..history.past import Past, read_past
 from ..project.project import Project, canonical, read_project
 from ..project.requirements import resolve
 from ..project.sources import fetch_source
 from ..proof.confirm import write_confirmed
+from ..runtime.discover import GRADED_BY, Suite, discover
 from .candidates import candidates
 from .hunt import Hunt
 from .kinds import REVERT, read_kinds
@@ -123,7 +123,7 @@ def register_inject(
         tasks = make_tasks(project, hunt.wanted, spec, suite, past=past, heldout=heldout)
         if not tasks:
             raise RegisterError(f"no bug in {name} makes a task: {_reasons(hunt.tried)}")
-        environments = {ENVIRONMENT: Environment(recipe, project.tests)}
+        environments = {ENVIRONMENT: Runtime(recipe, project.tests)}
         manifest = Manifest(name, "inject", _origin(project), environments, seed)
         records = {"candidates": _candidates(hunt, tasks)}
         evidence = _evidence(

@@ -24,8 +24,8 @@ from sandboxes.base import (
     SandboxUnresponsive,
 )
 
-from ..environment.discover import SETUP_S, Suite
 from ..project.project import Project
+from ..runtime.discover import SETUP_S, Suite
 from .bugs import Bug
 
 KEPT = "kept"

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
-from ..environment.discover import Suite
+from ..runtime.discover import Suite
 from .bugs import SEVERAL, Bug
 from .probe import Probe
 

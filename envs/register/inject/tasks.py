@@ -13,9 +13,9 @@ from envs.tasksets.trees import PatchError, Tree, apply_patch, diff_trees, diges
 from envs.types import Limits, Task
 from sandboxes.base import SandboxSpec
 
-from ..environment.discover import Suite
 from ..history.past import NO_PAST, Past
 from ..project.project import Project, canonical
+from ..runtime.discover import Suite
 from .hiding import hide_half
 from .instructions import write_instruction
 from .probe import Probe

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 
 from envs.testing.run import Failure, Frame
 
-from ..environment.discover import Suite
+from ..runtime.discover import Suite
 from .bugs import Bug
 from .probe import Probe
 

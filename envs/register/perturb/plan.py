@@ -138,7 +138,7 @@ def perturbation(taskset: TaskSet, task: Task, *, seed: int, means: Means = ALL)
     found = survey(trees)
     told = set(WORD.findall(task.instruction))
     tests = {word for test in (*task.fail_to_pass, *task.pass_to_pass) for word in WORD.findall(test)}
-    roots = tuple(taskset.environment(task).tests.import_paths) or (".",)
+    roots = tuple(taskset.runtime(task).tests.import_paths) or (".",)
     names = sorted(private_names(found, known=tests)) if means.names else []
     moves = sorted(movable(found, trees[:2], roots)) if means.moves else []
     namer = Namer(seed, found.taken)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from envs.tasksets.taskset import Environment
+from envs.tasksets.taskset import Runtime
 from envs.tasksets.trees import Tree, digest
 from envs.testing.run import Failure
 from sandboxes.base import SandboxSpec
@@ -67,7 +67,7 @@ class Proof:
         return self.result == VALID
 
 
-def proof_key(draft: Draft, environment: Environment, runs: int) -> str:
+def proof_key(draft: Draft, environment: Runtime, runs: int) -> str:
     """SHA-256 over everything that decides a proof."""
     decisive = [
         RULES,

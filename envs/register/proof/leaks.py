@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from envs.tasksets.lineage import lineage_of
 from envs.tasksets.taskset import TaskSet
 from envs.tasksets.trees import Tree
-from envs.tools.base import ToolError, Workplace
+from envs.tools.base import ToolContext, ToolError
 from envs.tools.prs import Prs
 from envs.tools.prs_view import PHRASES
 from envs.types import Task
@@ -37,7 +37,7 @@ def pr_leaks(taskset: TaskSet) -> list[str]:
         wanted = _signs(taskset, task, base)
         files = {path: entry.data for path, entry in base.items()}
         sandbox = FakeSandbox(SandboxSpec(image="", workdir=task.workdir), files)
-        at = Workplace(sandbox, taskset, task)
+        at = ToolContext(sandbox, taskset, task)
         for call in _calls(taskset, task, base):
             shown = wanted.found_in(_answer(call, at).removeprefix(call.blame or ""))
             if shown:
@@ -75,7 +75,7 @@ def _calls(taskset: TaskSet, task: Task, base: Tree) -> Iterator[Prs]:
             line += length
 
 
-def _answer(call: Prs, at: Workplace) -> str:
+def _answer(call: Prs, at: ToolContext) -> str:
     """Return what a call shows, all pages of it together."""
     try:
         first = call.run(at)

@@ -67,7 +67,7 @@ def scan_taskset(taskset: TaskSet, *, backend: Backend) -> dict[str, ImageScan]:
     for name in sorted({task.environment for task in taskset.tasks}):
         tasks = [task for task in taskset.tasks if task.environment == name]
         spec = SandboxSpec(
-            image=taskset.environment(tasks[0]).image.ref,
+            image=taskset.runtime(tasks[0]).image.ref,
             workdir=tasks[0].workdir,
             memory_mb=2048,
             lifetime_s=SCAN_S + 2 * SETUP_S,

@@ -18,7 +18,7 @@ from envs.grading.submission import admit_tree, lay_trusted, reference_paths
 from envs.grading.verdict import decide
 from envs.parallel import fitting_workers, in_order
 from envs.protection import is_protected
-from envs.tasksets.taskset import Environment
+from envs.tasksets.taskset import Runtime
 from envs.tasksets.trees import PatchError, apply_patch
 from envs.testing.run import Failure, RunReport
 from sandboxes.backend import Backend
@@ -45,7 +45,7 @@ _SYNTAX = ("SyntaxError", "IndentationError", "TabError")
 
 def validate_all(
     drafts: Iterable[Draft],
-    environments: Mapping[str, Environment],
+    environments: Mapping[str, Runtime],
     *,
     backend: Backend,
     runs: int = 3,
@@ -83,7 +83,7 @@ def validate_all(
 
 
 def validate(
-    draft: Draft, environment: Environment, *, backend: Backend, runs: int, slow: set[str] | None = None
+    draft: Draft, environment: Runtime, *, backend: Backend, runs: int, slow: set[str] | None = None
 ) -> Proof:
     """Prove one draft. `slow` remembers environments whose whole suite takes too long.
 
@@ -103,7 +103,7 @@ class Disqualified(Exception):
 class Trial:
     """One draft on its way to a proof."""
 
-    def __init__(self, draft: Draft, environment: Environment, backend: Backend) -> None:
+    def __init__(self, draft: Draft, environment: Runtime, backend: Backend) -> None:
         self.flaky: tuple[str, ...] = ()
         self._draft, self._environment, self._backend = draft, environment, backend
         self._started = time.monotonic()

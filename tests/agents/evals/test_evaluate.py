@@ -6,7 +6,7 @@ import os
 import pytest
 
 from agents.evals.evaluate import EvaluationError, EvaluationOutage, evaluate_tasks
-from agents.executor import Threads
+from agents.executor import ThreadExecutor
 from agents.policies.scripted import SUBMIT, OraclePolicy, ScriptedPolicy
 from agents.runs.store import TrajectoryStore
 from envs.types import ToolCall
@@ -26,7 +26,7 @@ def run(make_env, make_task, tmp_path):
             "out": tmp_path / "run",
             "resume": False,
         }
-        stage = Threads(lambda: make_env(tasks, **(env_options or {})), 2)
+        stage = ThreadExecutor(lambda: make_env(tasks, **(env_options or {})), 2)
         return evaluate_tasks(policy, tasks, stage, **{**defaults, **options})
 
     return call
@@ -120,7 +120,7 @@ def test_a_folder_of_changed_tasks_is_refused(run, make_env, make_task, tmp_path
         evaluate_tasks(
             OraclePolicy(),
             changed,
-            Threads(lambda: make_env(changed), 1),
+            ThreadExecutor(lambda: make_env(changed), 1),
             split=None,
             samples=1,
             out=tmp_path / "run",
@@ -137,7 +137,7 @@ def test_an_evaluation_of_nothing_is_refused_before_anything_is_written(tmp_path
         evaluate_tasks(
             NOTHING,
             arguments["tasks"],
-            Threads(lambda: None, 1),
+            ThreadExecutor(lambda: None, 1),
             split="heldout",
             samples=arguments["samples"],
             out=tmp_path / "run",

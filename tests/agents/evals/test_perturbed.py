@@ -17,7 +17,7 @@ from agents.policies.oracle import patch_calls
 from agents.policies.scripted import OraclePolicy, ScriptedPolicy, playing
 from envs.register.perturb.plan import Strength
 from envs.register.perturb.prove import PerturbedSets
-from envs.tasksets.taskset import Environment, Manifest, TaskSet, write_taskset
+from envs.tasksets.taskset import Manifest, Runtime, TaskSet, write_taskset
 from envs.tasksets.trees import Tree, TreeFile, diff_trees, digest
 from envs.testing.run import RunnerSetup
 from envs.types import Task
@@ -71,7 +71,7 @@ def shapes(tmp_path: Path) -> TaskSet:
                 test_files=("tests/test_shapes.py",),
             )
         )
-    manifest = Manifest("shapes", "inject", "by hand", {"default": Environment(RECIPE, RunnerSetup())})
+    manifest = Manifest("shapes", "inject", "by hand", {"default": Runtime(RECIPE, RunnerSetup())})
     return write_taskset(tmp_path / "shapes", manifest, tasks, trees)
 
 

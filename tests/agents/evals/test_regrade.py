@@ -22,7 +22,7 @@ from agents.evals.regrade import (
     regrade,
     tasksets_of,
 )
-from envs.tasksets.taskset import Environment, Manifest, TaskSet, write_taskset
+from envs.tasksets.taskset import Manifest, Runtime, TaskSet, write_taskset
 from envs.tasksets.trees import Tree, TreeFile, diff_trees, digest
 from envs.testing.run import RunnerSetup
 from envs.types import Task, Verdict
@@ -73,7 +73,7 @@ def make(folder: Path, **changes) -> TaskSet:
         pass_to_pass=("test_area.py::test_side",),
         test_files=("test_area.py",),
     )
-    manifest = Manifest("area", "inject", "by hand", {"default": Environment(RECIPE, RunnerSetup())})
+    manifest = Manifest("area", "inject", "by hand", {"default": Runtime(RECIPE, RunnerSetup())})
     return write_taskset(folder / "area", manifest, [replace(task, **changes)], [tree(WRONG)])
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from envs.protection import is_test
-from envs.tasksets.taskset import Environment, Manifest, PullRequest, TaskSet, write_taskset
+from envs.tasksets.taskset import Manifest, PullRequest, Runtime, TaskSet, write_taskset
 from envs.tasksets.trees import Tree, TreeFile, diff_trees, digest, one_commit, pack
 from envs.testing.run import RunnerSetup
-from envs.tools.base import ToolError, Workplace
+from envs.tools.base import ToolContext, ToolError
 from envs.tools.toolset import parse_call
 from envs.types import Limits, Observation, StopReason, Task, ToolCall
 from sandboxes import Backend, ExecResult, ImageRecipe, Sandbox, SandboxSpec
@@ -132,14 +132,14 @@ def kettle(tmp_path_factory: pytest.TempPathFactory) -> TaskSet:
         PullRequest("7", "Add pour", "2026-01-01T00:00:00Z", "Pouring was missing.", "ada", files=(CODE,)),
         PullRequest("9", "Mend add", "2026-07-01T00:00:00Z", "add must add", "bob", files=(CODE,), diff=fix),
     ]
-    manifest = Manifest("kettle", "git", "path:kettle", {"default": Environment(RECIPE, RunnerSetup())})
+    manifest = Manifest("kettle", "git", "path:kettle", {"default": Runtime(RECIPE, RunnerSetup())})
     folder: Path = tmp_path_factory.mktemp("sets") / "kettle"
     return write_taskset(folder, manifest, tasks, [source], prs=prs)
 
 
 @pytest.fixture(scope="module")
 def backend(bubblewrap_backend: Backend, kettle: TaskSet) -> Backend:
-    bubblewrap_backend.ensure_image(kettle.environment(kettle.tasks[0]).image, timeout_s=600)
+    bubblewrap_backend.ensure_image(kettle.runtime(kettle.tasks[0]).image, timeout_s=600)
     return bubblewrap_backend
 
 
@@ -204,7 +204,7 @@ class NaiveEpisode:
         base = self.taskset.base_tree(self.task)
         if self.sandbox is None:
             spec = SandboxSpec(
-                self.taskset.environment(self.task).image.ref,
+                self.taskset.runtime(self.task).image.ref,
                 self.task.workdir,
                 memory_mb=512,
                 disk_mb=128,
@@ -221,7 +221,7 @@ class NaiveEpisode:
             return self.finish(StopReason.SUBMITTED)
         assert self.sandbox is not None
         try:
-            text = parse_call(action).run(Workplace(self.sandbox, self.taskset, self.task))
+            text = parse_call(action).run(ToolContext(self.sandbox, self.taskset, self.task))
         except (ToolError, OSError) as error:
             text = str(error)
         return Observation(text), 0.0, False, False, {}

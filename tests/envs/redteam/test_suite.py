@@ -138,7 +138,7 @@ def test_the_command_rewards_none_of_the_fast_set_and_the_reference(
     kettle: TaskSet, docker_backend: Backend
 ) -> None:
     families = [word for name in FAMILIES for word in ("--family", name)]
-    docker_backend.ensure_image(kettle.environment(kettle.tasks[0]).image, timeout_s=250)
+    docker_backend.ensure_image(kettle.runtime(kettle.tasks[0]).image, timeout_s=250)
     words = ["redteam", str(kettle.folder), "--fast", *families, "--sandbox", "docker", "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "daythree", *words],

@@ -51,7 +51,7 @@ AGREED = "Agreed with the harbour: heavy is 450, light is 300. To be built later
 def backend(request: pytest.FixtureRequest, calculator: TaskSet) -> Iterator[Backend]:
     try:
         backend = sandboxes.connect(request.param)
-        backend.ensure_image(calculator.environment(calculator.tasks[0]).image, timeout_s=600)
+        backend.ensure_image(calculator.runtime(calculator.tasks[0]).image, timeout_s=600)
     except SandboxUnavailable as error:
         pytest.skip(str(error))
     yield backend

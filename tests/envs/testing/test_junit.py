@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from envs.tasksets.taskset import Environment
+from envs.tasksets.taskset import Runtime
 from envs.tasksets.trees import Tree, TreeFile, pack
 from envs.testing.junit import JunitError, read_junit
 from envs.testing.run import RunnerSetup, RunReport, read_junit_report, run_tests
@@ -197,12 +197,12 @@ def test_a_set_up_that_cannot_work_is_refused(settings: dict[str, Any], complain
         RunnerSetup(**settings)
 
 
-def documented(language: str) -> Environment:
+def documented(language: str) -> Runtime:
     """The recipe that docs/other-languages.md gives for a language."""
     text = (Path(__file__).parents[3] / "docs/other-languages.md").read_text()
     blocks = (block.partition("```")[0] for block in text.split("```toml\n")[1:])
     [recipe] = [recipe for recipe in map(tomllib.loads, blocks) if recipe["image"]["name"] == language]
-    return TypeAdapter(Environment).validate_python(recipe)
+    return TypeAdapter(Runtime).validate_python(recipe)
 
 
 LIBRARY = {

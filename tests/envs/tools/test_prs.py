@@ -10,7 +10,7 @@ import pytest
 
 from envs.tasksets.lineage import FileLineage
 from envs.tasksets.taskset import Comment, PullRequest, TaskSet, write_taskset
-from envs.tools.base import ToolError, Workplace
+from envs.tools.base import ToolContext, ToolError
 from envs.tools.toolset import parse_call, tool_specs
 from envs.types import Limits, ToolCall
 from sandboxes.base import SandboxSpec
@@ -43,7 +43,7 @@ PAST = [
 
 
 @pytest.fixture
-def workplace(calculator: TaskSet, tmp_path: Path) -> Workplace:
+def at(calculator: TaskSet, tmp_path: Path) -> ToolContext:
     """A task whose base has four changes before it, one of them withheld."""
     task = replace(calculator.tasks[0], past=4, withheld=("4",), limits=Limits(observation_chars=700))
     base = calculator.base_tree(task)
@@ -53,86 +53,88 @@ def workplace(calculator: TaskSet, tmp_path: Path) -> Workplace:
         tmp_path / "set", calculator.manifest, [task], [tree], prs=PAST, records={"lineage": rows}
     )
     files = {name: entry.data for name, entry in base.items()}
-    return Workplace(FakeSandbox(SandboxSpec("", task.workdir), files), taskset, taskset.tasks[0])
+    return ToolContext(FakeSandbox(SandboxSpec("", task.workdir), files), taskset, taskset.tasks[0])
 
 
-def ask(at: Workplace, **arguments: Any) -> str:
+def ask(at: ToolContext, **arguments: Any) -> str:
     return parse_call(ToolCall("1", "prs", arguments)).run(at)
 
 
-def test_search_ranks_titles_before_prose_and_knows_parts_of_identifiers(workplace: Workplace) -> None:
+def test_search_ranks_titles_before_prose_and_knows_parts_of_identifiers(at: ToolContext) -> None:
     first = "#3 Count retryLimit from one (2025-02-01, Bob)"
-    assert ask(workplace, search="retry_limit") == first
-    assert ask(workplace, search="RETRIES") == first
-    assert ask(workplace, search="count asked").splitlines() == [first, "#6 Subtract (2025-04-01, Ada)"]
-    assert ask(workplace, search="#6") == "#6 Subtract (2025-04-01, Ada)"
-    assert ask(workplace, search="nowhere") == "no pull requests found"
+    assert ask(at, search="retry_limit") == first
+    assert ask(at, search="RETRIES") == first
+    assert ask(at, search="count asked").splitlines() == [first, "#6 Subtract (2025-04-01, Ada)"]
+    assert ask(at, search="#6") == "#6 Subtract (2025-04-01, Ada)"
+    assert ask(at, search="nowhere") == "no pull requests found"
 
 
-def test_search_is_narrowed_by_path_author_and_label(workplace: Workplace) -> None:
+def test_search_is_narrowed_by_path_author_and_label(at: ToolContext) -> None:
     both = ["#6 Subtract (2025-04-01, Ada)", "c1 Begin (2025-01-01, Ada)"]
-    assert ask(workplace, search="", author="ada").splitlines() == both
-    assert ask(workplace, path="./calculator/__init__.py").splitlines() == both
-    assert ask(workplace, search="", path="*.md") == both[1]
-    assert ask(workplace, label="BUG").startswith("#3 ")
-    assert ask(workplace, search="", label="bug", author="ada") == "no pull requests found"
+    assert ask(at, search="", author="ada").splitlines() == both
+    assert ask(at, path="./calculator/__init__.py").splitlines() == both
+    assert ask(at, search="", path="*.md") == both[1]
+    assert ask(at, label="BUG").startswith("#3 ")
+    assert ask(at, search="", label="bug", author="ada") == "no pull requests found"
 
 
-def test_recent_lists_what_touched_a_file_or_folder_newest_first(workplace: Workplace) -> None:
+def test_recent_lists_what_touched_a_file_or_folder_newest_first(at: ToolContext) -> None:
     everything = ["#6", "#3", "c1"]
-    assert [line.split()[0] for line in ask(workplace, recent="calculator").splitlines()] == everything
-    assert [line.split()[0] for line in ask(workplace, recent="/workspace").splitlines()] == everything
-    assert ask(workplace, recent=f"/workspace/{CODE}").startswith("#6 ")
-    assert ask(workplace, recent="nowhere.py") == "no pull requests found"
+    assert [line.split()[0] for line in ask(at, recent="calculator").splitlines()] == everything
+    assert [line.split()[0] for line in ask(at, recent="/workspace").splitlines()] == everything
+    assert ask(at, recent=f"/workspace/{CODE}").startswith("#6 ")
+    assert ask(at, recent="nowhere.py") == "no pull requests found"
 
 
-def test_read_shows_everything_in_pages_that_fit(workplace: Workplace) -> None:
-    pages = [ask(workplace, read="3", page=page) for page in range(1, 7)]
+def test_read_shows_everything_in_pages_that_fit(at: ToolContext) -> None:
+    pages = [ask(at, read="3", page=page) for page in range(1, 7)]
     assert all(len(page) < 700 for page in pages)
     assert pages[0].endswith("(page 1 of 6)")
     whole = "\n".join(page.rpartition("\n")[0] for page in pages)
     for part in ("Labels: bug, retries", "Cy (2025-01-31): Looks right", "Files:\ncalculator/retries.py"):
         assert part in whole
     assert whole.count("+x = 0") == 40
-    assert ask(workplace, read="3", page=7) == "it has no such page; there are 6"
+    assert ask(at, read="3", page=7) == "it has no such page; there are 6"
 
 
-def test_what_came_later_or_speaks_of_the_fix_does_not_exist(workplace: Workplace) -> None:
+def test_what_came_later_or_speaks_of_the_fix_does_not_exist(at: ToolContext) -> None:
     for key in ("4", "9", "#9", "c5", "nonsense"):
-        assert ask(workplace, read=key) == "there is no such pull request"
-    assert ask(workplace, search="secret word fix") == "no pull requests found"
-    whole = "".join(ask(workplace, read=3, page=page) for page in range(1, 7))
+        assert ask(at, read=key) == "there is no such pull request"
+    assert ask(at, search="secret word fix") == "no pull requests found"
+    whole = "".join(ask(at, read=3, page=page) for page in range(1, 7))
     assert "Said only at the cutoff" not in whole
-    assert ask(workplace, search="cutoff") == "no pull requests found"
+    assert ask(at, search="cutoff") == "no pull requests found"
 
 
-def test_references_to_what_does_not_exist_and_commit_ids_are_masked(workplace: Workplace) -> None:
-    page = ask(workplace, read="3")
+def test_references_to_what_does_not_exist_and_commit_ids_are_masked(at: ToolContext) -> None:
+    page = ask(at, read="3")
     assert "Since [commit] we count from 0; see #2, [later change], [later change] and https" in page
     assert "pull/8" not in page
     assert "unlike [later change]" in page
     assert "see [later change], [later change] or #333" in page, "in code only what is known to be hidden"
-    assert ask(workplace, search=COMMIT[:9]) == "no pull requests found"
+    assert ask(at, search=COMMIT[:9]) == "no pull requests found"
 
 
-def test_blame_follows_lines_of_the_file_as_it_is_now(workplace: Workplace) -> None:
+def test_blame_follows_lines_of_the_file_as_it_is_now(at: ToolContext) -> None:
     subtract = f"{CODE}:9 last touched by #6 Subtract (2025-04-01, Ada)\nWhy: asked for."
-    assert ask(workplace, blame=f"{CODE}:9").startswith(subtract)
-    assert ask(workplace, blame=f"{CODE}:1").startswith(f"{CODE}:1 last touched by c1 Begin")
-    data = workplace.sandbox.read(CODE, timeout_s=1)
-    workplace.sandbox.write(CODE, b"# mine\n" + data.replace(b"def subtract", b"def minus"), timeout_s=1)
-    assert ask(workplace, blame=f"{CODE}:10").startswith(subtract.replace(":9", ":10"))
-    assert "written in this episode" in ask(workplace, blame=f"{CODE}:1")
-    assert "written in this episode" in ask(workplace, blame=f"{CODE}:9")
-    assert ask(workplace, blame=f"{CODE}:99") == "the file has only 10 lines"
+    assert ask(at, blame=f"{CODE}:9").startswith(subtract)
+    assert ask(at, blame=f"{CODE}:1").startswith(f"{CODE}:1 last touched by c1 Begin")
+    data = at.sandbox.read(CODE, timeout_s=1)
+    at.sandbox.write(CODE, b"# mine\n" + data.replace(b"def subtract", b"def minus"), timeout_s=1)
+    assert ask(at, blame=f"{CODE}:10").startswith(subtract.replace(":9", ":10"))
+    assert "written in this episode" in ask(at, blame=f"{CODE}:1")
+    assert "written in this episode" in ask(at, blame=f"{CODE}:9")
+    assert ask(at, blame=f"{CODE}:99") == "the file has only 10 lines"
 
 
-def test_blame_knows_nothing_of_a_withheld_change_or_of_a_file_without_a_record(workplace: Workplace) -> None:
+def test_blame_knows_nothing_of_a_withheld_change_or_of_a_file_without_a_record(
+    at: ToolContext,
+) -> None:
     nothing = "nothing is known of who last touched this line"
-    assert ask(workplace, blame=f"{CODE}:7") == nothing
-    assert ask(workplace, blame="README.md:1") == nothing
-    workplace.sandbox.write("new.py", b"x = 1\n", timeout_s=1)
-    assert "written in this episode" in ask(workplace, blame="new.py:1")
+    assert ask(at, blame=f"{CODE}:7") == nothing
+    assert ask(at, blame="README.md:1") == nothing
+    at.sandbox.write("new.py", b"x = 1\n", timeout_s=1)
+    assert "written in this episode" in ask(at, blame="new.py:1")
 
 
 @pytest.mark.parametrize(
@@ -148,13 +150,13 @@ def test_blame_knows_nothing_of_a_withheld_change_or_of_a_file_without_a_record(
     ],
 )
 def test_a_call_that_asks_nothing_or_too_much_is_corrected(
-    workplace: Workplace, arguments: dict[str, Any]
+    at: ToolContext, arguments: dict[str, Any]
 ) -> None:
     with pytest.raises(ToolError):
-        ask(workplace, **arguments)
+        ask(at, **arguments)
 
 
-def test_empty_arguments_beside_a_real_one_do_no_harm(workplace: Workplace) -> None:
-    assert ask(workplace, read=6, search="", blame=None, path="").startswith("#6 Subtract")
+def test_empty_arguments_beside_a_real_one_do_no_harm(at: ToolContext) -> None:
+    assert ask(at, read=6, search="", blame=None, path="").startswith("#6 Subtract")
     spec = next(spec for spec in tool_specs() if spec.name == "prs")
     assert spec.parameters["required"] == []

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from sandboxes import SandboxSpec
 from sandboxes.fake import FakeSandbox
-from sandboxes.pool.idle import USED_SHARE, Kept, Shelf
-from sandboxes.pool.usage import Demand
+from sandboxes.pool.idle import USED_SHARE, Idle, IdleSet
+from sandboxes.pool.usage import Usage
 
 SPECS = [replace(SandboxSpec("any"), lifetime_s=1000.0 * (n + 1), memory_mb=100 + n) for n in range(3)]
 IDLE_S = 60.0
@@ -21,9 +21,9 @@ STEPS = st.lists(
 
 @given(room=st.integers(0, 4), steps=STEPS)
 def test_its_promises_hold_whatever_happens(room: int, steps: list[tuple[str, SandboxSpec, float]]) -> None:
-    demand = Demand(IDLE_S)
-    shelf, now = Shelf(room, IDLE_S, demand), 1000.0
-    waiting: set[Kept] = set()
+    demand = Usage(IDLE_S)
+    shelf, now = IdleSet(room, IDLE_S, demand), 1000.0
+    waiting: set[Idle] = set()
     alarm = 0.0
 
     def tidy() -> bool:
@@ -36,7 +36,7 @@ def test_its_promises_hold_whatever_happens(room: int, steps: list[tuple[str, Sa
         now += passed_s
         assert not tidy() or alarm <= now, "its alarm would have rung too late"
         if what == "put":
-            kept = Kept(FakeSandbox(spec), now)
+            kept = Idle(FakeSandbox(spec), now)
             gone = shelf.put(kept, now)
             waiting.add(kept)
             waiting -= {gone}
@@ -55,7 +55,7 @@ def test_its_promises_hold_whatever_happens(room: int, steps: list[tuple[str, Sa
 
 
 def test_what_is_in_use_counts_as_there_and_peaks_are_forgotten() -> None:
-    demand, spec = Demand(IDLE_S), SPECS[0]
+    demand, spec = Usage(IDLE_S), SPECS[0]
     for now in (0.0, 1.0, 2.0):
         demand.begin(spec, 1, now)
     assert demand.wanted(spec, 2.0) == 1 and demand.in_use() == 3

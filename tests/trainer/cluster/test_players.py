@@ -20,18 +20,18 @@ ray = pytest.importorskip("ray")
 from ray import cloudpickle
 from ray.cluster_utils import Cluster
 
-from agents.executor import EpisodeRequest, Threads
+from agents.executor import EpisodeRequest, ThreadExecutor
 from agents.policies.scripted import OraclePolicy, ScriptedPolicy
 from envs.coding import CodingEnv
-from envs.tasksets.taskset import Environment, Manifest, TaskSet, load_taskset, write_taskset
+from envs.tasksets.taskset import Manifest, Runtime, TaskSet, load_taskset, write_taskset
 from envs.tasksets.trees import TreeFile, diff_trees, digest
 from envs.testing.run import RunnerSetup
 from envs.types import Limits, Task, ToolCall
 from sandboxes import Backend, ImageRecipe
 from trainer.cluster import reaping
 from trainer.cluster import session as cluster
-from trainer.cluster.executor import Players
-from trainer.cluster.worker import CodingSite
+from trainer.cluster.executor import RayExecutor
+from trainer.cluster.worker import CodingEnvFactory
 from trainer.config import (
     TrainError,
     parse,
@@ -84,7 +84,7 @@ def taskset(tmp_path_factory: pytest.TempPathFactory) -> TaskSet:
         test_files=("tests/test_double.py",),
         limits=Limits(max_turns=8, command_s=20, test_s=30, episode_s=60),
     )
-    environment = Environment(ImageRecipe("base-test"), RunnerSetup("unittest"))
+    environment = Runtime(ImageRecipe("base-test"), RunnerSetup("unittest"))
     manifest = Manifest("double", "inject", "path:double", {"default": environment})
     return write_taskset(tmp_path_factory.mktemp("sets") / "double", manifest, [task], [base])
 
@@ -125,7 +125,7 @@ def nodes(raylets: Cluster) -> tuple[Any, Any]:
 class Watched:
     """A site that notes, on every node, when an episode begins and ends, and by which process."""
 
-    site: CodingSite
+    site: CodingEnvFactory
     log: str
     missing_where: int = 0
     """On nodes with this many places the task sets are said to be missing."""
@@ -175,7 +175,7 @@ class WatchedEnv:
 
 @pytest.fixture
 def watched(taskset: TaskSet, tmp_path: Path) -> Watched:
-    return Watched(CodingSite.of([taskset], backend="bubblewrap"), str(tmp_path / "log"))
+    return Watched(CodingEnvFactory.of([taskset], backend="bubblewrap"), str(tmp_path / "log"))
 
 
 def requests(taskset: TaskSet, count: int) -> list[EpisodeRequest]:
@@ -207,18 +207,18 @@ def test_a_cluster_of_one_is_played_in_this_process_unless_told_otherwise(
 
     with cluster.start(cpus=1, sandboxes=2), ExitStack() as stack:
         here, there = stage("auto", stack), stage("cluster", stack)
-        assert (type(here), here.places) == (Threads, 3)
+        assert (type(here), here.places) == (ThreadExecutor, 3)
         (played,) = there.play(requests(taskset, 1), OraclePolicy())
-        assert (type(there), there.places, played.reward) == (Players, 2, 1.0)
+        assert (type(there), there.places, played.reward) == (RayExecutor, 2, 1.0)
 
 
 def test_a_cluster_on_which_nobody_can_play_says_why_in_one_line(
     connected: Cluster, taskset: TaskSet, watched: Watched, request: pytest.FixtureRequest
 ) -> None:
     with pytest.raises(TrainError, match="no node of the cluster has the resource `sandboxes`"):
-        Players(watched)
+        RayExecutor(watched)
     request.getfixturevalue("nodes")
-    players = Players(replace(watched, site=replace(watched.site, backend="none")))
+    players = RayExecutor(replace(watched, site=replace(watched.site, backend="none")))
     started = time.monotonic()
     with pytest.raises(TrainError, match=r"cannot play: there is no sandbox backend 'none'") as caught:
         list(players.play(requests(taskset, 2), OraclePolicy()))
@@ -233,7 +233,7 @@ def test_nodes_with_the_resource_play_as_many_as_it_says_and_newcomers_join(
 ) -> None:
     watched = replace(watched, missing_where=2)
     one, two = nodes
-    players = Players(watched)
+    players = RayExecutor(watched)
     late: list[Any] = []
 
     def all_play() -> bool:
@@ -267,7 +267,7 @@ def test_a_player_that_is_frozen_is_given_up(
             frozen.append(begun[-1])
             os.kill(begun[-1], signal.SIGSTOP)
 
-    players = Players(watched, silent_s=2)
+    players = RayExecutor(watched, silent_s=2)
     try:
         played = list(players.play(requests_until(taskset, lambda: bool(frozen)), SLEEP, progress=freeze))
     finally:
@@ -298,7 +298,7 @@ def test_a_node_that_is_killed_loses_its_episodes_and_not_the_run(
 
     watched = replace(watched, site=replace(watched.site, backend="docker"))
     doomed = connected.add_node(resources={"sandboxes": 2})
-    players = Players(watched)
+    players = RayExecutor(watched)
     pid = 0
 
     def kill(what: str, done: int, total: int) -> None:
@@ -329,7 +329,7 @@ def wait_for(holds: Any, seconds: float) -> None:
 
 
 def test_a_task_set_that_travels_is_the_same_and_leaves_nothing(taskset: TaskSet) -> None:
-    site = CodingSite.of([taskset], backend="bubblewrap")
+    site = CodingEnvFactory.of([taskset], backend="bubblewrap")
     assert site.missing() == ()
     elsewhere = replace(site, sets=((str(taskset.folder / "gone"), taskset.digest),))
     assert elsewhere.missing() == (str(taskset.folder / "gone"),)

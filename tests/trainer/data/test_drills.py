@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch")
 
 from agents.chat import ChatCodec
-from envs.tasksets.taskset import Environment, Manifest, TaskSet, write_taskset
+from envs.tasksets.taskset import Manifest, Runtime, TaskSet, write_taskset
 from envs.tasksets.trees import TreeFile, digest
 from envs.testing.run import RunnerSetup
 from envs.tools.toolset import tool_specs
@@ -48,7 +48,7 @@ def task(name: str, function: str, split: str) -> Task:
 
 @pytest.fixture(scope="module")
 def taskset(tmp_path_factory: pytest.TempPathFactory) -> TaskSet:
-    manifest = Manifest("s", "inject", "path:s", {"default": Environment(ImageRecipe("s"), RunnerSetup())})
+    manifest = Manifest("s", "inject", "path:s", {"default": Runtime(ImageRecipe("s"), RunnerSetup())})
     made = (task("s-1", "clamp", "train"), task("s-2", "secret", "heldout"))
     return write_taskset(tmp_path_factory.mktemp("sets") / "s", manifest, made, [TREE])
 

@@ -90,13 +90,13 @@ class Running:
     def swap(self) -> Any:
         """Give the engine the weights of another model; returns the model it had."""
         from trainer.engine.senders import FileSender
-        from trainer.engine.weights import Canary
+        from trainer.engine.weights import WeightProbe
 
         new = make_model(tied=self.tied, seed=next(self.seeds))
         old, self.model = self.model, new
         self.version += 1
         ids = tuple(prompt(7, 40))
-        canary = Canary(ids, tuple(reference(new, ids)))
+        canary = WeightProbe(ids, tuple(reference(new, ids)))
         FileSender(self.client, new, self.scratch).send(self.version, timeout_s=60, canary=canary)
         return old
 
@@ -296,11 +296,11 @@ def test_a_model_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 
 def test_an_engine_that_contradicts_the_canary_gives_up(engines: dict[str, Running]) -> None:
     from trainer.engine.senders import FileSender
-    from trainer.engine.weights import Canary
+    from trainer.engine.weights import WeightProbe
 
     running = engines["tied"]
     ids = tuple(prompt(12, 20))
-    canary = Canary(ids, tuple(reference(running.model, ids)))  # of the old weights
+    canary = WeightProbe(ids, tuple(reference(running.model, ids)))  # of the old weights
     other = make_model(tied=True, seed=5)
     with pytest.raises(PolicyError, match="differ from the learner's"):
         FileSender(running.client, other, running.scratch).send(50, timeout_s=60, canary=canary)

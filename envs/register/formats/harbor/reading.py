@@ -21,7 +21,7 @@ from typing import Any
 
 from envs.protection import is_protected
 from envs.register.errors import RegisterError
-from envs.tasksets.taskset import Environment
+from envs.tasksets.taskset import Runtime
 from envs.tasksets.trees import PatchError, Tree, apply_patch, digest, read_tree
 from envs.types import Task
 
@@ -38,7 +38,7 @@ BASE, REFERENCE, TRUSTED = "environment/base", "solution/reference.patch", "test
 class Kept:
     """What our own directories say beside the layout's own files."""
 
-    environment: Environment
+    environment: Runtime
     task: dict[str, Any]
     """The task's fields; instruction and reference patch are files."""
 

@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 
 import tomli_w
 
-from envs.tasksets.taskset import Environment, TaskSet
+from envs.tasksets.taskset import Runtime, TaskSet
 from envs.tasksets.trees import patched_paths, write_tree
 from envs.types import Task
 from sandboxes.images.build import BASE_PACKAGES, ENVIRONMENT_FOLDER, lay_metadata
@@ -66,7 +66,7 @@ def directory_name(task: Task) -> str:
 
 def write_harbor_task(taskset: TaskSet, task: Task, folder: Path) -> None:
     """Write one task. Raises PatchError, TaskSetError, OSError."""
-    environment = taskset.environment(task)
+    environment = taskset.runtime(task)
     base, trusted = taskset.base_tree(task), taskset.trusted_files(task)
     write_tree(base, folder / BASE)
     write_tree(trusted, folder / TRUSTED)
@@ -98,7 +98,7 @@ def dockerfile(recipe: ImageRecipe, workdir: str) -> str:
     return _DOCKERFILE.format(base=base, packages=packages, folder=ENVIRONMENT_FOLDER, workdir=workdir)
 
 
-def _settings(taskset: TaskSet, task: Task, environment: Environment) -> dict[str, object]:
+def _settings(taskset: TaskSet, task: Task, environment: Runtime) -> dict[str, object]:
     fields = json.loads(json.dumps(asdict(task)))
     del fields["instruction"], fields["reference_patch"]
     kept = {
@@ -124,7 +124,7 @@ def _settings(taskset: TaskSet, task: Task, environment: Environment) -> dict[st
     }
 
 
-def _expected(task: Task, environment: Environment) -> dict[str, object]:
+def _expected(task: Task, environment: Runtime) -> dict[str, object]:
     return {
         "setup": asdict(environment.tests),
         "targets": task.test_files,

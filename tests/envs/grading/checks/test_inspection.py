@@ -278,14 +278,14 @@ def test_canaries_that_make_the_projects_own_tests_fail_are_left_out(inspect, me
 def test_only_an_id_that_was_unsteady_at_registration_is_run_again_and_that_is_recorded(
     inspect, mended: str
 ) -> None:
-    unsteady = "tests/test_calculator.py::test_subtract"
+    flaky = "tests/test_calculator.py::test_subtract"
     code = "import os\n\ncalls = []\n\n" + mended.replace(
         "    return a + b", "    calls.append(1)\n    return a + b"
     ).replace("return a - b", "return None if calls and os.environ['PYTHONHASHSEED'] == '0' else a - b")
-    assert inspect(code).failed == (unsteady,)
-    verdict = inspect(code, unsteady=(unsteady,))
+    assert inspect(code).failed == (flaky,)
+    verdict = inspect(code, flaky=(flaky,))
     assert verdict.resolved
-    assert verdict.layers["retried"] == "1 of 1 unsteady tests passed when run alone"
+    assert verdict.layers["retried"] == "1 of 1 flaky tests passed when run alone"
 
 
 def test_now_and_then_a_submission_is_looked_at_as_a_whole_with_its_calls_and_unlisted_tests(

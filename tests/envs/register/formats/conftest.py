@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from envs.tasksets.taskset import Environment, Manifest, TaskSet, write_taskset
+from envs.tasksets.taskset import Manifest, Runtime, TaskSet, write_taskset
 from envs.tasksets.trees import Tree, TreeFile, diff_trees, digest
 from envs.testing.run import RunnerSetup
 from envs.types import Limits, Task
@@ -125,6 +125,6 @@ def ladle_set(tmp_path: Path) -> TaskSet:
         limits=Limits(test_s=20.5),
         traits={"repo": "acme/ladle", "base_commit": "0" * 40, "lines": 2, "share": 0.5},
     )
-    environments = {"plain": Environment(ImageRecipe("ladle", ("pytest==9.2.0",)), RunnerSetup())}
+    environments = {"plain": Runtime(ImageRecipe("ladle", ("pytest==9.2.0",)), RunnerSetup())}
     manifest = Manifest("ladle", "git", "https://example.org/acme/ladle.git at 0000", environments)
     return write_taskset(tmp_path / "ladle", manifest, [task], [BASE, trusted])

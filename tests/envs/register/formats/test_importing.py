@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from envs.register.environment.environments import load_recipe
 from envs.register.errors import RegisterError
 from envs.register.formats import export_tasks, import_tasks
 from envs.register.formats.checkouts import Repositories
@@ -12,6 +11,7 @@ from envs.register.formats.drafting import draw
 from envs.register.formats.entry import Checkout, RowError
 from envs.register.formats.harbor.reading import read_harbor_task
 from envs.register.formats.swebench import read_swebench
+from envs.register.runtime.runtimes import load_recipe
 from envs.tasksets.taskset import load_taskset
 from sandboxes.fake import FakeBackend
 
@@ -137,4 +137,4 @@ def test_rows_run_in_the_image_they_name_and_one_that_cannot_be_used_costs_its_r
     taskset = load_taskset(tmp_path / "set")
     (task,) = taskset.tasks
     assert task.workdir == "/testbed"
-    assert taskset.environment(task).image.base == image
+    assert taskset.runtime(task).image.base == image

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from envs.register.environment.discover import Suite
 from envs.register.inject.bugs import Bug
 from envs.register.inject.candidates import candidates, spread
 from envs.register.inject.kinds import BODY, EDIT, REVERT
 from envs.register.inject.mutate import Mutation
 from envs.register.project.project import read_project
 from envs.register.project.sources import fetch_source
+from envs.register.runtime.discover import Suite
 
 
 def bug(function: str, kind: str, number: int) -> Bug:

@@ -9,7 +9,6 @@ from itertools import islice
 import pytest
 
 from envs.register import RegisterError
-from envs.register.environment.discover import Suite
 from envs.register.inject.bugs import REVERT as REVERTED
 from envs.register.inject.bugs import SEVERAL as TOGETHER
 from envs.register.inject.bugs import Bug
@@ -17,6 +16,7 @@ from envs.register.inject.hunt import Hunt
 from envs.register.inject.kinds import BODY, EDIT, REVERT, SEVERAL, SHARES, quotas, read_kinds
 from envs.register.inject.mutate import REMOVAL, Mutation
 from envs.register.inject.probe import KEPT, Probe
+from envs.register.runtime.discover import Suite
 
 SUITE = Suite(frozenset({"t::1"}), (), {}, 2, 1.0, {})
 

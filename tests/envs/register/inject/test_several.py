@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
-from envs.register.environment.discover import Suite
 from envs.register.inject.bugs import SEVERAL, Bug
 from envs.register.inject.mutate import Mutation
 from envs.register.inject.probe import KEPT, Probe
 from envs.register.inject.several import several
+from envs.register.runtime.discover import Suite
 from envs.tasksets.trees import TreeFile
 
 

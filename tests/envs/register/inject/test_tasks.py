@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from envs.register.environment.discover import Suite
 from envs.register.history.past import Past
 from envs.register.inject.bugs import SEVERAL, Bug
 from envs.register.inject.hiding import Hidden
@@ -16,6 +15,7 @@ from envs.register.inject.probe import KEPT, Probe
 from envs.register.inject.tasks import bound_together, heldout_functions, make_tasks
 from envs.register.project.project import Project, read_project
 from envs.register.project.sources import fetch_source
+from envs.register.runtime.discover import Suite
 from envs.tasksets.taskset import PullRequest
 from envs.tasksets.trees import apply_patch, digest
 from envs.testing.run import Failure, Frame

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from envs.register.environment.discover import Suite
 from envs.register.inject.bugs import Bug
 from envs.register.inject.mutate import Mutation
 from envs.register.inject.traits import changed_lines, distance
+from envs.register.runtime.discover import Suite
 from envs.testing.run import Failure, Frame
 
 BUG = Bug.of(Mutation("operator", "a.py", 3, "C.deep", 0, 1, "+", "-"))

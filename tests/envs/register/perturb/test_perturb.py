@@ -15,7 +15,7 @@ from envs.register.perturb.source import read
 from envs.register.perturb.survey import survey
 from envs.register.perturb.tasks import perturbed_task
 from envs.register.perturb.variables import rename_variables
-from envs.tasksets.taskset import Environment, Manifest, PullRequest, TaskSet, TaskSetError, write_taskset
+from envs.tasksets.taskset import Manifest, PullRequest, Runtime, TaskSet, TaskSetError, write_taskset
 from envs.tasksets.trees import PatchError, Tree, TreeFile, apply_patch, diff_trees, digest
 from envs.testing.run import RunnerSetup
 from envs.tools.prs_view import view
@@ -180,7 +180,7 @@ def make(folder: Path, files: dict[str, str], path: str, right: str, wrong: str,
     }
     past = PullRequest("1", "Rates", "2026-01-01T00:00:00Z", "adds `_normalise`", files=("shop/rates.py",))
     later = PullRequest("2", "Fix", "2026-02-01T00:00:00Z", "fixes total", diff="the answer")
-    manifest = Manifest("shop", "inject", "by hand", {"default": Environment(RECIPE, RunnerSetup())})
+    manifest = Manifest("shop", "inject", "by hand", {"default": Runtime(RECIPE, RunnerSetup())})
     task = Task(**{**fields, **changes})
     return write_taskset(folder / "shop", manifest, [task], [base, solved], prs=[past, later])
 

@@ -29,7 +29,7 @@ NEED_A_RUN = {
 
 @pytest.fixture(scope="module")
 def backend(bubblewrap_backend: Backend, calculator: TaskSet) -> Backend:
-    bubblewrap_backend.ensure_image(calculator.environment(calculator.tasks[0]).image, timeout_s=600)
+    bubblewrap_backend.ensure_image(calculator.runtime(calculator.tasks[0]).image, timeout_s=600)
     return bubblewrap_backend
 
 

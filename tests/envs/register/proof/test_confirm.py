@@ -15,7 +15,7 @@ from envs.register.errors import RegisterError
 from envs.register.proof.cheats import CHEATS
 from envs.register.proof.check import check
 from envs.register.proof.confirm import write_confirmed
-from envs.tasksets.taskset import Environment, Manifest, TaskSet, load_taskset, verify_lock
+from envs.tasksets.taskset import Manifest, Runtime, TaskSet, load_taskset, verify_lock
 from sandboxes import Backend, ImageRecipe
 from sandboxes.images.build import cache_folder
 
@@ -25,7 +25,7 @@ CODE = "calculator/__init__.py"
 
 @pytest.fixture(scope="module")
 def backend(bubblewrap_backend: Backend, calculator: TaskSet) -> Backend:
-    bubblewrap_backend.ensure_image(calculator.environment(calculator.tasks[0]).image, timeout_s=600)
+    bubblewrap_backend.ensure_image(calculator.runtime(calculator.tasks[0]).image, timeout_s=600)
     return bubblewrap_backend
 
 
@@ -90,7 +90,7 @@ def leaking(calculator: TaskSet, backend: Backend, tmp_path: Path) -> Iterator[I
         archive.writestr(f"{name}/METADATA", "Metadata-Version: 2.1\nName: helpful\nVersion: 1.0\n")
         archive.writestr(f"{name}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{name}/RECORD", "")
-    pins = calculator.environment(calculator.tasks[0]).image.requirements
+    pins = calculator.runtime(calculator.tasks[0]).image.requirements
     recipe = ImageRecipe("leaking", (*pins, str(wheel)))
     backend.ensure_image(recipe, timeout_s=600)
     yield recipe
@@ -103,7 +103,7 @@ def test_a_set_whose_image_holds_the_fix_is_not_written(
     calculator: TaskSet, backend: Backend, leaking: ImageRecipe, tmp_path: Path
 ) -> None:
     task = calculator.tasks[0]
-    environments = {"default": Environment(leaking, calculator.environment(task).tests)}
+    environments = {"default": Runtime(leaking, calculator.runtime(task).tests)}
     manifest = Manifest("leaky", "inject", "path:calculator", environments)
     with pytest.raises(RegisterError, match=r"helpful/vendored\.py is calculator/__init__\.py after the fix"):
         write_confirmed(tmp_path / "leaky", manifest, [task], [calculator.source_tree(task)], backend=backend)

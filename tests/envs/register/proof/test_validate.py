@@ -12,14 +12,14 @@ import pytest
 
 from envs.register.errors import RegisterOutage
 from envs.register.proof.validate import Draft, Journal, Proof, validate_all
-from envs.tasksets.taskset import Environment
+from envs.tasksets.taskset import Runtime
 from envs.tasksets.trees import Tree, TreeFile, diff_trees
 from envs.testing.run import RunnerSetup
 from sandboxes import Backend, ImageRecipe, connect
 from sandboxes.base import Content, ExecResult, SandboxLost, SandboxSpec, SandboxUnavailable
 from sandboxes.fake import FakeBackend, FakeSandbox
 
-ENVIRONMENTS = {"e": Environment(ImageRecipe("calculator"), RunnerSetup())}
+ENVIRONMENTS = {"e": Runtime(ImageRecipe("calculator"), RunnerSetup())}
 CODE, TESTS = "calculator.py", "tests/test_add.py"
 Tests = Callable[[Mapping[str, bytes], Sequence[str]], Mapping[str, str]]
 """From the files in the sandbox and the targets to each test's outcome."""
@@ -246,7 +246,7 @@ def test_an_interrupted_registration_goes_on_with_the_proofs_it_had(tmp_path: Pa
     assert prove(honest, draft("7"), runs=2, journal=third)[0].evidence["runs"] == 2, "another number of runs"
 
 
-REAL = Environment(
+REAL = Runtime(
     ImageRecipe(
         "calculator",
         ("iniconfig==2.3.1", "packaging==26.3", "pluggy==1.7.0", "pygments==2.21.0", "pytest==9.2.0"),

@@ -11,7 +11,7 @@ import pytest
 from envs.register.proof.leaks import pr_leaks
 from envs.register.proof.withheld import signs, withheld
 from envs.tasksets.lineage import FileLineage
-from envs.tasksets.taskset import Comment, Environment, Manifest, PullRequest, TaskSet, write_taskset
+from envs.tasksets.taskset import Comment, Manifest, PullRequest, Runtime, TaskSet, write_taskset
 from envs.tasksets.trees import Tree, TreeFile, diff_trees, digest
 from envs.testing.run import RunnerSetup
 from envs.types import Task
@@ -95,7 +95,7 @@ def made(folder: Path, told: dict[str, str], **changed: Any) -> TaskSet:
         past=2, withheld=withheld(past[:2], BASE, FIX, COMMIT, number=3),
     )  # fmt: skip
     lines = [FileLineage(CODE, BASE[CODE].sha256, 1, ((0, 4), (1, 1)))]
-    manifest = Manifest("tariff", "git", "x", {"default": Environment(ImageRecipe("tariff"), RunnerSetup())})
+    manifest = Manifest("tariff", "git", "x", {"default": Runtime(ImageRecipe("tariff"), RunnerSetup())})
     return write_taskset(
         folder, manifest, [replace(task, **changed)], [BASE], prs=past, records={"lineage": lines}
     )

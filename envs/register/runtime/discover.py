@@ -121,7 +121,7 @@ def _trace(
     sandbox: Sandbox, project: Project, targets: Sequence[str], stable: frozenset[str], suite_s: float
 ) -> tuple[dict[str, frozenset[str]], dict[str, frozenset[str]], dict[str, float]]:
     """Learn a suite's `calls`, `steps` and `seconds`; where that fails, every test calls every function."""
-    plugin = resources.files("envs.register.environment").joinpath("tracing.py").read_bytes()
+    plugin = resources.files("envs.register.runtime").joinpath("tracing.py").read_bytes()
     sandbox.write(f"{_TRACE_FOLDER}/{_TRACE_PLUGIN}.py", plugin, timeout_s=SETUP_S)
     setup = replace(
         project.tests,

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from envs.register import RegisterError
-from envs.register.environment.build import build, image_digest, image_digests
-from envs.register.environment.contents import contents
+from envs.register.runtime.build import build, image_digest, image_digests
+from envs.register.runtime.contents import contents
 from envs.tasksets.taskset import TaskSet
 from sandboxes import connect
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from envs.tasksets.taskset import Environment, Manifest
+from envs.tasksets.taskset import Manifest, Runtime
 from sandboxes.backend import Backend
 from sandboxes.base import SandboxError, SandboxSpec
 from sandboxes.images.build import ENVIRONMENT_FOLDER, ensure_environment
@@ -89,7 +89,7 @@ def image_digest(recipe: ImageRecipe, *, timeout_s: float = IMAGE_S, progress: P
     return str(contents(str(folder))["digest"])
 
 
-def image_digests(environments: Iterable[Environment]) -> dict[str, str]:
+def image_digests(environments: Iterable[Runtime]) -> dict[str, str]:
     """The digests to record as evidence under `images`. Raises SandboxUnavailable."""
     recipes = {environment.image.ref: environment.image for environment in environments}
     return {ref: image_digest(recipe) for ref, recipe in sorted(recipes.items())}
@@ -103,7 +103,7 @@ def _built(
     ref = backend.ensure_image(recipe, timeout_s=IMAGE_S, progress=progress)
     sandbox = backend.open(SandboxSpec(image=ref, lifetime_s=LOOK_S), timeout_s=LOOK_S)
     try:
-        source = resources.files("envs.register.environment").joinpath("contents.py").read_text("utf-8")
+        source = resources.files("envs.register.runtime").joinpath("contents.py").read_text("utf-8")
         result = sandbox.exec(
             ["python3", "-c", source, ENVIRONMENT_FOLDER], timeout_s=LOOK_S, output_limit=1 << 20
         )

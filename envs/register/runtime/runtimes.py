@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from envs.tasksets.taskset import Environment
+from envs.tasksets.taskset import Runtime
 from envs.tasksets.trees import Tree
 from envs.testing.run import RunnerSetup
 from sandboxes.base import SandboxUnavailable
@@ -47,7 +47,7 @@ class Choice:
     """Where one tree runs, and how that came about."""
 
     name: str
-    environment: Environment
+    environment: Runtime
     project: Project
     """What the tree says about itself; its `tree` holds the files that a build would have generated."""
     notes: tuple[str, ...] = ()
@@ -69,7 +69,7 @@ class Environments:
         name: str,
         *,
         progress: Progress = silent,
-        fixed: Environment | None = None,
+        fixed: Runtime | None = None,
         resolver: Resolver = resolve_as_of,
         bootstrap: Callable[[ImageRecipe], None] | None = None,
     ) -> None:
@@ -79,10 +79,10 @@ class Environments:
         self._bootstrap = bootstrap or self._bootstrapped
         self._bases: dict[str, str] = {}
         self._images: dict[tuple[object, ...], _Image | RegisterError] = {}
-        self._chosen: dict[str, Environment] = {}
+        self._chosen: dict[str, Runtime] = {}
 
     @property
-    def chosen(self) -> Mapping[str, Environment]:
+    def chosen(self) -> Mapping[str, Runtime]:
         """The environments so far, by name; a view that grows with every choice."""
         return MappingProxyType(self._chosen)
 
@@ -103,7 +103,7 @@ class Environments:
             raise RegisterError("its code is for Python 2, which no base has")
         base, notes = self._base(project, when)
         image = self._image(project, base, when)
-        environment = Environment(image.recipe, project.tests)
+        environment = Runtime(image.recipe, project.tests)
         name = self._named(environment, f"py{base.python.replace('.', '')}-{half_year(when)[0]}")
         return Choice(name, environment, project, (*project.notes, *notes, *image.notes))
 
@@ -164,7 +164,7 @@ class Environments:
         )
         return _Image(recipe, resolution.notes)
 
-    def _named(self, environment: Environment, plain: str) -> str:
+    def _named(self, environment: Runtime, plain: str) -> str:
         """The environment's name: the plain one, or with a digest where another has that."""
         known = next((name for name, each in self._chosen.items() if each == environment), "")
         if known:
@@ -184,7 +184,7 @@ def half_year(when: str) -> tuple[str, str, str]:
     return f"{time.year}h2", f"{time.year}-07-01T00:00:00Z", f"{time.year + 1}-01-01T00:00:00Z"
 
 
-def load_recipe(path: Path) -> Environment:
+def load_recipe(path: Path) -> Runtime:
     """Read an environment from a TOML file with the tables `image` and `tests`, as in `taskset.toml`.
 
     Requirements are exact pins (`name==version`), all of them: nothing else is installed. Raises
@@ -213,9 +213,9 @@ def load_recipe(path: Path) -> Environment:
     return environment
 
 
-def _validated(settings: Mapping[str, Any], path: Path) -> Environment:
+def _validated(settings: Mapping[str, Any], path: Path) -> Runtime:
     try:
-        return TypeAdapter(Environment).validate_python(settings)
+        return TypeAdapter(Runtime).validate_python(settings)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the whole"

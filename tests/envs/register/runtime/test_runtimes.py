@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from envs.register import RegisterError
-from envs.register.environment.environments import Environments, half_year, load_recipe
 from envs.register.project.requirements import Resolution
+from envs.register.runtime.runtimes import Environments, half_year, load_recipe
 from envs.tasksets.trees import Tree, TreeFile
 from sandboxes import ImageRecipe, SandboxUnavailable
 
