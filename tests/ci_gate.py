@@ -15,7 +15,6 @@ class Gate:
     """Counts, for each required marker, the tests that ran and those that were skipped."""
 
     def __init__(self) -> None:
-        self.markers: dict[str, set[str]] = {}
         self.ran: dict[str, set[str]] = {marker: set() for marker in REQUIRED}
         self.skipped: dict[str, set[str]] = {marker: set() for marker in REQUIRED}
         self.skipped_files: list[str] = []
@@ -37,17 +36,22 @@ class Gate:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        for item in items:
-            self.markers[item.nodeid] = {mark.name for mark in item.iter_markers()}
+        for (
+            item
+        ) in items:  # in a report, because that travels from a process of pytest-xdist to the one that counts
+            needed = {mark.name for mark in item.iter_markers()} & set(REQUIRED)
+            item.user_properties.append(("needs", sorted(needed)))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        for marker in self.markers.get(report.nodeid, set()) & set(REQUIRED):
+        for marker in dict(report.user_properties).get("needs", ()):
             if report.skipped and not hasattr(report, "wasxfail"):
                 self.skipped[marker].add(report.nodeid)
             elif report.when == "call":
                 self.ran[marker].add(report.nodeid)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if hasattr(session.config, "workerinput"):
+            return  # a process of pytest-xdist sees a part of the tests only
         passing = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
         if self.complaints() and session.exitstatus in passing:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -26,15 +26,17 @@ def gate(folder: Path, tests: str, *words: str) -> subprocess.CompletedProcess[s
     )
 
 
-def test_it_passes_when_every_component_was_met(tmp_path: Path) -> None:
-    done = gate(tmp_path, MET)
+@pytest.mark.parametrize("words", [(), ("-n", "2")], ids=["one process", "two processes"])
+def test_it_passes_when_every_component_was_met(tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = gate(tmp_path, MET, *words)
     assert done.returncode == 0, done.stdout
     assert "docker: 1 ran, 0 skipped" in done.stdout
 
 
-def test_a_skipped_marked_test_fails_the_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [(), ("-n", "2")], ids=["one process", "two processes"])
+def test_a_skipped_marked_test_fails_the_run(tmp_path: Path, words: tuple[str, ...]) -> None:
     skipped = "@pytest.mark.docker\ndef test_other():\n    pytest.skip('no engine')\n"
-    done = gate(tmp_path, MET + skipped)
+    done = gate(tmp_path, MET + skipped, *words)
     assert done.returncode == 1
     assert "1 tests marked docker were skipped" in done.stdout
 
@@ -45,9 +47,10 @@ def test_a_marker_without_tests_fails_the_run(tmp_path: Path) -> None:
     assert "no test marked train ran" in done.stdout
 
 
-def test_a_file_that_skips_itself_fails_the_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [(), ("-n", "2")], ids=["one process", "two processes"])
+def test_a_file_that_skips_itself_fails_the_run(tmp_path: Path, words: tuple[str, ...]) -> None:
     (tmp_path / "test_whole.py").write_text("import pytest\npytest.importorskip('no_such_module')\n")
-    done = gate(tmp_path, MET)
+    done = gate(tmp_path, MET, *words)
     assert done.returncode == 1
     assert "test_whole.py was skipped as a whole" in done.stdout
 
