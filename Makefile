@@ -7,7 +7,7 @@ PY := .venv/bin/python
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 WHAT ?= --help
-CODE := daythree sandboxes envs agents trainer benchmarks tests
+CODE := daythree sandboxes envs agents trainer benchmarks examples tests
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -3,7 +3,9 @@ import pytest
 from basket import discounted, in_words, split_evenly
 
 
-@pytest.mark.parametrize("amount, percent, left", [(1000, 0, 1000), (1000, 15, 850), (999, 50, 500), (5, 100, 0)])
+@pytest.mark.parametrize(
+    "amount, percent, left", [(1000, 0, 1000), (1000, 15, 850), (999, 50, 500), (5, 100, 0)]
+)
 def test_discounted(amount, percent, left):
     assert discounted(amount, percent) == left
 
