@@ -29,9 +29,10 @@ class Peer:
 
     def __init__(self, python: Path, name: str, image: str) -> None:
         """Start the interpreter; the system itself starts with `measure("start")`."""
+        # -I: the modules beside this file must not be taken for that interpreter's.
         self.name = name
         self._process = subprocess.Popen(
-            [str(python), __file__, name, image],
+            [str(python), "-I", __file__, name, image],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -82,7 +83,7 @@ def installed(python: Path) -> list[str]:
 
 def pins(python: Path, name: str) -> tuple[str, ...]:
     """`name==version` of a package and all it asks for, as far as the interpreter has them."""
-    command = [str(python), __file__, "pins", name]
+    command = [str(python), "-I", __file__, "pins", name]
     return tuple(
         subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
     )

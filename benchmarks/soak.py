@@ -249,7 +249,8 @@ def main() -> int:
         # The run is a process of its own, so that what is left when it has ended can be looked for.
         result = Path(folder) / "report.pickle"
         home = engine.folder if engine else folder
-        run = subprocess.Popen([sys.executable, *sys.argv, "--run-with", str(result), str(home)])
+        again = [sys.executable, "-m", "benchmarks.soak", *sys.argv[1:]]
+        run = subprocess.Popen([*again, "--run-with", str(result), str(home)])
         assert run.wait() == 0, "the run itself failed, see above"
         report: Report = pickle.loads(result.read_bytes())
         report.left_behind = left_behind(run.pid)
