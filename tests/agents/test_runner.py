@@ -135,6 +135,7 @@ def test_an_environment_that_cannot_be_made_is_raised(make_task):
         list(run_many([EpisodeRequest(make_task(), 0)] * 3, make, SUBMITTING, concurrency=2))
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_slow_episodes_soon(make_env, make_task):
     task = make_task(limits=Limits(max_turns=1_000))
     slow = Factory(make_env, [task], slow_s=60.0)
