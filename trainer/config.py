@@ -102,10 +102,10 @@ class Engine(Section):
     """No compilation: starts faster; a large model on a GPU wants `false`."""
     cpu_threads: int = Field(default=1, ge=1)
     """Threads of the engine on a CPU."""
-    weight_transfer: Literal["auto", "file", "ipc", "nccl"] = "auto"
-    """How new weights reach the engine. `auto`: `file` (shared memory), which works on every device."""
+    weight_transfer: Literal["auto", "file"] = "auto"
+    """How new weights reach the engine. `auto` is `file`: a file in shared memory, on every device."""
     weight_folder: str = ""
-    """Where the `file` transfer writes. Empty: shared memory where it has room, else the temporary folder."""
+    """Where that file is written. Empty: shared memory where it has room, else the temporary folder."""
     start_s: float = Field(default=300.0, gt=0)
     """Seconds the engine may take to come up, and to take over new weights."""
 
@@ -278,7 +278,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        p, e, rl = self.policy, self.engine, self.rl
+        p, rl = self.policy, self.rl
         _require(
             p.max_turn_tokens < p.context_tokens,
             f"policy.max_turn_tokens ({p.max_turn_tokens}) must be below policy.context_tokens "
@@ -309,10 +309,6 @@ class Config(Section):
         _require(
             self.warm_start.copy_drills + self.warm_start.repair_drills < 1,
             "warm_start.copy_drills and warm_start.repair_drills together must leave room for real episodes",
-        )
-        _require(
-            e.weight_transfer not in ("ipc", "nccl") or self.learner.device != "cpu",
-            f'engine.weight_transfer = "{e.weight_transfer}" needs a GPU; use "file"',
         )
         return self
 

@@ -19,7 +19,7 @@ STREAMS_LIMIT = 8
 ANSWER = struct.Struct("ii")  # process id, number of `errno`
 DEATH = struct.Struct("ii")  # process id, wait status
 CATCHABLE = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
-"""Signals that a command finds at their defaults, though Python ignores two, and `nohup` or a script's `&` more."""
+"""Signals that a command finds at their defaults. Python ignores two, `nohup` and a script's `&` others."""
 
 
 class Starting:

@@ -1,7 +1,7 @@
 """SIGINT and SIGTERM as a request to stop: the loop notices, writes a checkpoint, and leaves.
 
-A second signal ends the process at once, as it would have without this. A signal that the process ignores stays
-ignored: the command has decided that before (`daythree.cli.app.take_interrupts`).
+A second signal ends the process at once, as it would have without this. A signal that the process ignores
+stays ignored: the command has decided that before (`daythree.cli.app.take_interrupts`).
 """
 
 from __future__ import annotations

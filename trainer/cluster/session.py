@@ -20,7 +20,7 @@ from pathlib import Path
 
 from . import reaping
 
-_ROOT = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[2]
 _numbers = itertools.count()
 
 _QUIET = {

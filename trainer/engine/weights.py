@@ -1,7 +1,7 @@
 """New weights on their way from the learner to the engine.
 
-`publish` writes a complete checkpoint beside and renames it, so that no reader sees half of one; the engine
-loads it (`trainer.engine.transfer`), and it is removed (`trainer.engine.senders`).
+`publish` writes a complete checkpoint under another name and renames it, so that no reader sees half of it.
+`FileSender` publishes, has the engine load the file (`trainer.engine.transfer` runs there), and removes it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+
+    from .client import EngineClient
 
 
 class WeightError(Exception):
@@ -54,6 +56,21 @@ def _plain(tensors: Mapping[str, torch.Tensor], dtype: torch.dtype | None) -> di
     return plain
 
 
+class FileSender:
+    """Moves the learner's weights into the engine through a file. Lives in the learner's process."""
+
+    def __init__(self, client: EngineClient, module: torch.nn.Module, folder: Path) -> None:
+        self._client, self._module, self._folder = client, module, folder
+
+    def send(self, version: int, *, timeout_s: float, canary: WeightProbe | None = None) -> None:
+        """Return when the engine samples from the new weights. Raises `PolicyError` or `WeightError`."""
+        path = publish(self._module.state_dict(), version, self._folder)
+        try:
+            self._client.update_weights_from(path, version, timeout_s=timeout_s, canary=canary)
+        finally:
+            path.unlink(missing_ok=True)
+
+
 def shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Read the names and shapes of a model folder or of one safetensors file, not the weights themselves.
 
@@ -92,17 +109,17 @@ def check_fit(new: Mapping[str, tuple[int, ...]], known: Mapping[str, tuple[int,
 
 @dataclass(frozen=True)
 class WeightProbe:
-    """What the learner's new weights say about one sequence; an engine that has them says the same."""
+    """Log-probabilities of one sequence under the learner's new weights, to compare the engine's with."""
 
     ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     """Of `ids[1:]`, at temperature 1."""
     tolerance: float = 1e-3
-    """Largest difference in nats that is taken for rounding. bfloat16 needs about 0.3."""
+    """Largest difference in nats that counts as rounding. bfloat16 needs about 0.3."""
 
     def __post_init__(self) -> None:
         assert len(self.logprobs) == len(self.ids) - 1 > 0, "one log-probability per id but the first"
 
     def difference(self, engine: Sequence[float]) -> float:
-        """Largest distance to what the engine says."""
+        """Largest distance in nats to the engine's log-probabilities."""
         return max(abs(a - b) for a, b in zip(self.logprobs, engine, strict=True))
