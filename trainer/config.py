@@ -120,11 +120,13 @@ class Search(Section):
 class Sandbox(Section):
     """Where episodes run."""
 
+    env: str = "coding"
+    """The environment: `coding`, or `module:attribute` of a `trainer.cluster.worker.EnvFactory`."""
     backend: Literal["auto", "docker", "bubblewrap", "fake"] = "auto"
     concurrency: int = Field(default=8, ge=1)
     """Episodes at once, where they are played by the process that trains."""
     placement: Literal["auto", "driver", "cluster"] = "auto"
-    """Who plays: the process that trains, or one player on each node of the Ray cluster that has the resource
+    """Who plays: the process that trains, or one actor on each node of the Ray cluster that has the resource
     `sandboxes`, which says how many at once. `auto`: the nodes, when others than this one have it."""
     start_s: float = Field(default=120.0, gt=0)
     """Seconds that a node may take to be ready, and that a run waits while no node is."""

@@ -1,6 +1,6 @@
 """Generation with vLLM: ids in, sampled ids with log-probabilities and weight versions out.
 
-`EngineClient` is what the rest of the system holds of an engine (`trainer.engine.actor`, a Ray actor).
+`EngineClient` is the handle of an engine, which runs in a Ray actor (`trainer.engine.actor`).
 `VLLMPolicy` is the policy that acts through one. Log-probabilities are those of the distribution that was
 sampled from; each token carries the version of the weights it came from.
 """
@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agents.chat import ChatCodec
 from agents.engine import Sampling
@@ -23,14 +23,17 @@ from ..cluster.calls import RemoteActor
 from ..cluster.session import Cluster, ClusterError
 from ..config import Engine, Policy
 from .actor import ABORT_S, EngineActor, EngineSpec
-from .weights import WeightError, WeightProbe
+from .weights import WeightError, WeightProbe, publish
+
+if TYPE_CHECKING:
+    import torch
 
 _ANSWER_S = 15.0
-"""What a message to the engine and back may take, on top of the work that was asked for."""
+"""Time for a message to the engine and back, on top of the work that was asked for."""
 
 
 class EngineClient:
-    """An engine as others see it: blocking, thread-safe, picklable. Every wait has a deadline.
+    """A handle of an engine: blocking, thread-safe, picklable. Every wait has a deadline.
 
     A failure of the engine arrives as `PolicyError`; after its death, at once.
     """
@@ -88,6 +91,21 @@ class EngineClient:
             with suppress(PolicyError):  # it is gone, or was closed before
                 self._remote.call("stop", _ANSWER_S)
         self._remote.kill()
+
+
+class FileSender:
+    """Moves the learner's weights into the engine through a file. Lives in the learner's process."""
+
+    def __init__(self, client: EngineClient, module: torch.nn.Module, folder: Path) -> None:
+        self._client, self._module, self._folder = client, module, folder
+
+    def send(self, version: int, *, timeout_s: float, canary: WeightProbe | None = None) -> None:
+        """Return when the engine samples from the new weights. Raises `PolicyError` or `WeightError`."""
+        path = publish(self._module.state_dict(), version, self._folder)
+        try:
+            self._client.update_weights_from(path, version, timeout_s=timeout_s, canary=canary)
+        finally:
+            path.unlink(missing_ok=True)
 
 
 class VLLMPolicy(TokenPolicy):

@@ -1,7 +1,7 @@
 """New weights on their way from the learner to the engine.
 
 `publish` writes a complete checkpoint under another name and renames it, so that no reader sees half of it.
-`FileSender` publishes, has the engine load the file (`trainer.engine.transfer` runs there), and removes it.
+The engine loads it (`trainer.engine.transfer`), and it is removed (`trainer.engine.client.FileSender`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
-
-    from .client import EngineClient
 
 
 class WeightError(Exception):
@@ -54,21 +52,6 @@ def _plain(tensors: Mapping[str, torch.Tensor], dtype: torch.dtype | None) -> di
         seen.add(tensor.data_ptr())
         plain[name] = tensor.detach().to(dtype=dtype or tensor.dtype, device="cpu").contiguous()
     return plain
-
-
-class FileSender:
-    """Moves the learner's weights into the engine through a file. Lives in the learner's process."""
-
-    def __init__(self, client: EngineClient, module: torch.nn.Module, folder: Path) -> None:
-        self._client, self._module, self._folder = client, module, folder
-
-    def send(self, version: int, *, timeout_s: float, canary: WeightProbe | None = None) -> None:
-        """Return when the engine samples from the new weights. Raises `PolicyError` or `WeightError`."""
-        path = publish(self._module.state_dict(), version, self._folder)
-        try:
-            self._client.update_weights_from(path, version, timeout_s=timeout_s, canary=canary)
-        finally:
-            path.unlink(missing_ok=True)
 
 
 def shapes(path: Path) -> dict[str, tuple[int, ...]]:

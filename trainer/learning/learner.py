@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -32,13 +32,10 @@ from ..algorithms.losses import (
 from ..config import Config
 from ..data.batch import Aggregation, Batch, MicroBatch, make_batch
 from ..data.samples import Sample
-from ..engine.weights import FileSender, WeightProbe
+from ..engine.client import EngineClient, FileSender
+from ..engine.weights import WeightProbe
 from .model import Scores, load_model, load_weights, save_model, score
 from .optimizer import Optimizers, make_optimizer, rise_and_fall
-
-if TYPE_CHECKING:
-    from ..engine.client import EngineClient
-
 
 Phase = Literal["warm_start", "rl"]
 Metrics = dict[str, float]
