@@ -1,8 +1,8 @@
 """Many episodes at once, one thread each.
 
-Threads cannot be stopped from outside. What ends them is that every wait inside has a deadline, and
-that their players are closed under them. Who plays is not decided here: environments of this process, by
-default, or whatever else is a `Worker`, such as the actors of a cluster (`trainer.cluster.executor`).
+Threads cannot be stopped from outside. They end because every wait inside has a deadline, and because their
+workers are closed under them. An `Executor` decides where episodes are played: in environments of this
+process (`ThreadExecutor`), or by the actors of a cluster (`trainer.cluster.executor`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import queue
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from .rollout import TaskEnv, run_episode
 from .types import Policy, Trajectory
 
 LOOK_S = 1.0
-"""How often newcomers are asked for while nothing else happens."""
+"""How often new slots are asked for while nothing else happens."""
 _log = logging.getLogger(__name__)
 
 
@@ -49,30 +50,37 @@ class Worker(Protocol):
         ...
 
     def close(self) -> None:
-        """Release everything; what is being played fails soon. May be called often, from any thread."""
+        """Release everything; the episode under way fails soon. May be called often, from any thread."""
         ...
 
 
 class WorkerLost(Exception):
-    """Nobody will play at this place any more. Takes one sentence."""
+    """A slot has no worker any more. Takes one sentence."""
 
 
 WorkerFactory = Callable[[threading.Event], Worker]
-"""Finds a player for one place, in the thread that will call it. May wait, but not once the event is set.
+"""Creates a worker for one slot, in that slot's thread. Must return soon after the event is set.
 
-Asked again after each episode that was lost. Raises `WorkerLost`, which ends the place and nothing else.
+Called again after each episode that was lost. Raises `WorkerLost`, which ends the slot and nothing else.
 """
-Newcomers = Callable[[], Sequence[WorkerFactory]]
-"""Names the places that came since it was last called. What it raises ends the run."""
+NewSlots = Callable[[], Sequence[WorkerFactory]]
+"""Returns a factory for each slot that came since the last call. What it raises ends the run."""
 
 
-class Executor(Protocol):
-    """Where episodes are played, by whatever policy."""
+class Executor(ABC):
+    """Plays episodes of any policy, several at once."""
+
+    retries: int = 1
+    """How often an episode is begun anew that was lost for reasons not the policy's."""
 
     @property
-    def places(self) -> int:
+    @abstractmethod
+    def slots(self) -> int:
         """Episodes that can be played at once, as things are."""
-        ...
+
+    @abstractmethod
+    def new_slots(self, policy: Policy, max_format_errors: int) -> NewSlots:
+        """Prepare one call of `play`: the slots that its episodes are played in."""
 
     def play(
         self,
@@ -82,63 +90,40 @@ class Executor(Protocol):
         progress: Progress = silent,
         max_format_errors: int = 3,
     ) -> Generator[Trajectory, None, None]:
-        """Play episodes and yield their trajectories as they complete; see `play_many`."""
-        ...
+        """Play episodes and yield their trajectories as they complete.
+
+        An episode ends with its `max_format_errors`-th unreadable action in a row. Requests, retries and the
+        end are those of `play_many`.
+        """
+        slots = self.new_slots(policy, max_format_errors)
+        return play_many(requests, slots, progress=progress, retries=self.retries)
 
 
-@dataclass(frozen=True)
-class ThreadExecutor:
-    """A stage in this process: environments that `make_env` makes, each with a thread of its own."""
+class ThreadExecutor(Executor):
+    """Plays in environments of this process, which `make_env` makes, one for each slot."""
 
-    make_env: Callable[[], TaskEnv]
-    places: int
+    def __init__(self, make_env: Callable[[], TaskEnv], slots: int, *, retries: int = 1) -> None:
+        assert slots > 0, f"slots must be positive, got {slots}"
+        self._make_env, self._slots, self.retries = make_env, slots, retries
 
-    def play(
-        self,
-        requests: Iterable[EpisodeRequest],
-        policy: Policy,
-        *,
-        progress: Progress = silent,
-        max_format_errors: int = 3,
-    ) -> Generator[Trajectory, None, None]:
-        """See `Executor.play`."""
-        return run_many(
-            requests,
-            self.make_env,
-            policy,
-            concurrency=self.places,
-            progress=progress,
-            max_format_errors=max_format_errors,
-        )
+    @property
+    def slots(self) -> int:
+        """Episodes that can be played at once."""
+        return self._slots
 
+    def new_slots(self, policy: Policy, max_format_errors: int) -> NewSlots:
+        """All slots at the first call, none later."""
 
-def run_many(
-    requests: Iterable[EpisodeRequest],
-    make_env: Callable[[], TaskEnv],
-    policy: Policy,
-    *,
-    concurrency: int,
-    progress: Progress = silent,
-    retries: int = 1,
-    max_format_errors: int = 3,
-    shutdown_s: float = 30.0,
-) -> Generator[Trajectory, None, None]:
-    """`play_many` in this process. Each thread keeps its own environment."""
-    assert concurrency > 0, f"concurrency must be positive, got {concurrency}"
-    size = min(concurrency, len(requests)) if isinstance(requests, Sized) else concurrency
+        def make_worker(_stopping: threading.Event) -> Worker:
+            return _EnvWorker(self._make_env, policy, max_format_errors)
 
-    def hire(_stopping: threading.Event) -> Worker:
-        return _EnvWorker(make_env, policy, max_format_errors)
-
-    places = iter([[hire] * size])
-    return play_many(
-        requests, lambda: next(places, []), progress=progress, retries=retries, shutdown_s=shutdown_s
-    )
+        slots = iter([[make_worker] * self._slots])
+        return lambda: next(slots, [])
 
 
 def play_many(
     requests: Iterable[EpisodeRequest],
-    newcomers: Newcomers,
+    new_slots: NewSlots,
     *,
     progress: Progress = silent,
     retries: int = 1,
@@ -146,32 +131,32 @@ def play_many(
 ) -> Generator[Trajectory, None, None]:
     """Have episodes played and yield their trajectories as they complete.
 
-    Requests are taken one by one, whenever a place is free. An episode that fails for reasons that are not
-    the policy's is begun anew wherever a place is free, at most `retries` times; then it comes back unscored.
+    Requests are taken one by one, whenever a slot is free. An episode that fails for reasons that are not
+    the policy's is begun anew wherever a slot is free, at most `retries` times; then it comes back unscored.
     Closing the iterator, or any error, ends everything within `shutdown_s`.
     """
     source, total = iter(requests), len(requests) if isinstance(requests, Sized) else None
-    crew = _Crew(retries)
+    threads = _WorkerThreads(retries)
     under_way = done = 0
     try:
         while done != total:
-            crew.hire(newcomers())
-            under_way += crew.fill(source, under_way)
-            if not under_way and crew.places:
+            threads.start(new_slots())
+            under_way += threads.fill(source, under_way)
+            if not under_way and threads.slots:
                 return
-            trajectory = crew.take(LOOK_S)
+            trajectory = threads.take(LOOK_S)
             # No `continue` here: CPython 3.11 passes over `finally` when a signal arrives at its jump.
             if trajectory is not None:
                 done += 1
                 progress("episodes", done, total or 0)
-                under_way += crew.fill(source, under_way - 1) - 1
+                under_way += threads.fill(source, under_way - 1) - 1
                 yield trajectory
     finally:
-        crew.stop(shutdown_s)
+        threads.stop(shutdown_s)
 
 
 class _EnvWorker:
-    """Plays in an environment of this process, which is made when it is first needed."""
+    """Plays in an environment of this process, made for the first episode."""
 
     def __init__(self, make_env: Callable[[], TaskEnv], policy: Policy, max_format_errors: int) -> None:
         self._make_env = make_env
@@ -204,44 +189,44 @@ class _Attempt:
     """How often it was lost already."""
 
 
-class _Crew:
+class _WorkerThreads:
     """Threads that each have one episode played at a time."""
 
     def __init__(self, retries: int) -> None:
         self._retries = retries
         self._inbox: queue.SimpleQueue[_Attempt | None] = queue.SimpleQueue()
-        # None: nothing was played, but there may be more places, or fewer.
+        # None: nothing was played, but there may be more slots, or fewer.
         self._outbox: queue.SimpleQueue[Trajectory | BaseException | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
-        self._players: dict[threading.Thread, Worker] = {}
+        self._workers: dict[threading.Thread, Worker] = {}
         self._threads: list[threading.Thread] = []
 
     @property
-    def places(self) -> int:
-        """How many have a player."""
-        return len(self._players)
+    def slots(self) -> int:
+        """How many threads have a worker."""
+        return len(self._workers)
 
-    def hire(self, places: Sequence[WorkerFactory]) -> None:
-        """Take on more threads, one for each place."""
-        for place in places:
+    def start(self, factories: Sequence[WorkerFactory]) -> None:
+        """Start one more thread for each factory."""
+        for make_worker in factories:
             # Daemons, so that a thread that outlives `stop` cannot keep the program from ending.
             name = f"episode-{len(self._threads)}"
-            thread = threading.Thread(target=self._work, args=(place,), name=name, daemon=True)
+            thread = threading.Thread(target=self._work, args=(make_worker,), name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
 
     def fill(self, source: Iterator[EpisodeRequest], under_way: int) -> int:
-        """Hand requests over until every place has one; returns how many that were."""
+        """Hand requests over until every slot has one; returns how many that were."""
         given = 0
-        while under_way + given < self.places and (request := next(source, None)) is not None:
+        while under_way + given < self.slots and (request := next(source, None)) is not None:
             self._inbox.put(_Attempt(request))
             given += 1
         return given
 
     def take(self, timeout_s: float) -> Trajectory | None:
-        """Wait for the next trajectory; None when there is none yet, and places may have changed.
+        """Wait for the next trajectory; None when there is none yet, and slots may have changed.
 
-        Raises what a thread ran into, if that was no ordinary failure.
+        Raises an error that a thread ran into and that loses more than an episode.
         """
         try:
             result = self._outbox.get(timeout=timeout_s)
@@ -252,7 +237,7 @@ class _Crew:
         return result
 
     def stop(self, timeout_s: float) -> None:
-        """Close every player and wait for the threads."""
+        """Close every worker and wait for the threads."""
         deadline = time.monotonic() + timeout_s
         self._stopping.set()
         for _ in self._threads:
@@ -261,17 +246,17 @@ class _Crew:
         while alive and time.monotonic() < deadline:
             # A tool call that is under way fails now, not at its deadline. Again and again, because an
             # episode that was being reset opens what it needs after it was closed.
-            for player in list(self._players.values()):
-                player.close()
+            for worker in list(self._workers.values()):
+                worker.close()
             alive[0].join(0.1)
             alive = [thread for thread in alive if thread.is_alive()]
         if alive:
             _log.warning("%d episodes did not end within %g s of being stopped", len(alive), timeout_s)
 
-    def _work(self, hire: WorkerFactory) -> None:
+    def _work(self, make_worker: WorkerFactory) -> None:
         try:
             while not self._stopping.is_set():
-                lost = self._play(hire(self._stopping))
+                lost = self._play(make_worker(self._stopping))
                 if lost is not None:
                     self._inbox.put(lost)
         except WorkerLost as gone:
@@ -282,15 +267,15 @@ class _Crew:
         finally:
             self._outbox.put(None)
 
-    def _play(self, player: Worker) -> _Attempt | None:
-        """Hand a player one episode after another until it loses one; returns it if it may be tried again."""
+    def _play(self, worker: Worker) -> _Attempt | None:
+        """Have a worker play episodes until it loses one; return that one if it may be tried again."""
         me = threading.current_thread()
-        self._players[me] = player
+        self._workers[me] = worker
         self._outbox.put(None)
         try:
             while (attempt := self._inbox.get()) is not None and not self._stopping.is_set():
                 try:
-                    trajectory = player.play(attempt.request)
+                    trajectory = worker.play(attempt.request)
                 except WorkerLost:
                     self._inbox.put(attempt)
                     raise
@@ -299,8 +284,8 @@ class _Crew:
                 self._outbox.put(trajectory)
             return None
         finally:
-            del self._players[me]
-            player.close()
+            del self._workers[me]
+            worker.close()
 
     def _lost(self, attempt: _Attempt, trajectory: Trajectory) -> _Attempt | None:
         failed = attempt.failed + 1

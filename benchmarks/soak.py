@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agents.executor import EpisodeRequest, run_many
+from agents.executor import EpisodeRequest, ThreadExecutor
 from agents.policies.scripted import ScriptedPolicy, ScriptedSession, playing
 from envs.coding import CodingEnv
 from envs.types import Observation, Task
@@ -131,14 +131,8 @@ def soak(episodes: int, kills: float, restarts: int, concurrency: int, engine: O
         backend.ensure_image(taskset.runtime(task).image, timeout_s=900)
         requests = [EpisodeRequest(task, seed) for seed in range(episodes)]
         restart_at = {episodes * (n + 1) // (restarts + 1) for n in range(restarts)}
-        played = run_many(
-            requests,
-            lambda: CodingEnv([taskset], backend=backend),
-            KnowingPolicy(),
-            concurrency=concurrency,
-            retries=3,
-        )
-        for trajectory in played:
+        executor = ThreadExecutor(lambda: CodingEnv([taskset], backend=backend), concurrency, retries=3)
+        for trajectory in executor.play(requests, KnowingPolicy()):
             report.episodes += 1
             if trajectory.reward is None:
                 report.unscored += 1

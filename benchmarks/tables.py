@@ -103,7 +103,7 @@ def measure_grading(taskset: TaskSet, backend: Backend, *, progress: Progress = 
 
 def measure_episodes(taskset: TaskSet, backend: Backend, *, progress: Progress = silent) -> Table:
     """Time whole episodes of the oracle, which thinks for nothing: what is left is the environment."""
-    from agents.executor import EpisodeRequest, run_many
+    from agents.executor import EpisodeRequest, ThreadExecutor
     from agents.policies.by_name import OraclePolicy
     from envs.coding import CodingEnv
 
@@ -113,15 +113,8 @@ def measure_episodes(taskset: TaskSet, backend: Backend, *, progress: Progress =
             EpisodeRequest(task, seed, f"bench/{task.id}") for seed in range(2) for task in taskset.tasks[:8]
         ]
         started = time.perf_counter()
-        played = list(
-            run_many(
-                requests,
-                lambda: CodingEnv([taskset], backend=backend),
-                OraclePolicy(),
-                concurrency=concurrency,
-                progress=progress,
-            )
-        )
+        executor = ThreadExecutor(lambda: CodingEnv([taskset], backend=backend), concurrency)
+        played = list(executor.play(requests, OraclePolicy(), progress=progress))
         seconds = time.perf_counter() - started
         scored = [one.duration_s for one in played if one.reward is not None]
         table[f"oracle, {concurrency} at once"] = {

@@ -1,5 +1,6 @@
 """Backends for tests that need a real one. Where an engine is missing the test is skipped; CI counts."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,14 @@ from sandboxes.bubblewrap.backend import BubblewrapBackend
 from sandboxes.docker.backend import DockerBackend
 
 BASE = ImageRecipe("base-test")
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, though a script's background job is started with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def connected(kind: type[DockerBackend | BubblewrapBackend]) -> Iterator[Backend]:

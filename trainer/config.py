@@ -102,10 +102,10 @@ class Engine(Section):
     """No compilation: starts faster; a large model on a GPU wants `false`."""
     cpu_threads: int = Field(default=1, ge=1)
     """Threads of the engine on a CPU."""
-    weight_transfer: Literal["auto", "file", "ipc", "nccl"] = "auto"
-    """How new weights reach the engine. `auto`: `file` (shared memory), which works on every device."""
+    weight_transfer: Literal["auto", "file"] = "auto"
+    """How new weights reach the engine. `auto` is `file`: a file in shared memory, on every device."""
     weight_folder: str = ""
-    """Where the `file` transfer writes. Empty: shared memory where it has room, else the temporary folder."""
+    """Where that file is written. Empty: shared memory where it has room, else the temporary folder."""
     start_s: float = Field(default=300.0, gt=0)
     """Seconds the engine may take to come up, and to take over new weights."""
 
@@ -120,11 +120,13 @@ class Search(Section):
 class Sandbox(Section):
     """Where episodes run."""
 
+    env: str = "coding"
+    """The environment: `coding`, or `module:attribute` of a `trainer.cluster.worker.EnvFactory`."""
     backend: Literal["auto", "docker", "bubblewrap", "fake"] = "auto"
     concurrency: int = Field(default=8, ge=1)
     """Episodes at once, where they are played by the process that trains."""
     placement: Literal["auto", "driver", "cluster"] = "auto"
-    """Who plays: the process that trains, or one player on each node of the Ray cluster that has the resource
+    """Who plays: the process that trains, or one actor on each node of the Ray cluster that has the resource
     `sandboxes`, which says how many at once. `auto`: the nodes, when others than this one have it."""
     start_s: float = Field(default=120.0, gt=0)
     """Seconds that a node may take to be ready, and that a run waits while no node is."""
@@ -278,7 +280,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        p, e, rl = self.policy, self.engine, self.rl
+        p, rl = self.policy, self.rl
         _require(
             p.max_turn_tokens < p.context_tokens,
             f"policy.max_turn_tokens ({p.max_turn_tokens}) must be below policy.context_tokens "
@@ -309,10 +311,6 @@ class Config(Section):
         _require(
             self.warm_start.copy_drills + self.warm_start.repair_drills < 1,
             "warm_start.copy_drills and warm_start.repair_drills together must leave room for real episodes",
-        )
-        _require(
-            e.weight_transfer not in ("ipc", "nccl") or self.learner.device != "cpu",
-            f'engine.weight_transfer = "{e.weight_transfer}" needs a GPU; use "file"',
         )
         return self
 

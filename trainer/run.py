@@ -1,14 +1,16 @@
-"""The folder of a training run, with its settings read."""
+"""The folder of a training run: its settings, and the model that it left behind."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+
+from pydantic import ValidationError
 
 from agents.runs.folder import RunError, RunFolder, describe
 
 from .algorithms.rewards import banner
-from .config import Config, ConfigError, load, to_toml
+from .config import Config, ConfigError, Policy, load, to_toml
 
 
 class TrainingRun(RunFolder):
@@ -34,3 +36,32 @@ class TrainingRun(RunFolder):
         run = cls.resume(path, describe(config.tasks.sets))
         run.config = config
         return run
+
+
+def acting_policy(model: str, **changes: Any) -> Policy:
+    """Return settings to act with `model`: a run folder, a folder in one, a model folder, or a hub's name.
+
+    Inside a run the run's own settings hold; of a run folder the newest checkpoint is taken. `changes` that
+    are not None win. Raises `ConfigError`.
+    """
+    path = Path(model)
+    run = next((folder for folder in (path, *path.parents) if (folder / "config.toml").is_file()), None)
+    settings = load(run / "config.toml").policy if run and path.exists() else Policy()
+    if run == path:
+        model = str(newest_model(path))
+    wanted = {name: value for name, value in changes.items() if value is not None}
+    try:
+        return Policy.model_validate({**settings.model_dump(), **wanted, "model": model})
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        raise ConfigError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
+
+
+def newest_model(run: Path) -> Path:
+    """Return the model folder of a run's newest checkpoint. Raises `ConfigError` where there is none."""
+    found = sorted(run.glob("checkpoints/step-*/model/config.json"))
+    if not found:
+        raise ConfigError(
+            f"the run {run} has no checkpoint to act with; train it further, or name a model folder"
+        )
+    return found[-1].parent

@@ -17,24 +17,21 @@ from agents.evals.evaluate import evaluate_tasks
 from agents.executor import EpisodeRequest, Executor, ThreadExecutor
 from agents.policies.by_name import TokenPolicy
 from agents.policies.demonstrator import DemonstratorPolicy
-from agents.rollout import TaskEnv
 from agents.runs.store import TrajectoryStore
 from agents.types import Policy, Trajectory
-from envs.coding import CodingEnv
 from envs.tasksets.taskset import TaskSet, load_taskset
 from envs.tools.toolset import tool_specs
 from envs.types import Task
-from sandboxes import connect
 from sandboxes.files import write_json
+from sandboxes.names import UnknownNameError, resolve
 from sandboxes.progress import Progress, silent
 
 from .cluster import session as cluster
 from .cluster.executor import RayExecutor, somewhere_else
 from .cluster.interruption import Interruption
-from .cluster.worker import CodingEnvFactory
+from .cluster.worker import ENVS, TasksetEnvSpec, open_envs
 from .config import Config, TrainError
 from .data.drills import Drill, copy_drills, repair_drills
-from .embedder import open_embedder
 from .engine.client import EngineSpec, start_engine
 from .learning.actor import RemoteLearner
 from .learning.supervised import WarmStartSummary, warm_samples, warm_start
@@ -233,19 +230,17 @@ def open_stage(config: Config, tasksets: Sequence[TaskSet], stack: ExitStack) ->
 
     Raises `SandboxUnavailable`, `EmbedderError`, `TrainError`.
     """
-    settings, embedding = config.sandbox, config.search.embedder
+    settings = config.sandbox
+    names = {"env": settings.env, "backend": settings.backend, "embedder": config.search.embedder}
+    try:
+        resolve(settings.env, ENVS, kind="environment")
+    except UnknownNameError as error:
+        raise TrainError(f"sandbox.env: {error}") from None
     if settings.placement == "cluster" or (settings.placement == "auto" and somewhere_else()):
-        site = CodingEnvFactory.of(tasksets, backend=settings.backend, embedder=embedding)
-        players = RayExecutor(site, start_s=settings.start_s)
-        stack.callback(players.close)
-        return players
-    backend = connect(settings.backend)
-    stack.callback(backend.close)
-    embedder = stack.enter_context(open_embedder(embedding))
-
-    def make_env() -> TaskEnv:
-        return CodingEnv(tasksets, backend=backend, embedder=embedder)
-
+        executor = RayExecutor(TasksetEnvSpec.of(tasksets, **names), start_s=settings.start_s)
+        stack.callback(executor.close)
+        return executor
+    make_env = stack.enter_context(open_envs(tasksets, **names))
     return ThreadExecutor(make_env, settings.concurrency)
 
 

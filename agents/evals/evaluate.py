@@ -152,7 +152,7 @@ def _run(
             store.append(trajectory)
             found.append(trajectory)
             failed_in_a_row = failed_in_a_row + 1 if trajectory.reward is None else 0
-            patience = max(8, 2 * stage.places)
+            patience = max(8, 2 * stage.slots)
             if failed_in_a_row >= patience:
                 raise EvaluationOutage(
                     f"the last {failed_in_a_row} episodes all failed ({trajectory.error}); "

@@ -344,4 +344,20 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def main() -> NoReturn:
     """Entry point of the `daythree` command."""
     signal.signal(signal.SIGTERM, terminate)
+    take_interrupts()
     sys.exit(run())
+
+
+def take_interrupts() -> None:
+    """React to SIGINT although the process was started with it ignored, unless it may be a terminal's Ctrl-C.
+
+    A shell starts the background jobs of a script so, and all that they start inherits it: Ctrl-C reaches the
+    whole script, and is not meant for them. Where there is no terminal, as in CI or under a supervisor,
+    nothing but a deliberate `kill -INT` sends the signal. SIGTERM works either way.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        return
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:  # the process has no controlling terminal
+        signal.signal(signal.SIGINT, signal.default_int_handler)

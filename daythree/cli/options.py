@@ -102,7 +102,7 @@ def open_backend(name: str) -> Iterator[Backend]:
 def open_policy(spec: str, progress: Progress, **settings: Any) -> Iterator[Policy]:
     if spec.startswith("vllm:"):
         from trainer.engine.client import VLLMPolicy
-        from trainer.engine.saved import acting_policy
+        from trainer.run import acting_policy
 
         wanted = acting_policy(spec.removeprefix("vllm:"), **settings)
         progress("starting vLLM", 0, 1)

@@ -28,6 +28,7 @@ from .identity import (
     prctl,
 )
 from .spawning import own_environment
+from .starting import CATCHABLE
 
 CONTROL = 3  # the template's descriptor
 VARIABLE = "DAYTHREE_TEMPLATE_FD"
@@ -85,7 +86,7 @@ class Template:
 def become_template(arguments, users, workdir, control):
     """Never returns. Raises OSError."""
     os.setsid()
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
+    for number in CATCHABLE:
         signal.signal(number, signal.SIG_DFL)
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)

@@ -18,6 +18,8 @@ FIRST_FREE = 16  # streams of a command have lower numbers
 STREAMS_LIMIT = 8
 ANSWER = struct.Struct("ii")  # process id, number of `errno`
 DEATH = struct.Struct("ii")  # process id, wait status
+CATCHABLE = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
+"""Signals that a command finds at their defaults. Python ignores two, `nohup` and a script's `&` others."""
 
 
 class Starting:
@@ -78,7 +80,7 @@ class Starting:
                 file_actions=actions,
                 setsid=True,
                 setsigmask=(),
-                setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # which Python ignores
+                setsigdef=CATCHABLE,
             )
             let_the_kernel_pick(pid)
         return pid
@@ -147,7 +149,8 @@ def out_of_the_way(descriptor):
 def let_the_kernel_pick(pid):
     """A command, not this program, when processor time or memory runs out."""
     try:
-        os.setpriority(os.PRIO_PROCESS, pid, COMMAND_NICE)
+        nice = os.getpriority(os.PRIO_PROCESS, pid)
+        os.setpriority(os.PRIO_PROCESS, pid, max(nice, COMMAND_NICE))
         with open(f"/proc/{pid}/oom_score_adj", "w") as file:
             file.write("1000")
     except OSError:

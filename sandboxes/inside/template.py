@@ -208,7 +208,7 @@ def receive(connection):
 def yield_to_the_server():
     """Let the kernel pick this process first when processor time or memory runs out, as it does commands."""
     try:
-        os.nice(COMMAND_NICE)
+        os.nice(max(0, COMMAND_NICE - os.nice(0)))
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write("1000")
     except OSError:

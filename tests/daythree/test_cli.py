@@ -202,6 +202,7 @@ def test_a_signal_ends_it_without_a_traceback(tmp_path: Path, number: signal.Sig
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # without a terminal SIGINT counts even where it was ignored at the start
     )
     try:
         assert process.stdout is not None

@@ -73,6 +73,7 @@ def test_the_clock_counts_phases_even_when_they_fail() -> None:
     assert 0 <= float(row["work_s"] or 0) <= float(row["step_s"] or 0)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_first_signal_asks_and_a_second_one_ends() -> None:
     with Interruption() as interruption:
         interruption.check()
@@ -81,6 +82,14 @@ def test_a_first_signal_asks_and_a_second_one_ends() -> None:
             interruption.check()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with Interruption() as interruption:
+        signal.raise_signal(signal.SIGINT)
+        assert not interruption.requested()
 
 
 def test_handlers_are_put_back() -> None:

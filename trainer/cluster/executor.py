@@ -2,7 +2,7 @@
 
 The resource says how many episodes a node plays at once; the actor takes all of it, so that two runs do not
 share a node. A sandbox lives on the node of the actor that uses it, and ends with it. Episodes of a node that
-is lost are begun anew wherever a place is free (`agents.executor` hands them out, as it does in one process);
+is lost are begun anew wherever a slot is free (`agents.executor` hands them out, as it does in one process);
 nodes that join are used within seconds.
 """
 
@@ -12,34 +12,35 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, zip_longest
 from typing import Any
 
-from agents.executor import EpisodeRequest, Newcomers, WorkerFactory, WorkerLost, play_many
+from agents.executor import EpisodeRequest, Executor, NewSlots, WorkerFactory, WorkerLost
 from agents.types import Policy, Trajectory
 from envs.types import StopReason, Task
-from sandboxes.progress import Progress, silent
 
 from ..config import TrainError
-from .worker import EnvFactory, PolicyRef, WorkerActor
+from .calls import RemoteActor
+from .worker import EnvSpec, PolicyRef, WorkerActor
 
 RESOURCE = "sandboxes"
 """Ray's name for how many episodes a node plays at once."""
 LOOK_S = 1.0
 """Least time between two looks at the cluster."""
 PING_S = 5.0
-"""Least time between two questions after an actor's health."""
+"""Least time between two health checks of an actor."""
 STOP_S = 0.5
 """Least time between two requests to stop one episode."""
 CLOSE_S = 10.0
 LEEWAY_S = 600.0
-"""What an episode may take beyond its task's limits: sandboxes that start, trees, the engine's answers."""
+"""Seconds an episode may take beyond its task's limits: sandboxes that start, trees, the engine's answers."""
 REST_S = 30.0
-"""Longest pause of a place whose node loses one episode after another, and the first of a node whose actor
-died; without it one broken node would swallow what others could play."""
+"""Longest pause of a slot whose node loses one episode after another, and longest wait until a node whose
+actor died gets another; without it one broken node would use up the episodes that others could play."""
 _log = logging.getLogger(__name__)
 
 
@@ -49,7 +50,7 @@ class Node:
 
     id: str
     name: str
-    places: int
+    slots: int
 
 
 def playing_nodes() -> list[Node]:
@@ -57,9 +58,9 @@ def playing_nodes() -> list[Node]:
     import ray
 
     return [
-        Node(row["NodeID"], f"node {row['NodeManagerAddress']} ({row['NodeID'][:8]})", places)
+        Node(row["NodeID"], f"node {row['NodeManagerAddress']} ({row['NodeID'][:8]})", slots)
         for row in ray.nodes()
-        if row["Alive"] and (places := int(row["Resources"].get(RESOURCE, 0))) > 0
+        if row["Alive"] and (slots := int(row["Resources"].get(RESOURCE, 0))) > 0
     ]
 
 
@@ -71,23 +72,23 @@ def somewhere_else() -> bool:
     return any(node.id != here for node in playing_nodes())
 
 
-class RayExecutor:
-    """A stage (`agents.executor.Stage`) that is as large as the cluster. Every wait has a deadline."""
+class RayExecutor(Executor):
+    """Plays on every node of the cluster. Every wait has a deadline."""
 
     def __init__(
-        self, site: EnvFactory, *, start_s: float = 120.0, silent_s: float = 60.0, retries: int = 1
+        self, env_spec: EnvSpec, *, start_s: float = 120.0, silent_s: float = 60.0, retries: int = 1
     ) -> None:
         """`start_s`: how long a node may take to be ready, and how long a run waits while none is.
 
-        An actor that says nothing for `silent_s` is given up.
+        An actor that does not answer for `silent_s` is given up. Raises `TrainError`.
         """
-        self._site, self._start_s, self._silent_s, self._retries = site, start_s, silent_s, retries
+        self._env_spec, self._start_s, self._silent_s, self.retries = env_spec, start_s, silent_s, retries
         self._lock = threading.RLock()
-        self._posts: dict[str, NodeWorkers] = {}
+        self._nodes: dict[str, NodeWorkers] = {}
         self._losses: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
         self._shipped: dict[str, tuple[Any, ...]] = {}
-        self._lent: tuple[Policy, PolicyRef] | None = None
+        self._policy: tuple[Policy, PolicyRef] | None = None
         self._ever_ready = False
         self._looked = self._alive_at = float("-inf")
         self._trouble = "no node has the Ray resource `sandboxes`"
@@ -98,103 +99,98 @@ class RayExecutor:
             )
 
     @property
-    def places(self) -> int:
+    def slots(self) -> int:
         """Episodes that can be played at once, as things are."""
         with self._lock:
-            return sum(post.node.places for post in self._posts.values() if post.ready)
+            return sum(workers.node.slots for workers in self._nodes.values() if workers.ready)
 
-    def play(
-        self,
-        requests: Iterable[EpisodeRequest],
-        policy: Policy,
-        *,
-        progress: Progress = silent,
-        max_format_errors: int = 3,
-    ) -> Generator[Trajectory, None, None]:
-        """See `agents.executor.play_many`. Raises `TrainError` when no node plays any more."""
-        lent = self._lend(policy)
-        make = partial(_RemoteWorker, lent=lent, name=policy.name, max_format_errors=max_format_errors)
+    def new_slots(self, policy: Policy, max_format_errors: int) -> NewSlots:
+        """All slots there are at the first call, then those of nodes that joined.
+
+        The calls raise `TrainError` when no node plays any more.
+        """
+        make = partial(
+            _RemoteWorker,
+            policy_ref=self._policy_ref(policy),
+            policy=policy.name,
+            max_format_errors=max_format_errors,
+        )
         self._alive_at = time.monotonic()
-        return play_many(requests, self._newcomers(make), progress=progress, retries=self._retries)
+        known: set[NodeWorkers] = set()
+
+        def new_slots() -> Sequence[WorkerFactory]:
+            with self._lock:
+                self._look()
+                fresh = [workers for workers in self._nodes.values() if workers not in known]
+            known.update(fresh)
+            rows = [[partial(workers.make_worker, make)] * workers.node.slots for workers in fresh]
+            # One of each node in turn: fewer episodes than slots are spread over the nodes.
+            return [factory for factory in chain.from_iterable(zip_longest(*rows)) if factory is not None]
+
+        return new_slots
 
     def close(self) -> None:
         """End every actor, and with it its sandboxes. Safe to call twice."""
         with self._lock:
-            posts, self._posts = list(self._posts.values()), {}
-        closing = [thread for post in posts if (thread := post.close())]
+            nodes, self._nodes = list(self._nodes.values()), {}
+        closing = [thread for workers in nodes if (thread := workers.close())]
         for thread in closing:
             thread.join(CLOSE_S)
 
-    def _newcomers(self, make: Callable[[NodeWorkers], _RemoteWorker]) -> Newcomers:
-        """Places for one crew: all there are at first, then those that come."""
-        known: set[NodeWorkers] = set()
-
-        def newcomers() -> Sequence[WorkerFactory]:
-            with self._lock:
-                self._look()
-                fresh = [post for post in self._posts.values() if post not in known]
-            known.update(fresh)
-            rows = [[partial(post.hire, make)] * post.node.places for post in fresh]
-            # One of each node in turn: fewer episodes than places are spread over the nodes.
-            return [hire for hire in chain.from_iterable(zip_longest(*rows)) if hire is not None]
-
-        return newcomers
-
     def _look(self) -> None:
-        """Notice nodes that came and went, and actors that died. Raises `TrainError` when nobody is left."""
+        """Notice nodes that came and went, and actors that died. Raises `TrainError` when none is left."""
         now = time.monotonic()
         if now - self._looked < LOOK_S:
             return
         self._looked = now
         nodes = {node.id: node for node in playing_nodes()}
-        for name, post in list(self._posts.items()):
+        for name, workers in list(self._nodes.items()):
             if name not in nodes:
-                post.lose(f"{post.node.name} is gone")
-            post.ping(self._silent_s)
-            if post.gone:
-                self._trouble = post.gone
-                del self._posts[name]
-                self._losses[name] = self._losses.get(name, 0) + (0 if post.played else 1)
+                workers.lose(f"{workers.node.name} is gone")
+            workers.ping(self._silent_s)
+            if workers.gone:
+                self._trouble = workers.gone
+                del self._nodes[name]
+                self._losses[name] = self._losses.get(name, 0) + (0 if workers.played else 1)
                 self._not_before[name] = now + min(REST_S, 2.0 ** self._losses[name])
-        for name in nodes.keys() - self._posts.keys():
+        for name in nodes.keys() - self._nodes.keys():
             if now >= self._not_before.get(name, now):
-                self._posts[name] = NodeWorkers(nodes[name], self._site, self._reference, self._start_s)
-        if any(post.ready for post in self._posts.values()):
+                self._nodes[name] = NodeWorkers(nodes[name], self._env_spec, self._archive_ref, self._start_s)
+        if any(workers.ready for workers in self._nodes.values()):
             self._alive_at, self._ever_ready = now, True
-        elif now - self._alive_at > self._start_s or not (self._ever_ready or self._posts):
+        elif now - self._alive_at > self._start_s or not (self._ever_ready or self._nodes):
             raise TrainError(f"no node of the cluster plays episodes: {self._trouble}")
 
-    def _lend(self, policy: Policy) -> PolicyRef:
-        """Put a policy where every node can fetch it; the one of last time is there already."""
+    def _policy_ref(self, policy: Policy) -> PolicyRef:
+        """Put a policy where every node can fetch it; the policy of the last call is there already."""
         import ray
 
         with self._lock:
-            if self._lent is None or self._lent[0] is not policy:
-                self._lent = (policy, PolicyRef(uuid.uuid4().hex, (ray.put(policy),)))
-            return self._lent[1]
+            if self._policy is None or self._policy[0] is not policy:
+                self._policy = (policy, PolicyRef(uuid.uuid4().hex, (ray.put(policy),)))
+            return self._policy[1]
 
-    def _reference(self, name: str) -> tuple[Any, ...]:
-        """What has to be shipped, put once where every node can fetch it."""
+    def _archive_ref(self, name: str) -> tuple[Any, ...]:
+        """The archive of a task set that a node misses, put once where every node can fetch it."""
         import ray
 
         with self._lock:
             if name not in self._shipped:
-                self._shipped[name] = (ray.put(self._site.ship(name)),)
+                self._shipped[name] = (ray.put(self._env_spec.ship(name)),)
             return self._shipped[name]
 
 
 class NodeWorkers:
-    """One node's actor, from its start to its end."""
+    """The workers of one node: its actor, from start to end, and one slot for each episode at once."""
 
     def __init__(
-        self, node: Node, site: EnvFactory, reference: Callable[[str], tuple[Any, ...]], start_s: float
+        self, node: Node, env_spec: EnvSpec, archive_ref: Callable[[str], tuple[Any, ...]], start_s: float
     ) -> None:
-        import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self.node = node
         self.gone = ""
-        """Why nobody plays here any more."""
+        """Why this node plays nothing any more."""
         self.ready = False
         self.played = False
         """Whether an episode came back from here."""
@@ -205,32 +201,32 @@ class NodeWorkers:
         self._pinged = time.monotonic()
         options = {
             "num_cpus": 0,
-            "resources": {RESOURCE: node.places},
-            "max_concurrency": node.places + 4,  # beside the episodes: ping, stop, close
+            "resources": {RESOURCE: node.slots},
+            "max_concurrency": node.slots + 4,  # beside the episodes: ping, stop, close
             "scheduling_strategy": NodeAffinitySchedulingStrategy(node.id, soft=False),
         }
-        self.actor: Any = ray.remote(WorkerActor).options(**options).remote()
-        starting = (site, reference, time.monotonic() + start_s)
-        threading.Thread(target=self._start, args=starting, name=f"player {node.id[:8]}", daemon=True).start()
+        self.actor = RemoteActor.start(
+            WorkerActor, options=options, what="its worker", error=WorkerLost, passed=(Exception,)
+        )
+        starting = (env_spec, archive_ref, time.monotonic() + start_s)
+        threading.Thread(target=self._start, args=starting, name=f"worker {node.id[:8]}", daemon=True).start()
 
-    def _start(self, site: EnvFactory, reference: Callable[[str], tuple[Any, ...]], deadline: float) -> None:
-        def ask(call: Any) -> Any:
-            return _answer(call, deadline - time.monotonic())
-
+    def _start(
+        self, env_spec: EnvSpec, archive_ref: Callable[[str], tuple[Any, ...]], deadline: float
+    ) -> None:
         try:
-            shipped: Mapping[str, tuple[Any, ...]] = {
-                name: reference(name) for name in ask(self.actor.missing.remote(site))
-            }
-            ask(self.actor.load.remote(site, shipped))
+            missing = self.actor.call("missing", deadline - time.monotonic(), env_spec)
+            shipped: Mapping[str, tuple[Any, ...]] = {name: archive_ref(name) for name in missing}
+            self.actor.call("load", deadline - time.monotonic(), env_spec, shipped)
             self.ready = not self.gone
-        except WorkerLost as error:
-            self.lose(f"{self.node.name} cannot play: {error}")
-        except Exception as error:  # what the site could not open there
+        except Exception as error:  # the actor is lost, or could not open its environments
             self.lose(f"{self.node.name} cannot play: {' '.join(str(error).split())}")
         finally:
             self._decided.set()
 
-    def hire(self, make: Callable[[NodeWorkers], _RemoteWorker], stopping: threading.Event) -> _RemoteWorker:
+    def make_worker(
+        self, make: Callable[[NodeWorkers], _RemoteWorker], stopping: threading.Event
+    ) -> _RemoteWorker:
         """Wait until the actor is ready, and rested. Raises `WorkerLost`."""
         while not self._decided.wait(0.1) and not stopping.is_set():
             pass
@@ -241,42 +237,39 @@ class NodeWorkers:
         return make(self)
 
     def note(self, *, lost: bool) -> None:
-        """Learn how an episode went."""
+        """Count an episode that was lost or came back."""
         self._failures = self._failures + 1 if lost else 0
         self.played = self.played or not lost
 
     def ping(self, silent_s: float) -> None:
-        """Give the actor up when the last question after its health stays unanswered."""
+        """Give the actor up when its last health check stays unanswered."""
         import ray
 
         now = time.monotonic()
         if not self.ready or self.gone:
             return
-        if self._ping is None:
-            if now - self._pinged > min(PING_S, silent_s):
-                self._ping, self._pinged = (now, self.actor.ping.remote()), now
-            return
-        asked, call = self._ping
-        if ray.wait([call], timeout=0)[0]:
-            self._ping = None
-            try:
-                _answer(call, 1.0)
-            except WorkerLost as error:
-                self.lose(f"{self.node.name}: {error}")
-        elif now - asked > silent_s:
-            self.lose(f"{self.node.name} did not answer for {silent_s:.0f} s")
+        try:
+            if self._ping is None:
+                if now - self._pinged > min(PING_S, silent_s):
+                    self._ping, self._pinged = (now, self.actor.send("ping")), now
+                return
+            asked, call = self._ping
+            if ray.wait([call], timeout=0)[0]:
+                self._ping = None
+                self.actor.wait(call, 1.0)
+            elif now - asked > silent_s:
+                self.lose(f"{self.node.name} did not answer for {silent_s:.0f} s")
+        except WorkerLost as error:
+            self.lose(f"{self.node.name}: {error}")
 
     def lose(self, why: str) -> None:
-        """Give this actor up; whoever waits for it learns at once. Keeps the first reason."""
-        import ray
-
+        """Give this actor up; every call that waits for it fails at once. Keeps the first reason."""
         if not self.gone and not self._closing:
             _log.warning("%s", why)
         self.ready = False
         self.gone = self.gone or why
         self._decided.set()
-        if ray.is_initialized():
-            ray.kill(self.actor)
+        self.actor.kill()
 
     def close(self) -> threading.Thread | None:
         """Begin to end the actor, letting it close its sandboxes; a thread that ends when it has."""
@@ -287,42 +280,43 @@ class NodeWorkers:
         self._closing = True
 
         def end() -> None:
-            try:
-                _answer(self.actor.close.remote(), CLOSE_S / 2)
-            except WorkerLost:
-                pass  # it is gone, which was the point
+            with suppress(WorkerLost):  # the actor is gone already
+                self.actor.call("close", CLOSE_S / 2)
             self.lose("the run is over")
 
-        thread = threading.Thread(target=end, name="closing a player", daemon=True)
+        thread = threading.Thread(target=end, name="closing a worker", daemon=True)
         thread.start()
         return thread
 
 
 class _RemoteWorker:
-    """One place of a post, as `agents.executor` knows players."""
+    """One slot of a node, as a worker of `agents.executor`."""
 
-    def __init__(self, post: NodeWorkers, *, lent: PolicyRef, name: str, max_format_errors: int) -> None:
-        self._post, self._lent, self._name = post, lent, name
+    def __init__(
+        self, node_workers: NodeWorkers, *, policy_ref: PolicyRef, policy: str, max_format_errors: int
+    ) -> None:
+        self._node_workers, self._policy_ref, self._policy = node_workers, policy_ref, policy
         self._max_format_errors = max_format_errors
         self._key = ""
         self._stopped = float("-inf")
 
     def play(self, request: EpisodeRequest) -> Trajectory:
         """Have the actor play; an episode that does not come back is unscored. A defect there is raised."""
-        if self._post.gone:  # another place learned it meanwhile: nobody is to lose an episode for that
-            raise WorkerLost(self._post.gone)
+        workers = self._node_workers
+        if workers.gone:  # another slot found out meanwhile: no second episode is lost for that
+            raise WorkerLost(workers.gone)
         started = time.monotonic()
         self._key = uuid.uuid4().hex
-        call = self._post.actor.play.remote(self._key, request, self._lent, self._max_format_errors)
+        timeout_s, job = longest_s(request.task), (self._key, request, self._policy_ref)
         try:
-            trajectory = _answer(call, longest_s(request.task))
+            trajectory = workers.actor.call("play", timeout_s, *job, self._max_format_errors)
         except WorkerLost as error:
-            # An actor that is out of time, or out of reach, may hold its places for ever.
-            self._post.lose(f"{self._post.node.name} lost its episodes: {error}")
-            trajectory = _lost(request, self._name, str(self._post.gone), time.monotonic() - started)
+            # An actor that is out of time, or out of reach, may hold its slots for ever.
+            workers.lose(f"{workers.node.name} lost its episodes: {error}")
+            trajectory = _lost(request, self._policy, workers.gone, time.monotonic() - started)
         finally:
             self._key = ""
-        self._post.note(lost=trajectory.stop is StopReason.INFRA)
+        workers.note(lost=trajectory.stop is StopReason.INFRA)
         return trajectory
 
     def close(self) -> None:
@@ -330,16 +324,17 @@ class _RemoteWorker:
         now, key = time.monotonic(), self._key
         if key and now - self._stopped > STOP_S:
             self._stopped = now
-            self._post.actor.stop.remote(key)
+            with suppress(WorkerLost):  # the actor is gone, and the episode with it
+                self._node_workers.actor.send("stop", key)
 
 
 def longest_s(task: Task) -> float:
-    """Seconds after which an episode must be over, its image, its grading and all waits inside included."""
+    """Seconds after which an episode must be over, with its image, its grading and all waits inside."""
     return 2 * task.limits.episode_s + 3 * task.limits.test_s + LEEWAY_S
 
 
 def _lost(request: EpisodeRequest, policy: str, error: str, duration_s: float) -> Trajectory:
-    """What is left of an episode of which nothing came back."""
+    """The trajectory of an episode that did not come back."""
     return Trajectory(
         id=uuid.uuid4().hex,
         task_id=request.task.id,
@@ -353,23 +348,3 @@ def _lost(request: EpisodeRequest, policy: str, error: str, duration_s: float) -
         error=error,
         duration_s=duration_s,
     )
-
-
-def _answer(call: Any, timeout_s: float) -> Any:
-    """Wait for an actor; the one place where Ray's errors are translated.
-
-    Raises `WorkerLost` when the actor cannot answer, and what its own code raised.
-    """
-    import ray
-    from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
-
-    try:
-        return ray.get(call, timeout=max(0.0, timeout_s))
-    except GetTimeoutError:
-        raise WorkerLost(f"no answer within {timeout_s:.0f} s") from None
-    except RayTaskError as error:
-        raise (error.cause if isinstance(error.cause, Exception) else error) from None
-    except RayActorError:
-        raise WorkerLost("its player died") from None
-    except RayError as error:
-        raise WorkerLost(f"it cannot be reached ({' '.join(str(error).split())[:200]})") from None

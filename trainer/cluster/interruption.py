@@ -1,6 +1,7 @@
-"""SIGINT and SIGTERM as a wish to stop: the loop notices, writes a checkpoint, and leaves.
+"""SIGINT and SIGTERM as a request to stop: the loop notices, writes a checkpoint, and leaves.
 
-A second signal ends the process at once, the way it would have without this.
+A second signal ends the process at once, as it would have without this. A signal that the process ignores
+stays ignored: the command has decided that before (`daythree.cli.app.take_interrupts`).
 """
 
 from __future__ import annotations
@@ -12,33 +13,34 @@ from typing import Any, Self
 
 
 class Interrupted(Exception):
-    """Somebody asked for an end."""
+    """The run was asked to stop."""
 
 
 class Interruption:
-    """While entered, remembers that a signal came. Outside the main thread it only listens to `request`."""
+    """While entered, remembers that a signal came. Outside the main thread only `request` counts."""
 
     def __init__(self) -> None:
         self._asked = threading.Event()
         self._before: dict[int, Any] = {}
 
     def request(self) -> None:
-        """Ask for an end, as a signal would."""
+        """Ask the run to stop, as a signal would."""
         self._asked.set()
 
     def requested(self) -> bool:
-        """Whether somebody asked."""
+        """Whether the run was asked to stop."""
         return self._asked.is_set()
 
     def check(self) -> None:
-        """Raise `Interrupted` when somebody asked."""
+        """Raise `Interrupted` when the run was asked to stop."""
         if self.requested():
             raise Interrupted("interrupted")
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._on_signal)
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:

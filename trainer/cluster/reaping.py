@@ -1,8 +1,8 @@
-"""Nothing outlives the process that started it: labels, and what removes the labelled after a crash.
+"""No process or file outlives the run that it belongs to: owner labels, and the clean-up after a crash.
 
 Every process started for a run carries its owner in the environment, every temporary folder in its name.
-A watchdog, which is this file run as a script, waits for the owner's end, however it comes, and removes what
-is left; `reap` does the same for owners whose watchdog died with them. Standard library only, Linux only.
+A watchdog, which is this file run as a script, waits until the owner ends, in whatever way, and removes the
+rest; `reap` does the same for owners whose watchdog died with them. Standard library only, Linux only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TITLES = ("ray::", "VLLM::")
 
 
 def owner(number: int) -> str:
-    """Name this process, and the `number`-th thing it owns, so that no later process is taken for it."""
+    """Name this process and its `number`-th cluster; a later process of the same id has another name."""
     return f"{os.getpid()}-{start_of(os.getpid())}-{number}"
 
 
@@ -41,7 +41,7 @@ def this_host() -> str:
 
 
 def is_alive(name: str) -> bool:
-    """Say whether the process that an owner's name stands for still runs."""
+    """Whether the process that an owner's name stands for still runs."""
     pid, started, _ = name.split("-")
     return start_of(int(pid)) == int(started)
 
@@ -52,7 +52,7 @@ def folder_name(name: str) -> str:
 
 
 def folder_parents() -> list[Path]:
-    """Where temporary folders are made, and looked for."""
+    """Folders that temporary folders are made in, and searched for."""
     return list(dict.fromkeys((SHARED_MEMORY, Path("/tmp"), Path(tempfile.gettempdir()))))
 
 
@@ -116,7 +116,7 @@ def end(name: str, *, timeout_s: float = 10.0) -> list[str]:
 
 
 def reap() -> list[str]:
-    """End what owners left that are gone themselves; returns what was removed."""
+    """`end` for every owner whose process is gone; returns what was removed."""
     names = set(labelled().values())
     for parent in folder_parents():
         names |= {match[1] for path in parent.glob("daythree-*") if (match := _FOLDER.fullmatch(path.name))}
@@ -134,7 +134,7 @@ def reap_folders(parent: Path) -> None:
 def remember_shared_memory() -> set[Path]:
     """Write down, for `end`, the shared memory that this process's own family uses; returns it.
 
-    Those who share memory may die before anybody can look at what they had mapped.
+    A process that shares memory may be dead before its mappings could be read.
     """
     name = os.environ.get(LABEL)
     if name is None:
@@ -166,7 +166,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def start_watchdog(name: str) -> subprocess.Popen[bytes]:
-    """Start the process that outlives this one just long enough to `end` what it owned.
+    """Start the process that outlives this one just long enough to `end` its processes and files.
 
     It is in a session of its own, so that neither Ctrl-C nor a killed process group takes it along.
     """
@@ -206,7 +206,7 @@ def start_of(pid: int) -> int | None:
 
 
 def shared_memory_of(pid: int) -> set[Path]:
-    """List the shared-memory files that a process has mapped: the only trace of whose they are."""
+    """List the shared-memory files that a process has mapped: nothing else tells their owner."""
     try:
         maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
     except OSError:

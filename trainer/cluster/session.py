@@ -1,4 +1,4 @@
-"""A local Ray, or somebody's cluster, for the length of a run, and gone with it.
+"""A local Ray, or a connection to a cluster, for the length of a run.
 
 Ray lives in a temporary folder of its own, without a dashboard, and keeps its log lines there. However the
 run ends, a watchdog (`trainer.cluster.reaping`) removes its processes, folders and shared memory.
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from . import reaping
 
-_ROOT = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[2]
 _numbers = itertools.count()
 
 _QUIET = {
@@ -39,7 +39,7 @@ class ClusterError(Exception):
 
 
 class Cluster:
-    """A running Ray. Start one with `start`; `close` ends everything it started."""
+    """A running Ray. Made by `start`; `close` ends everything that was started with it."""
 
     def __init__(self, name: str, *, local: bool) -> None:
         self.name = name
@@ -62,9 +62,9 @@ class Cluster:
                     reaping.reap_folders(parent)
                     self._elsewhere = path
                 return path
-        places = ", ".join(str(parent) for parent in parents)
+        folders = ", ".join(str(parent) for parent in parents)
         raise ClusterError(
-            f"no room for {needed_bytes / 2**30:.1f} GiB in {places}; set engine.weight_folder"
+            f"no room for {needed_bytes / 2**30:.1f} GiB in {folders}; set engine.weight_folder"
         )
 
     def close(self) -> None:
@@ -134,7 +134,7 @@ def start(*, cpus: int | None = None, address: str | None = None, sandboxes: int
 
 @contextmanager
 def _signal_handlers_kept() -> Iterator[None]:
-    """Put the handlers back that were there before: Ray sets its own, which end the process at once."""
+    """Restore the signal handlers afterwards: Ray sets its own, which end the process at once."""
     main = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)} if main else {}
     try:
@@ -162,7 +162,7 @@ def _start_local(name: str, cpus: int | None, sandboxes: int) -> None:
 
 
 def _require_answer(address: str) -> None:
-    """Fail in seconds where nobody listens; Ray itself would try for minutes."""
+    """Fail in seconds where nothing listens; Ray itself would try for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
         return  # `auto` and the like

@@ -1,4 +1,4 @@
-"""The inside of a player: a Ray actor with sandboxes of its node. Others use `trainer.cluster.executor`."""
+"""The Ray actor that plays episodes on a node, and the environments it opens there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tarfile
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,10 +19,11 @@ from typing import Any, Protocol
 from agents.executor import EpisodeRequest
 from agents.rollout import TaskEnv, run_episode
 from agents.types import Policy, Trajectory
-from envs.coding import CodingEnv
+from envs.search.embedder import Embedder
 from envs.tasksets.taskset import TaskSet, folder_digest, load_taskset
-from sandboxes import SandboxError, connect
+from sandboxes import Backend, SandboxError, connect
 from sandboxes.disks.layers import leave_no_layers
+from sandboxes.names import resolve
 
 from ..embedder import open_embedder
 from . import reaping
@@ -31,36 +32,71 @@ MakeEnv = Callable[[], TaskEnv]
 
 
 class EnvFactory(Protocol):
-    """What is opened on a node so that episodes can be played there. Travels to it."""
+    """Makes an environment for one slot; `sandbox.env` names one. `CodingEnv` is one."""
+
+    def __call__(
+        self, tasksets: Sequence[TaskSet], /, *, backend: Backend, embedder: Embedder | None
+    ) -> TaskEnv:
+        """Return an environment of its own. The backend is shared by all of the process, the embedder too."""
+        ...
+
+
+ENVS = {"coding": "envs.coding:CodingEnv"}
+"""Environment factories by their short names."""
+
+
+@contextmanager
+def open_envs(
+    tasksets: Sequence[TaskSet], *, env: str, backend: str, embedder: str = ""
+) -> Iterator[MakeEnv]:
+    """Connect to this machine's sandboxes; gives a function that makes environments, closed by their users.
+
+    `env` is a name in `ENVS` or the `module:attribute` of an `EnvFactory`. Raises `UnknownNameError`,
+    `SandboxUnavailable`, `EmbedderError`.
+    """
+    factory: EnvFactory = resolve(env, ENVS, kind="environment")
+    with ExitStack() as stack:
+        connected = connect(backend)
+        stack.callback(connected.close)
+        loaded = stack.enter_context(open_embedder(embedder))
+        yield lambda: factory(tasksets, backend=connected, embedder=loaded)
+
+
+class EnvSpec(Protocol):
+    """Describes the environments of a run. Travels to the nodes, which open it."""
 
     def missing(self) -> Sequence[str]:
-        """Names of what is not on this node and has to be shipped."""
+        """Names of the task sets that are not on this node and have to be shipped."""
         ...
 
     def ship(self, name: str) -> bytes:
-        """What is sent to nodes where this is missing; asked where the run was started."""
+        """The archive that is sent to nodes where this task set is missing; called by the driver."""
         ...
 
-    def open(self, shipped: Mapping[str, bytes]) -> Any:
-        """A context manager around a `MakeEnv`."""
+    def open(self, shipped: Mapping[str, bytes]) -> AbstractContextManager[MakeEnv]:
+        """Open the environments on this node, with the archives of the task sets that were missing."""
         ...
 
 
 @dataclass(frozen=True)
-class CodingEnvFactory:
-    """Task sets by folder and digest, the name of a sandbox backend, and an embedder as in the settings."""
+class TasksetEnvSpec:
+    """Task sets by folder and digest, and the names of environment, sandbox backend and embedder."""
 
     sets: tuple[tuple[str, str], ...]
     backend: str
     embedder: str = ""
+    env: str = "coding"
 
     @classmethod
-    def of(cls, tasksets: Sequence[TaskSet], *, backend: str, embedder: str = "") -> CodingEnvFactory:
+    def of(
+        cls, tasksets: Sequence[TaskSet], *, backend: str, embedder: str = "", env: str = "coding"
+    ) -> TasksetEnvSpec:
         """Describe sets that are loaded here."""
-        return cls(tuple((str(one.folder.resolve()), one.digest) for one in tasksets), backend, embedder)
+        sets = tuple((str(taskset.folder.resolve()), taskset.digest) for taskset in tasksets)
+        return cls(sets, backend, embedder, env)
 
     def missing(self) -> tuple[str, ...]:
-        """Folders that are not here, or hold something else than where the run was started."""
+        """Folders that are not here, or differ from those of the driver."""
         return tuple(folder for folder, digest in self.sets if folder_digest(Path(folder)) != digest)
 
     def ship(self, name: str) -> bytes:
@@ -74,19 +110,17 @@ class CodingEnvFactory:
 
     @contextmanager
     def open(self, shipped: Mapping[str, bytes]) -> Iterator[MakeEnv]:
-        """Connect to the node's sandboxes. Raises `SandboxUnavailable`, `TaskSetError`, `EmbedderError`."""
+        """Load the sets and open their environments. Raises `TaskSetError`, and the errors of `open_envs`."""
         with ExitStack() as stack:
-            backend = connect(self.backend)
-            stack.callback(backend.close)
-            embedder = stack.enter_context(open_embedder(self.embedder))
             unpacked = {name: stack.enter_context(_unpacked(data)) for name, data in shipped.items()}
             tasksets = [load_taskset(unpacked.get(folder, folder)) for folder, _ in self.sets]
-            yield lambda: CodingEnv(tasksets, backend=backend, embedder=embedder)
+            opened = open_envs(tasksets, env=self.env, backend=self.backend, embedder=self.embedder)
+            yield stack.enter_context(opened)
 
 
 @contextmanager
 def _unpacked(archive: bytes) -> Iterator[Path]:
-    """A folder with the archive's files. One that outlives its process is removed by the next player's."""
+    """A folder with the archive's files. One that outlives its process is removed by the next."""
     parent = Path(tempfile.gettempdir())
     reaping.reap_folders(parent)
     number = int(hashlib.sha256(archive).hexdigest()[:8], 16)
@@ -102,7 +136,7 @@ def _unpacked(archive: bytes) -> Iterator[Path]:
 def _end_with(parent: int) -> None:
     """End this process, and with it its sandboxes, when the node's Ray process ends.
 
-    Ray does not: an actor whose raylet was killed finishes what it is at, and stays.
+    Ray does not: an actor whose raylet was killed finishes its calls, and stays.
     """
     if parent == 1:
         return  # in a container of its own, which ends with its first process
@@ -116,7 +150,7 @@ def _end_with(parent: int) -> None:
 
 @dataclass(frozen=True)
 class PolicyRef:
-    """A policy on its way to players: fetched once by each of them, however many episodes it plays."""
+    """A policy on its way to workers: each node fetches it once, however many episodes it plays."""
 
     key: str
     reference: tuple[Any, ...]
@@ -124,7 +158,7 @@ class PolicyRef:
 
 
 class WorkerActor:
-    """The inside of the Ray actor. Each call has a thread of its own."""
+    """Runs in a Ray actor. Each call has a thread of its own."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -136,29 +170,31 @@ class WorkerActor:
             target=_end_with, args=(os.getppid(),), name="end with the node", daemon=True
         ).start()
 
-    def missing(self, site: EnvFactory) -> Sequence[str]:
-        """See `EnvFactory.missing`."""
-        return site.missing()
+    def missing(self, env_spec: EnvSpec) -> Sequence[str]:
+        """Names of the task sets that have to be shipped here."""
+        return env_spec.missing()
 
-    def load(self, site: EnvFactory, shipped: Mapping[str, tuple[Any, ...]]) -> int:
-        """Open the site; returns this process's id."""
+    def load(self, env_spec: EnvSpec, shipped: Mapping[str, tuple[Any, ...]]) -> int:
+        """Open the environments; returns this process's id."""
         import ray
 
         archives: dict[str, Any] = {name: ray.get(wrapped[0]) for name, wrapped in shipped.items()}
-        self._make_env = self._stack.enter_context(site.open(archives))
+        self._make_env = self._stack.enter_context(env_spec.open(archives))
         return os.getpid()
 
     def ping(self) -> None:
         """A sign of life."""
 
-    def play(self, key: str, request: EpisodeRequest, lent: PolicyRef, max_format_errors: int) -> Trajectory:
+    def play(
+        self, key: str, request: EpisodeRequest, policy_ref: PolicyRef, max_format_errors: int
+    ) -> Trajectory:
         """Play an episode, which `stop` knows by its key."""
         assert self._make_env is not None, "load comes first"
         env = self._envs[key] = self._make_env()
         try:
             return run_episode(
                 env,
-                self._policy_of(lent),
+                self._fetched(policy_ref),
                 task=request.task,
                 seed=request.seed,
                 group=request.group,
@@ -170,21 +206,21 @@ class WorkerActor:
                 env.close()
 
     def stop(self, key: str) -> None:
-        """Take an episode's sandbox away, so that what is under way in it fails now."""
+        """Take an episode's sandbox away, so that the call under way in it fails now."""
         env = self._envs.get(key)
         if env is not None:
             with suppress(SandboxError):
                 env.close()
 
     def close(self) -> None:
-        """Let go of the sandboxes and of what was shipped; Ray kills the process before its own end."""
+        """Release the sandboxes and the shipped task sets; Ray kills the process, which then cannot."""
         self._stack.close()
         leave_no_layers()
 
-    def _policy_of(self, lent: PolicyRef) -> Policy:
+    def _fetched(self, policy_ref: PolicyRef) -> Policy:
         import ray
 
         with self._lock:
-            if self._policy is None or self._policy[0] != lent.key:
-                self._policy = (lent.key, ray.get(lent.reference[0]))
+            if self._policy is None or self._policy[0] != policy_ref.key:
+                self._policy = (policy_ref.key, ray.get(policy_ref.reference[0]))
             return self._policy[1]

@@ -1,4 +1,4 @@
-"""The inside of the engine: a Ray actor that owns vLLM's `AsyncLLM`. Others use `trainer.engine.client`."""
+"""The engine's Ray actor, which owns vLLM's `AsyncLLM`. Callers use its client (`trainer.engine.client`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agents.engine import Sampling
 from agents.types import Completion, PolicyError, VersionSpan
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 ABORT_S = 5.0
-"""What the engine may take to hand over what an aborted request has sampled so far."""
+"""Longest wait for the tokens that an aborted request has sampled so far."""
 
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """What an engine is built from."""
+    """The model and the options that an engine is built with."""
 
     model: str
     """A model folder, or a model's name on the hub."""
@@ -39,7 +39,7 @@ class EngineSpec:
 
 
 class EngineActor:
-    """The inside of the Ray actor. Its methods run in one event loop, next to vLLM's own processes."""
+    """Runs in a Ray actor. Its methods share one event loop; vLLM adds processes of its own."""
 
     def __init__(self, spec: EngineSpec) -> None:
         self._spec = spec
@@ -62,7 +62,7 @@ class EngineActor:
         return os.getpid()
 
     async def generate(self, ids: Sequence[int], sampling: Sampling, seed: int, seconds: float) -> Completion:
-        """Sample a continuation; after `seconds`, return what there is."""
+        """Sample a continuation; after `seconds`, return the tokens sampled so far."""
         engine = self._usable()
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError
@@ -80,7 +80,7 @@ class EngineActor:
             output = work.result()
         except EngineDeadError:
             raise PolicyError(self._broken or "the engine's worker process died") from None
-        except (VLLMClientError, ValueError) as error:  # vLLM's words for a request it cannot serve
+        except (VLLMClientError, ValueError) as error:  # vLLM refuses the request
             raise PolicyError(f"the engine refused {len(ids)} ids: {error}") from None
         if output is None:
             return Completion(finish_reason="abort")
@@ -110,60 +110,31 @@ class EngineActor:
     async def update_weights_from(self, path: str, version: int) -> None:
         """Load a checkpoint file as `version`, between two tokens of whatever is in flight.
 
-        A file that does not fit is refused before anything is touched. What fails later leaves weights of
-        which nobody knows what they are: the engine then gives up, and says so to whoever asks.
+        A file that does not fit is refused before anything is touched. A later failure leaves unknown
+        weights: the engine then gives up, and every later request fails with the reason.
         """
+        from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
+
         engine = self._usable()
         if Path(self._spec.model).is_dir():
             check_fit(shapes(Path(path)), shapes(Path(self._spec.model)))
-        await self.pause()
+        # Requests are held where they are; cached keys and values are of the old weights, and forgotten.
+        await engine.pause_generation(mode="keep", clear_cache=True)
         try:
-            await self.start_weight_update()
-            await self.update_weights({"path": path})
+            await engine.start_weight_update()
+            await engine.update_weights(WeightTransferUpdateRequest({"path": path}))
             await engine.finish_weight_update(str(version))
         except Exception as error:
             self.give_up(f"the update to weights {version} failed half-way ({error}); start the engine anew")
             raise PolicyError(self._broken) from None
-        await self.resume()
-
-    async def pause(self) -> None:
-        """Hold every request where it is and forget cached keys and values: they are of the old weights."""
-        await self._usable().pause_generation(mode="keep", clear_cache=True)
-
-    async def resume(self) -> None:
-        """Go on with what `pause` held."""
-        await self._usable().resume_generation()
-
-    async def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
-        """First of the four methods through which vLLM's own trainer engines move weights."""
-        from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
-
-        await self._usable().init_weight_transfer_engine(WeightTransferInitRequest(init_info))
-
-    async def start_weight_update(self) -> None:
-        """Make the model ready to take weights."""
-        await self._usable().start_weight_update()
-
-    async def update_weights(self, update_info: dict[str, Any] | list[dict[str, Any]]) -> None:
-        """Take weights, some or all."""
-        from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
-
-        await self._usable().update_weights(WeightTransferUpdateRequest(update_info))
-
-    async def finish_weight_update(self, weight_version: str | None = None) -> None:
-        """Put the new weights to use."""
-        await self._usable().finish_weight_update(weight_version)
-
-    async def set_version(self, version: int) -> None:
-        """Name the weights that are in use."""
-        await self._usable().update_weight_version(str(version))
+        await engine.resume_generation()
 
     async def version(self) -> int:
         """The version of the weights that are in use."""
         return int(await self._usable().get_weight_version())
 
     def give_up(self, why: str) -> None:
-        """End vLLM; from now on every request is answered with `why`."""
+        """End vLLM; from now on every request fails with the sentence `why`."""
         self._broken = why
         self.stop()
 
@@ -225,7 +196,6 @@ def _arguments(spec: EngineSpec) -> AsyncEngineArgs:
 
     options = spec.options
     on_cpu = current_platform.is_cpu()
-    transfer = "file" if options.weight_transfer == "auto" else options.weight_transfer
     return AsyncEngineArgs(
         model=spec.model,
         skip_tokenizer_init=True,
@@ -245,13 +215,13 @@ def _arguments(spec: EngineSpec) -> AsyncEngineArgs:
         logprobs_mode="processed_logprobs",  # of the distribution at the temperature that is sampled from
         generation_config="vllm",  # not the model's own top_p and top_k
         worker_extension_cls="trainer.engine.transfer.Extension",
-        weight_transfer_config=WeightTransferConfig(backend=transfer),
+        weight_transfer_config=WeightTransferConfig(backend="file"),
         disable_log_stats=True,
     )
 
 
 def _environment(spec: EngineSpec) -> dict[str, str]:
-    """What vLLM reads from the environment, set before it is imported."""
+    """Environment variables that vLLM reads when it is imported."""
     variables = {
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # bound threads and a learner's would fight for one core

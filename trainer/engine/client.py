@@ -1,6 +1,6 @@
 """Generation with vLLM: ids in, sampled ids with log-probabilities and weight versions out.
 
-`EngineClient` is what the rest of the system holds of an engine (`trainer.engine.actor`, a Ray actor).
+`EngineClient` is the handle of an engine, which runs in a Ray actor (`trainer.engine.actor`).
 `VLLMPolicy` is the policy that acts through one. Log-probabilities are those of the distribution that was
 sampled from; each token carries the version of the weights it came from.
 """
@@ -8,9 +8,10 @@ sampled from; each token carries the version of the weights it came from.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agents.chat import ChatCodec
 from agents.engine import Sampling
@@ -18,105 +19,59 @@ from agents.policies.token import TokenPolicy
 from agents.types import Completion, PolicyError
 
 from ..cluster import session as cluster
+from ..cluster.calls import RemoteActor
 from ..cluster.session import Cluster, ClusterError
 from ..config import Engine, Policy
 from .actor import ABORT_S, EngineActor, EngineSpec
-from .weights import WeightError, WeightProbe
+from .weights import WeightError, WeightProbe, publish
+
+if TYPE_CHECKING:
+    import torch
 
 _ANSWER_S = 15.0
-"""What a message to the engine and back may take, on top of the work that was asked for."""
-_TRANSFER_S = 300.0
-"""One step of a weight transfer; vLLM's protocol has no deadlines of its own."""
+"""Time for a message to the engine and back, on top of the work that was asked for."""
 
 
 class EngineClient:
-    """An engine as others see it: blocking, thread-safe, picklable. Every wait has a deadline.
+    """A handle of an engine: blocking, thread-safe, picklable. Every wait has a deadline.
 
-    Whatever goes wrong in the engine arrives as `PolicyError`; after its death, at once.
+    A failure of the engine arrives as `PolicyError`; after its death, at once.
     """
 
-    def __init__(self, actor: Any, pid: int) -> None:
-        self._actor = actor
+    def __init__(self, remote: RemoteActor, pid: int) -> None:
+        self._remote = remote
         self.pid = pid
         """Of the actor's process."""
-        self._closed = False
 
     def generate(self, ids: Sequence[int], sampling: Sampling, *, seed: int, deadline: float) -> Completion:
-        """Sample until a stop id, `max_tokens` or the deadline. See `agents.engine.TokenEngine`."""
+        """Sample until a stop id, `max_tokens` or the deadline, and return what there is then."""
         seconds = deadline - time.monotonic()
         if seconds <= 0:
             return Completion(finish_reason="abort")
-        call = self._actor.generate.remote(tuple(ids), sampling, seed, seconds)
-        return self._answer(call, seconds + ABORT_S + _ANSWER_S)
+        longest_s = seconds + ABORT_S + _ANSWER_S
+        return self._remote.call("generate", longest_s, tuple(ids), sampling, seed, seconds)
 
     def score(self, ids: Sequence[int], *, timeout_s: float) -> list[float]:
         """Log-probabilities (nats) of `ids[1:]` at temperature 1, under the present weights."""
-        return self._answer(self._actor.score.remote(tuple(ids)), timeout_s)
+        return self._remote.call("score", timeout_s, tuple(ids))
 
     def stats(self, *, timeout_s: float = _ANSWER_S) -> dict[str, int]:
         """Count since the start: requests, and prompt, cached and sampled tokens."""
-        return self._answer(self._actor.stats.remote(), timeout_s)
+        return self._remote.call("stats", timeout_s)
 
     def version(self, *, timeout_s: float = _ANSWER_S) -> int:
         """The version of the weights that are in use."""
-        return self._answer(self._actor.version.remote(), timeout_s)
+        return self._remote.call("version", timeout_s)
 
     def update_weights_from(
         self, path: Path, version: int, *, timeout_s: float, canary: WeightProbe | None = None
     ) -> None:
-        """Replace the weights by those in a checkpoint file; see `trainer.engine.weights.publish`.
+        """Replace the weights by those in a checkpoint file that `trainer.engine.weights.publish` wrote.
 
         Raises `WeightError` when the file does not fit and the engine goes on as it was, `PolicyError` when
-        the engine is lost or does not compute what `canary` says.
+        the engine is lost or does not compute the log-probabilities of `canary`.
         """
-        self._answer(self._actor.update_weights_from.remote(str(path), version), timeout_s)
-        self._check(canary, version, timeout_s)
-
-    def update_weights_with(
-        self, send: Callable[[], None], version: int, *, timeout_s: float, canary: WeightProbe | None = None
-    ) -> None:
-        """Replace the weights by what `send` transfers through the four methods below."""
-        self._answer(self._actor.pause.remote(), timeout_s)
-        try:
-            send()
-            self._answer(self._actor.set_version.remote(version), timeout_s)
-        except Exception as error:
-            why = f"the update to weights {version} failed half-way ({error}); start the engine anew"
-            self._answer(self._actor.give_up.remote(why), timeout_s)
-            raise PolicyError(why) from error
-        self._answer(self._actor.resume.remote(), timeout_s)
-        self._check(canary, version, timeout_s)
-
-    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
-        """Part of vLLM's `VLLMWeightSyncClient`, with the three below."""
-        self._answer(self._actor.init_weight_transfer_engine.remote(init_info), _TRANSFER_S)
-
-    def start_weight_update(self) -> None:
-        """Make the model ready to take weights."""
-        self._answer(self._actor.start_weight_update.remote(), _TRANSFER_S)
-
-    def update_weights(self, update_info: dict[str, Any] | list[dict[str, Any]]) -> None:
-        """Take weights, some or all."""
-        self._answer(self._actor.update_weights.remote(update_info), _TRANSFER_S)
-
-    def finish_weight_update(self, weight_version: str | None = None) -> None:
-        """Put the new weights to use."""
-        self._answer(self._actor.finish_weight_update.remote(weight_version), _TRANSFER_S)
-
-    def close(self) -> None:
-        """End the engine. Safe to call twice; never raises."""
-        import ray
-
-        if self._closed or not ray.is_initialized():
-            return
-        self._closed = True
-        try:
-            self._answer(self._actor.stop.remote(), _ANSWER_S)
-        except PolicyError:
-            pass  # it is gone, which was the point
-        ray.kill(self._actor)
-
-    def _check(self, canary: WeightProbe | None, version: int, timeout_s: float) -> None:
+        self._remote.call("update_weights_from", timeout_s, str(path), version)
         if canary is None:
             return
         difference = canary.difference(self.score(canary.ids, timeout_s=timeout_s))
@@ -125,27 +80,32 @@ class EngineClient:
                 f"after the update to weights {version} the engine's log-probabilities differ from the "
                 f"learner's by {difference:.3g} nats, more than {canary.tolerance:.3g}"
             )
-            self._answer(self._actor.give_up.remote(why), timeout_s)
+            self._remote.call("give_up", timeout_s, why)
             raise PolicyError(why)
 
-    def _answer(self, call: Any, timeout_s: float) -> Any:
-        """Wait for the actor; the one place where Ray's errors are translated."""
+    def close(self) -> None:
+        """End the engine. Safe to call twice; never raises."""
         import ray
-        from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
+        if ray.is_initialized():
+            with suppress(PolicyError):  # it is gone, or was closed before
+                self._remote.call("stop", _ANSWER_S)
+        self._remote.kill()
+
+
+class FileSender:
+    """Moves the learner's weights into the engine through a file. Lives in the learner's process."""
+
+    def __init__(self, client: EngineClient, module: torch.nn.Module, folder: Path) -> None:
+        self._client, self._module, self._folder = client, module, folder
+
+    def send(self, version: int, *, timeout_s: float, canary: WeightProbe | None = None) -> None:
+        """Return when the engine samples from the new weights. Raises `PolicyError` or `WeightError`."""
+        path = publish(self._module.state_dict(), version, self._folder)
         try:
-            return ray.get(call, timeout=timeout_s)
-        except GetTimeoutError:
-            raise PolicyError(f"the engine did not answer within {timeout_s:.0f} s") from None
-        except RayTaskError as error:
-            cause = error.cause
-            if isinstance(cause, PolicyError | WeightError):
-                raise type(cause)(str(cause)) from None
-            raise PolicyError(f"the engine failed: {type(cause).__name__}: {cause}") from None
-        except RayActorError:
-            raise PolicyError("the engine's process died") from None
-        except RayError as error:
-            raise PolicyError(f"the engine cannot be reached: {error}") from None
+            self._client.update_weights_from(path, version, timeout_s=timeout_s, canary=canary)
+        finally:
+            path.unlink(missing_ok=True)
 
 
 class VLLMPolicy(TokenPolicy):
@@ -205,14 +165,18 @@ def start_engine(spec: EngineSpec) -> EngineClient:
     gpus = spec.options.tensor_parallel if ray.cluster_resources().get("GPU") else 0
     # No CPUs are asked for: vLLM's threads are its own matter, and two cores would not hold an engine and a
     # learner side by side.
-    actor: Any = ray.remote(EngineActor).options(num_cpus=0, num_gpus=gpus).remote(spec)
-    client = EngineClient(actor, 0)
+    remote = RemoteActor.start(
+        EngineActor,
+        spec,
+        options={"num_cpus": 0, "num_gpus": gpus},
+        what="the engine",
+        error=PolicyError,
+        passed=(PolicyError, WeightError),
+    )
     try:
-        client.pid = client._answer(actor.start.remote(), spec.options.start_s)
-    except PolicyError as error:
-        ray.kill(actor)
-        raise PolicyError(f"vLLM did not start for {spec.model}: {error}") from None
-    except BaseException:
-        ray.kill(actor)
+        return EngineClient(remote, remote.call("start", spec.options.start_s))
+    except BaseException as error:
+        remote.kill()
+        if isinstance(error, PolicyError):
+            raise PolicyError(f"vLLM did not start for {spec.model}: {error}") from None
         raise
-    return client

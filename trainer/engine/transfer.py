@@ -1,4 +1,4 @@
-"""vLLM's side of a weight update through files. Loaded by vLLM in its worker processes, by nothing else.
+"""The engine's side of a weight update through files. Only vLLM imports this, in its worker processes.
 
 This is the one module with an effect when imported: vLLM asks for `worker_extension_cls`, and importing the
 module of that class is the only moment at which a weight-transfer engine can be registered in a worker.
@@ -76,7 +76,7 @@ def _repack(module: torch.nn.Module) -> None:
 
 
 class Extension:
-    """What `worker_extension_cls` names; adds nothing to the worker."""
+    """The class that `worker_extension_cls` names; adds nothing to the worker."""
 
 
 WeightTransferEngineFactory.register_engine("file", FileTransfer)

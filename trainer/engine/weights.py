@@ -1,7 +1,7 @@
 """New weights on their way from the learner to the engine.
 
-`publish` writes a complete checkpoint beside and renames it, so that no reader sees half of one; the engine
-loads it (`trainer.engine.transfer`), and it is removed (`trainer.engine.senders`).
+`publish` writes a complete checkpoint under another name and renames it, so that no reader sees half of it.
+The engine loads it (`trainer.engine.transfer`), and it is removed (`trainer.engine.client.FileSender`).
 """
 
 from __future__ import annotations
@@ -92,17 +92,17 @@ def check_fit(new: Mapping[str, tuple[int, ...]], known: Mapping[str, tuple[int,
 
 @dataclass(frozen=True)
 class WeightProbe:
-    """What the learner's new weights say about one sequence; an engine that has them says the same."""
+    """Log-probabilities of one sequence under the learner's new weights, to compare the engine's with."""
 
     ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     """Of `ids[1:]`, at temperature 1."""
     tolerance: float = 1e-3
-    """Largest difference in nats that is taken for rounding. bfloat16 needs about 0.3."""
+    """Largest difference in nats that counts as rounding. bfloat16 needs about 0.3."""
 
     def __post_init__(self) -> None:
         assert len(self.logprobs) == len(self.ids) - 1 > 0, "one log-probability per id but the first"
 
     def difference(self, engine: Sequence[float]) -> float:
-        """Largest distance to what the engine says."""
+        """Largest distance in nats to the engine's log-probabilities."""
         return max(abs(a - b) for a, b in zip(self.logprobs, engine, strict=True))

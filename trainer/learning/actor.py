@@ -1,34 +1,40 @@
-"""The learner as a Ray actor, and the proxy that speaks to it."""
+"""The learner as a Ray actor, and the proxy through which the driver calls its methods."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..cluster.calls import RemoteActor
 from ..config import Config
-from ..data.samples import Sample
+from .learner import Learner, LearnerError
 
 if TYPE_CHECKING:
-    from ..engine.client import EngineClient
-from .learner import Learner, LearnerError, Metrics, Phase
+    _Methods = Learner
+else:
+    _Methods = object
 
 
 class _LearnerActor:
-    """The inside of the Ray actor. The learner is made by a call, since Ray buries errors of `__init__`."""
+    """The inside of the Ray actor. A call makes the learner, since Ray hides what `__init__` raises."""
 
     def __init__(self) -> None:
         self._learner: Learner | None = None
 
-    def load(self, config: Config, folder: str) -> None:
+    def start(self, config: Config, folder: str) -> None:
         self._learner = Learner(config, folder)
 
     def call(self, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         return getattr(self._learner, name)(*args, **kwargs)
 
 
-class RemoteLearner:
-    """A `Learner` in a Ray actor. Calls block, and raise `LearnerError` at their deadline."""
+class RemoteLearner(_Methods):
+    """A learner in a Ray actor. It has every public method of `Learner`, and none of its attributes.
+
+    Calls block. They raise `LearnerError` at their deadline, and where the learner fails or has died.
+    """
 
     def __init__(self, config: Config, folder: str | Path, *, start_s: float, call_s: float) -> None:
         """Start the actor in the Ray cluster this process is connected to."""
@@ -42,69 +48,24 @@ class RemoteLearner:
         # sandboxes on the same two cores an update took six times as long.
         variables = {"OMP_WAIT_POLICY": "PASSIVE"}
         options = {"num_cpus": 0, "num_gpus": gpus, "runtime_env": {"env_vars": variables}}
-        self._actor: Any = ray.remote(_LearnerActor).options(**options).remote()
+        self._remote = RemoteActor.start(
+            _LearnerActor, options=options, what="the learner", error=LearnerError
+        )
         try:
-            self._wait(self._actor.load.remote(config, str(folder)), start_s, "start")
-        except LearnerError:
+            self._remote.call("start", start_s, config, str(folder))
+        except BaseException:
             self.close()
             raise
 
-    def begin(self, phase: Phase) -> None:
-        """See `Learner.begin`."""
-        self._call("begin", phase)
-
-    def update(self, samples: Sequence[Sample], *, done: float = 0.0, on_policy: bool = True) -> Metrics:
-        """See `Learner.update`."""
-        return self._call("update", list(samples), done=done, on_policy=on_policy)
-
-    def supervise(self, samples: Sequence[Sample], *, done: float = 0.0) -> Metrics:
-        """See `Learner.supervise`."""
-        return self._call("supervise", list(samples), done=done)
-
-    def score(self, samples: Sequence[Sample]) -> list[list[float]]:
-        """See `Learner.score`."""
-        return self._call("score", list(samples))
-
-    def connect(self, engine: EngineClient, scratch: str | Path) -> None:
-        """See `Learner.connect`."""
-        self._call("connect", engine, str(scratch))
-
-    def publish(self, *, timeout_s: float) -> int:
-        """See `Learner.publish`."""
-        return self._call("publish", timeout_s=timeout_s)
-
-    def save(self, folder: str | Path) -> None:
-        """See `Learner.save`."""
-        self._call("save", str(folder))
-
-    def restore(self, folder: str | Path) -> None:
-        """See `Learner.restore`."""
-        self._call("restore", str(folder))
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """A method of the learner, by its name."""
+        if name.startswith("_") or not callable(getattr(Learner, name, None)):
+            raise AttributeError(f"a remote learner has no {name!r}")
+        return partial(self._call, name)
 
     def close(self) -> None:
         """End the actor. Safe to call twice."""
-        import ray
-
-        if self._actor is not None:
-            ray.kill(self._actor, no_restart=True)
-            self._actor = None
+        self._remote.kill()
 
     def _call(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        if self._actor is None:
-            raise LearnerError("the learner was closed")
-        return self._wait(self._actor.call.remote(name, args, kwargs), self._call_s, name)
-
-    def _wait(self, reference: Any, seconds: float, what: str) -> Any:
-        """The seam to Ray: its errors are translated here and nowhere else."""
-        import ray
-        from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
-
-        try:
-            return ray.get(reference, timeout=seconds)
-        except GetTimeoutError:
-            raise LearnerError(f"the learner did not {what} within {seconds:.0f} s") from None
-        except RayTaskError as error:
-            cause = error.cause if isinstance(error.cause, Exception) else error
-            raise LearnerError(f"the learner could not {what}: {' '.join(str(cause).split())}") from error
-        except RayActorError as error:
-            raise LearnerError(f"the learner died ({' '.join(str(error).split())[:300]})") from None
+        return self._remote.wait(self._remote.send("call", name, args, kwargs), self._call_s, name)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -32,14 +32,10 @@ from ..algorithms.losses import (
 from ..config import Config
 from ..data.batch import Aggregation, Batch, MicroBatch, make_batch
 from ..data.samples import Sample
-from ..engine.senders import Sender, sender
+from ..engine.client import EngineClient, FileSender
 from ..engine.weights import WeightProbe
 from .model import Scores, load_model, load_weights, save_model, score
 from .optimizer import Optimizers, make_optimizer, rise_and_fall
-
-if TYPE_CHECKING:
-    from ..engine.client import EngineClient
-
 
 Phase = Literal["warm_start", "rl"]
 Metrics = dict[str, float]
@@ -69,7 +65,7 @@ class Learner:
         self.model: Any = load_model(
             folder, device=self._device, checkpointing=config.learner.activation_checkpointing
         )
-        self._sender: Sender | None = None
+        self._sender: FileSender | None = None
         self._last: Sample | None = None
         self.begin("rl")
 
@@ -144,7 +140,7 @@ class Learner:
 
     def connect(self, engine: EngineClient, scratch: str | Path) -> None:
         """Send weights to this engine from now on; `scratch` is where files for it may lie."""
-        self._sender = sender(self.config.engine, engine, self.model, Path(scratch))
+        self._sender = FileSender(engine, self.model, Path(scratch))
 
     def publish(self, *, timeout_s: float) -> int:
         """Have the engine sample from the weights as they are now; returns their version.

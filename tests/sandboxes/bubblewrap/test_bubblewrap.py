@@ -133,6 +133,20 @@ def test_another_working_directory_can_be_used(bubblewrap_backend: Backend, bubb
     sandbox.close()
 
 
+def test_commands_find_no_signal_ignored_though_their_backend_ignores_some(
+    bubblewrap_backend: Backend, bubblewrap_image: str
+) -> None:
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGUSR1)}
+    try:
+        sandbox = bubblewrap_backend.open(SandboxSpec(bubblewrap_image), timeout_s=60)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    ignored = int(sandbox.exec("sed -n 's/SigIgn://p' /proc/self/status", timeout_s=20).stdout, 16)
+    sandbox.close()
+    assert ignored & 0x7FFFFFFF == 0, hex(ignored)  # the C library keeps 32 and 33 for itself
+
+
 def test_a_missing_image_is_one_clear_line(bubblewrap_backend: Backend) -> None:
     with pytest.raises(SandboxUnavailable, match="ensure_image"):
         bubblewrap_backend.open(SandboxSpec("daythree/nothing:here"), timeout_s=20)

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 DRIVER = """
 import sys, time
 from pathlib import Path
-from trainer import cluster
+from trainer.cluster import session as cluster
 
 {before}
 ray_cluster = cluster.start(cpus=1)

@@ -89,7 +89,7 @@ class Running:
 
     def swap(self) -> Any:
         """Give the engine the weights of another model; returns the model it had."""
-        from trainer.engine.senders import FileSender
+        from trainer.engine.client import FileSender
         from trainer.engine.weights import WeightProbe
 
         new = make_model(tied=self.tied, seed=next(self.seeds))
@@ -295,7 +295,7 @@ def test_a_model_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 
 
 def test_an_engine_that_contradicts_the_canary_gives_up(engines: dict[str, Running]) -> None:
-    from trainer.engine.senders import FileSender
+    from trainer.engine.client import FileSender
     from trainer.engine.weights import WeightProbe
 
     running = engines["tied"]

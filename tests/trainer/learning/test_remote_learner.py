@@ -59,7 +59,7 @@ def test_a_missing_model_and_a_dead_actor_are_told_in_one_line(
     import ray
 
     remote = RemoteLearner(toy_config(), toy_model, start_s=120, call_s=60)
-    ray.kill(remote._actor)
+    ray.kill(remote._remote._actor)
     with pytest.raises(LearnerError, match="the learner died") as dead:
         remote.update(ROWS)
     assert "\n" not in str(dead.value)

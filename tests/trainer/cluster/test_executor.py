@@ -31,11 +31,8 @@ from sandboxes import Backend, ImageRecipe
 from trainer.cluster import reaping
 from trainer.cluster import session as cluster
 from trainer.cluster.executor import RayExecutor
-from trainer.cluster.worker import CodingEnvFactory
-from trainer.config import (
-    TrainError,
-    parse,
-)
+from trainer.cluster.worker import TasksetEnvSpec
+from trainer.config import TrainError, parse
 from trainer.setup import open_stage
 
 pytestmark = [pytest.mark.train, pytest.mark.slow]
@@ -123,25 +120,25 @@ def nodes(raylets: Cluster) -> tuple[Any, Any]:
 
 @dataclass(frozen=True)
 class Watched:
-    """A site that notes, on every node, when an episode begins and ends, and by which process."""
+    """Environments that note, on every node, when an episode begins and ends, and by which process."""
 
-    site: CodingEnvFactory
+    inner: TasksetEnvSpec
     log: str
     missing_where: int = 0
-    """On nodes with this many places the task sets are said to be missing."""
+    """On nodes with this many slots the task sets count as missing."""
 
     def missing(self) -> Sequence[str]:
         here = next(node for node in ray.nodes() if node["NodeID"] == this_node())
-        all_of_them = [folder for folder, _ in self.site.sets]
-        return all_of_them if here["Resources"]["sandboxes"] == self.missing_where else self.site.missing()
+        all_of_them = [folder for folder, _ in self.inner.sets]
+        return all_of_them if here["Resources"]["sandboxes"] == self.missing_where else self.inner.missing()
 
     def ship(self, name: str) -> bytes:
-        return self.site.ship(name)
+        return self.inner.ship(name)
 
     @contextmanager
     def open(self, shipped: Mapping[str, bytes]) -> Iterator[Any]:
         self.note("shipped" if shipped else "shared")
-        with self.site.open(shipped) as make_env:
+        with self.inner.open(shipped) as make_env:
             yield lambda: WatchedEnv(make_env(), self)
 
     def note(self, what: str) -> None:
@@ -158,11 +155,11 @@ def this_node() -> str:
 
 
 class WatchedEnv:
-    def __init__(self, env: CodingEnv, site: Watched) -> None:
-        self.env, self.site, self.tools, self.step = env, site, env.tools, env.step
+    def __init__(self, env: CodingEnv, watched: Watched) -> None:
+        self.env, self.watched, self.tools, self.step = env, watched, env.tools, env.step
 
     def reset(self, **options: Any) -> Any:
-        self.site.note("begin")
+        self.watched.note("begin")
         return self.env.reset(**options)
 
     def finish(self, reason: Any) -> Any:
@@ -170,12 +167,12 @@ class WatchedEnv:
 
     def close(self) -> None:
         self.env.close()
-        self.site.note("end")
+        self.watched.note("end")
 
 
 @pytest.fixture
 def watched(taskset: TaskSet, tmp_path: Path) -> Watched:
-    return Watched(CodingEnvFactory.of([taskset], backend="bubblewrap"), str(tmp_path / "log"))
+    return Watched(TasksetEnvSpec.of([taskset], backend="bubblewrap"), str(tmp_path / "log"))
 
 
 def requests(taskset: TaskSet, count: int) -> list[EpisodeRequest]:
@@ -199,17 +196,19 @@ def most_at_once(rows: list[list[str]], node: str) -> int:
 def test_a_cluster_of_one_is_played_in_this_process_unless_told_otherwise(
     taskset: TaskSet, bubblewrap_image: str
 ) -> None:
-    def stage(placement: str, stack: ExitStack) -> Any:
-        settings = {"backend": "bubblewrap", "concurrency": 3, "placement": placement}
+    def stage(placement: str, stack: ExitStack, env: str = "envs.coding:CodingEnv") -> Any:
+        settings = {"backend": "bubblewrap", "concurrency": 3, "placement": placement, "env": env}
         return open_stage(
             parse({"tasks": {"sets": [str(taskset.folder)]}, "sandbox": settings}), [taskset], stack
         )
 
     with cluster.start(cpus=1, sandboxes=2), ExitStack() as stack:
+        with pytest.raises(TrainError, match=r"sandbox\.env: there is no environment 'codin'"):
+            stage("driver", stack, env="codin")
         here, there = stage("auto", stack), stage("cluster", stack)
-        assert (type(here), here.places) == (ThreadExecutor, 3)
+        assert (type(here), here.slots) == (ThreadExecutor, 3)
         (played,) = there.play(requests(taskset, 1), OraclePolicy())
-        assert (type(there), there.places, played.reward) == (RayExecutor, 2, 1.0)
+        assert (type(there), there.slots, played.reward) == (RayExecutor, 2, 1.0)
 
 
 def test_a_cluster_on_which_nobody_can_play_says_why_in_one_line(
@@ -218,13 +217,13 @@ def test_a_cluster_on_which_nobody_can_play_says_why_in_one_line(
     with pytest.raises(TrainError, match="no node of the cluster has the resource `sandboxes`"):
         RayExecutor(watched)
     request.getfixturevalue("nodes")
-    players = RayExecutor(replace(watched, site=replace(watched.site, backend="none")))
+    executor = RayExecutor(replace(watched, inner=replace(watched.inner, backend="none")))
     started = time.monotonic()
     with pytest.raises(TrainError, match=r"cannot play: there is no sandbox backend 'none'") as caught:
-        list(players.play(requests(taskset, 2), OraclePolicy()))
+        list(executor.play(requests(taskset, 2), OraclePolicy()))
     assert "\n" not in str(caught.value)
     assert time.monotonic() - started < 30
-    players.close()
+    executor.close()
 
 
 @pytest.mark.bubblewrap
@@ -233,28 +232,28 @@ def test_nodes_with_the_resource_play_as_many_as_it_says_and_newcomers_join(
 ) -> None:
     watched = replace(watched, missing_where=2)
     one, two = nodes
-    players = RayExecutor(watched)
+    executor = RayExecutor(watched)
     late: list[Any] = []
 
     def all_play() -> bool:
         begun = {where for what, where, _ in watched.read() if what == "begin"}
         return bool(late) and {one.node_id, two.node_id, late[0].node_id} <= begun
 
-    episodes = players.play(requests_until(taskset, all_play), OraclePolicy())
+    episodes = executor.play(requests_until(taskset, all_play), OraclePolicy())
     played = [next(episodes)]
     late.append(connected.add_node(resources={"sandboxes": 1}))
     played += episodes
-    players.close()
+    executor.close()
     assert [t.reward for t in played] == [1.0] * len(played)
     assert sorted(t.seed for t in played) == list(range(len(played)))
     rows = watched.read()
     assert [most_at_once(rows, node.node_id) for node in (one, two, *late)] == [1, 2, 1]
     assert {where for what, where, _ in rows if what == "shipped"} == {two.node_id}
-    assert players.places == 0
+    assert executor.slots == 0
 
 
 @pytest.mark.bubblewrap
-def test_a_player_that_is_frozen_is_given_up(
+def test_a_worker_that_is_frozen_is_given_up(
     connected: Cluster, nodes: tuple[Any, Any], taskset: TaskSet, watched: Watched, bubblewrap_image: str
 ) -> None:
     frozen: list[int] = []
@@ -267,14 +266,14 @@ def test_a_player_that_is_frozen_is_given_up(
             frozen.append(begun[-1])
             os.kill(begun[-1], signal.SIGSTOP)
 
-    players = RayExecutor(watched, silent_s=2)
+    executor = RayExecutor(watched, silent_s=2)
     try:
-        played = list(players.play(requests_until(taskset, lambda: bool(frozen)), SLEEP, progress=freeze))
+        played = list(executor.play(requests_until(taskset, lambda: bool(frozen)), SLEEP, progress=freeze))
     finally:
         for pid in frozen:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-    players.close()
+    executor.close()
     assert [t.reward for t in played] == [0.0] * len(played), [t.error for t in played]
     assert len([row for row in watched.read() if row[0] == "begin"]) > len(played)
 
@@ -296,22 +295,22 @@ def test_a_node_that_is_killed_loses_its_episodes_and_not_the_run(
         labels = [row["Labels"] for row in engine.containers(filters={"label": "daythree.owner"})]
         return [owner for row in labels if (owner := row["daythree.owner"]).split(".")[1] == str(pid)]
 
-    watched = replace(watched, site=replace(watched.site, backend="docker"))
+    watched = replace(watched, inner=replace(watched.inner, backend="docker"))
     doomed = connected.add_node(resources={"sandboxes": 2})
-    players = RayExecutor(watched)
+    executor = RayExecutor(watched)
     pid = 0
 
     def kill(what: str, done: int, total: int) -> None:
         nonlocal pid
-        players_there = [int(row[2]) for row in watched.read() if row[:2] == ["begin", doomed.node_id]]
-        if players_there and not pid:
-            pid = players_there[0]
+        workers_there = [int(row[2]) for row in watched.read() if row[:2] == ["begin", doomed.node_id]]
+        if workers_there and not pid:
+            pid = workers_there[0]
             wait_for(lambda: containers(pid), 20)
             os.kill(doomed.all_processes["raylet"][0].process.pid, signal.SIGKILL)
             wait_for(lambda: reaping.start_of(pid) is None and not containers(pid), 15)
 
-    played = list(players.play(requests_until(taskset, lambda: pid > 0), SLEEP, progress=kill))
-    players.close()
+    played = list(executor.play(requests_until(taskset, lambda: pid > 0), SLEEP, progress=kill))
+    executor.close()
     engine.close()
     assert pid
     assert [t.reward for t in played] == [0.0] * len(played), [t.error for t in played]
@@ -329,11 +328,11 @@ def wait_for(holds: Any, seconds: float) -> None:
 
 
 def test_a_task_set_that_travels_is_the_same_and_leaves_nothing(taskset: TaskSet) -> None:
-    site = CodingEnvFactory.of([taskset], backend="bubblewrap")
-    assert site.missing() == ()
-    elsewhere = replace(site, sets=((str(taskset.folder / "gone"), taskset.digest),))
+    spec = TasksetEnvSpec.of([taskset], backend="bubblewrap")
+    assert spec.missing() == ()
+    elsewhere = replace(spec, sets=((str(taskset.folder / "gone"), taskset.digest),))
     assert elsewhere.missing() == (str(taskset.folder / "gone"),)
-    with elsewhere.open({elsewhere.missing()[0]: site.ship(str(taskset.folder))}) as make_env:
+    with elsewhere.open({elsewhere.missing()[0]: spec.ship(str(taskset.folder))}) as make_env:
         (loaded,) = make_env()._sets
         assert loaded.digest == taskset.digest
         assert load_taskset(loaded.folder).tasks == taskset.tasks

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from trainer.config import Config, ConfigError, Policy, Tasks, to_toml
-from trainer.engine.saved import acting_policy
+from trainer.run import acting_policy
 
 
 def make_run(folder: Path, *steps: int) -> Path:
