@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from packaging.utils import canonicalize_name as canonical
+
 TEST_EXTRAS = frozenset({"test", "tests", "testing", "unittest", "unittests", "pytest"})
 DEVELOPMENT_EXTRAS = frozenset({"dev", "devel", "develop", "development", "default"})
 
@@ -80,11 +82,6 @@ def merged(parts: Iterable[Declared]) -> Declared:
             computed=total.computed or part.computed,
         )
     return total
-
-
-def canonical(name: str) -> str:
-    """A distribution's name as the index compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def name_of(requirement: str) -> str:
