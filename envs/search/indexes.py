@@ -1,4 +1,4 @@
-"""The indexes of this process: one for each state of a tree, shared by all episodes, within bounds."""
+"""Search indexes, one per state of a tree, shared by all episodes of this process within a memory bound."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ EMBED_BATCH = 256
 
 
 class Indexes:
-    """See the module. Safe to use from several threads; two that miss the same index may both make it."""
+    """Makes and caches tree indexes. Thread-safe; two threads that miss the same index may both make it."""
 
     def __init__(self, disk: DiskCache) -> None:
         self._outlines: TieredCache[Outline] = TieredCache(
             disk, limit=MEMORY_BYTES, encode=outlines.encode, decode=outlines.decode
         )
         self._vectors: TieredCache[np.ndarray] = TieredCache(
-            disk, limit=MEMORY_BYTES, encode=lambda one: one.astype("<f4").tobytes(), decode=_vector
+            disk, limit=MEMORY_BYTES, encode=lambda vector: vector.astype("<f4").tobytes(), decode=_vector
         )
         self._trees: MemoryCache[TreeIndex] = MemoryCache(PLACES)
 

@@ -1,7 +1,6 @@
-"""Which Python a commit gets: of the ones Debian's releases have, the one of its time.
+"""Choose the Python for a commit by its date, among those of Debian's releases.
 
-Debian says which Python each release holds; the Python developers, when each version came out (PEPs 596,
-664 and 719).
+Release dates of Python versions are from PEPs 596, 664 and 719.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ _GONE = {"distutils": (3, 12), "lib2to3": (3, 13)}
 def packages_of(modules: Sequence[str], python: str) -> tuple[str, ...]:
     """Return the Debian packages that bring modules of `APART`, as far as that Python has them."""
     version = tuple(int(part) for part in python.split("."))
-    return tuple(APART[each] for each in modules if version < _GONE.get(each, (99,)))
+    return tuple(APART[module] for module in modules if version < _GONE.get(module, (99,)))
 
 
 def preferred(specifier: str, classifiers: Sequence[str], when: str) -> tuple[Base, ...]:
@@ -123,4 +122,4 @@ def _named(classifiers: Sequence[str]) -> set[tuple[int, ...]]:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(each) for each in version.split("."))
+    return tuple(int(part) for part in version.split("."))
