@@ -1,7 +1,7 @@
-"""Outlines and vectors of files, made once: in memory within a bound, the dear ones also on disk.
+"""Caches of file outlines and passage vectors: in memory with least-recently-used eviction, and on disk.
 
-The key is a file's path and content, so that hundreds of trees of one library, which differ by a file
-each, cost little more than one. What is on disk may be deleted at any time; what is damaged is made again.
+The key is a digest of a file's path and content, so trees of one library that differ by a file share all
+other entries. Entries on disk may be deleted at any time; a damaged entry counts as absent.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ import os
 import tempfile
 import threading
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 from typing import Generic, TypeVar
+
+from cachetools import LRUCache
 
 T = TypeVar("T")
 
 FORMAT = 1
-"""Goes up whenever what is stored, or how text becomes terms, changes."""
+"""Incremented whenever the stored form, or the splitting of text into terms, changes."""
 
 
 def file_key(path: str, sha256: str) -> str:
@@ -27,92 +29,80 @@ def file_key(path: str, sha256: str) -> str:
     return hashlib.sha256(f"{FORMAT}\0{path}\0{sha256}".encode("utf-8", "surrogateescape")).hexdigest()
 
 
-class Kept(Generic[T]):
-    """The most recently used values, up to a total weight. Safe to use from several threads."""
+class MemoryCache(Generic[T]):
+    """The most recently used values, up to a total weight. Thread-safe, unlike the `LRUCache` inside."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._values: OrderedDict[str, tuple[T, int]] = OrderedDict()
-        self._total = 0
-        self._lock = threading.Lock()
+        self._limit, self._lock = limit, threading.Lock()
+        self._values: LRUCache[str, tuple[T, int]] = LRUCache(limit, getsizeof=itemgetter(1))
 
     def get(self, key: str) -> T | None:
         with self._lock:
-            if key not in self._values:
-                return None
-            self._values.move_to_end(key)
-            return self._values[key][0]
+            value, _ = self._values.get(key, (None, 0))
+        return value
 
     def put(self, key: str, value: T, weight: int) -> None:
-        """Keep a value; the last one put stays even when it alone is over the limit."""
+        """Store a value; the newest stays even when it alone is over the limit."""
         with self._lock:
-            self._total += weight - self._values.pop(key, (value, 0))[1]
-            self._values[key] = (value, weight)
-            while self._total > self._limit and len(self._values) > 1:
-                _, (_, dropped) = self._values.popitem(last=False)
-                self._total -= dropped
+            self._values[key] = value, min(weight, self._limit)
 
 
-class Shelf:
-    """Bytes by key in a folder: written beside and renamed, with a checksum. A full disk is not an error."""
+class DiskCache:
+    """Bytes by key, one file each with a checksum, written whole. An unwritable folder is not an error."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def read(self, key: str) -> bytes | None:
-        """Return what was written under a key; None when it is absent or damaged."""
+        """Return the bytes of a key; None when they are absent or damaged."""
         try:
-            stored = self._place(key).read_bytes()
+            stored = self._path(key).read_bytes()
             data = zlib.decompress(stored[32:])
         except (OSError, zlib.error):
             return None
         return data if hashlib.sha256(data).digest() == stored[:32] else None
 
     def write(self, key: str, data: bytes) -> None:
-        place = self._place(key)
+        path = self._path(key)
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, beside = tempfile.mkstemp(prefix=f".{key[:8]}-", dir=place.parent)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, beside = tempfile.mkstemp(prefix=f".{key[:8]}-", dir=path.parent)
         except OSError:
             return
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(hashlib.sha256(data).digest() + zlib.compress(data, 1))
-            Path(beside).rename(place)
+            Path(beside).rename(path)
         except OSError:
             Path(beside).unlink(missing_ok=True)
 
-    def _place(self, key: str) -> Path:
+    def _path(self, key: str) -> Path:
         return self._folder / key[:2] / key[2:]
 
 
-class Store(Generic[T]):
-    """A `Kept` in front of a `Shelf`."""
+class TieredCache(Generic[T]):
+    """A `MemoryCache` in front of a `DiskCache`."""
 
     def __init__(
-        self,
-        shelf: Shelf,
-        *,
-        limit: int,
-        encode: Callable[[T], bytes],
-        decode: Callable[[bytes], T],
+        self, disk: DiskCache, *, limit: int, encode: Callable[[T], bytes], decode: Callable[[bytes], T]
     ) -> None:
-        self._kept: Kept[T] = Kept(limit)
-        self._shelf, self._encode, self._decode = shelf, encode, decode
+        """`decode` raises ValueError for damaged bytes."""
+        self._memory: MemoryCache[T] = MemoryCache(limit)
+        self._disk, self._encode, self._decode = disk, encode, decode
 
-    def get(self, key: str, weight: int, *, on_disk: bool = True) -> T | None:
-        """Return a value from memory, else from disk. `decode` raising ValueError means damaged."""
-        value = self._kept.get(key)
-        data = self._shelf.read(key) if value is None and on_disk else None
+    def get(self, key: str, weight: int | None = None, *, on_disk: bool = True) -> T | None:
+        """Return a value from memory, else from disk; its default weight is its size on disk."""
+        value = self._memory.get(key)
+        data = self._disk.read(key) if value is None and on_disk else None
         if data is not None:
             try:
                 value = self._decode(data)
             except ValueError:
                 return None
-            self._kept.put(key, value, weight)
+            self._memory.put(key, value, len(data) if weight is None else weight)
         return value
 
     def put(self, key: str, value: T, weight: int, *, on_disk: bool = True) -> None:
-        self._kept.put(key, value, weight)
+        self._memory.put(key, value, weight)
         if on_disk:
-            self._shelf.write(key, self._encode(value))
+            self._disk.write(key, self._encode(value))

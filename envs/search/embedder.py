@@ -1,7 +1,7 @@
-"""Texts as vectors: the contract, and an OpenAI-compatible endpoint that keeps it.
+"""The `Embedder` protocol, text to vectors, and an OpenAI-compatible endpoint that implements it.
 
-A sentence-embedding model in this process needs torch, which only the trainer may import: it offers its
-own `Embedder`.
+A sentence-embedding model in this process needs torch, which only the trainer may import: `trainer.embedder`
+has one.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class EndpointEmbedder:
         return f"{self._url}#{self._model}"
 
     def embed(self, texts: Sequence[str], *, timeout_s: float) -> list[list[float]]:
-        """See `Embedder`. Texts travel in batches; all of them share the deadline."""
+        """Return one vector per text; batches share the deadline. Raises EmbedderError."""
         until = time.monotonic() + timeout_s
         vectors: list[list[float]] = []
         for start in range(0, len(texts), self._batch):

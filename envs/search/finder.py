@@ -1,7 +1,7 @@
-"""Answers to a policy's questions about its repository as it is now, as the text it sees.
+"""Answer a policy's searches in its repository's present state, as text.
 
-The base tree's index is shared; what differs in the sandbox (edited, new, removed) is asked for at every
-question and laid over it, so an answer never points at a line that is no longer there.
+The base tree's index is shared. At every search the sandbox is asked for edited, new and removed files, and
+the index is updated with them, so an answer never points at a line that is gone.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Finder:
     """So much was changed in the sandbox that not all of it is searched."""
 
     def definition(self, query: str) -> str:
-        """Say where a name is defined. Without a grammar's answer, which lines hold the word."""
+        """Say where a name is defined; where no grammar knows it, which lines hold the word."""
         found = [(path, one) for path, one in self.index.definitions(query) if path in self.paths]
         rows = [
             f"{path}:{_range(one.start, one.end)}: {one.kind} {one.qualified}\n"
@@ -143,7 +143,7 @@ def look_around(
     limit: int = 50,
     timeout_s: float,
 ) -> Finder:
-    """Learn what the sandbox holds now, and which of its files are meant by `path` and `glob`.
+    """Index the sandbox's present files, and select those that `path` and `glob` match.
 
     `timeout_s` bounds the sandbox's answer. Raises NothingThereError, SandboxError, and TimeoutError while
     an index is not ready.

@@ -1,8 +1,8 @@
-"""What is defined and used in a source file, by its language's grammar.
+"""Find definitions and uses in a source file by its language's tree-sitter grammar.
 
 A grammar is one row of `GRAMMARS`: a tree-sitter package with a tags query, in which by convention
 `@definition.<kind>` spans a definition and `@name` its name (tree-sitter's documentation, "Code Navigation
-Systems"). A file without a grammar has no symbols here; who asks falls back to words.
+Systems"). A file without a grammar has no symbols; search falls back to words.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Symbols:
 
 
 def symbols(path: str, data: bytes) -> Symbols | None:
-    """Parse a file; broken syntax gives what can be told. None without a grammar, or for hopeless syntax."""
+    """Parse a file; broken syntax gives partial symbols. None without a grammar, or for hopeless syntax."""
     grammar = GRAMMARS.get(PurePosixPath(path).suffix)
     if grammar is None:
         return None

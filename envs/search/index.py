@@ -1,4 +1,4 @@
-"""The index of one tree: its outlines together, passages ranked by BM25 and by vectors."""
+"""The search index of one tree: file outlines, and passages ranked by BM25 and by vectors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Place:
 
 
 class TreeIndex:
-    """What can be asked about one state of a tree. It never changes; ranking is made when first needed."""
+    """Search in one state of a tree. Immutable; the BM25 ranking is made when first needed."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The indexes of this process: one for each state of a tree, shared by all episodes, within bounds."""
+"""Search indexes, one per state of a tree, shared by all episodes of this process within a memory bound."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sandboxes.images.build import cache_folder
 
 from ..tasksets.trees import TreeFile
 from . import outlines
-from .cache import Kept, Shelf, Store, file_key
+from .cache import DiskCache, MemoryCache, TieredCache, file_key
 from .embedder import Embedder, EmbedderError
 from .index import Place, TreeIndex, make_index, nearest
 from .outlines import Outline, is_searched, outline
@@ -31,16 +31,16 @@ EMBED_BATCH = 256
 
 
 class Indexes:
-    """See the module. Safe to use from several threads; two that miss the same index may both make it."""
+    """Makes and caches tree indexes. Thread-safe; two threads that miss the same index may both make it."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self._outlines: Store[Outline] = Store(
-            shelf, limit=MEMORY_BYTES, encode=outlines.encode, decode=outlines.decode
+    def __init__(self, disk: DiskCache) -> None:
+        self._outlines: TieredCache[Outline] = TieredCache(
+            disk, limit=MEMORY_BYTES, encode=outlines.encode, decode=outlines.decode
         )
-        self._vectors: Store[np.ndarray] = Store(
-            shelf, limit=MEMORY_BYTES, encode=lambda one: one.astype("<f4").tobytes(), decode=_vector
+        self._vectors: TieredCache[np.ndarray] = TieredCache(
+            disk, limit=MEMORY_BYTES, encode=lambda vector: vector.astype("<f4").tobytes(), decode=_vector
         )
-        self._trees: Kept[TreeIndex] = Kept(PLACES)
+        self._trees: MemoryCache[TreeIndex] = MemoryCache(PLACES)
 
     def of(self, tree: Mapping[str, TreeFile], digest: str, *, timeout_s: float) -> TreeIndex:
         """Return the index of a base tree by its digest.
@@ -84,7 +84,7 @@ class Indexes:
         until = time.monotonic() + timeout_s
         chosen = [index.places[number] for number in places]
         keys = [_vector_key(index, place, embedder) for place in chosen]
-        rows = {key: self._vectors.get(key, 0) for key in keys}
+        rows = {key: self._vectors.get(key) for key in keys}
         missing = [number for number, key in enumerate(keys) if rows[key] is None]
         for start in range(0, len(missing), EMBED_BATCH):
             batch = missing[start : start + EMBED_BATCH]
@@ -114,7 +114,7 @@ class Indexes:
 @lru_cache(maxsize=1)
 def shared_indexes() -> Indexes:
     """Return the indexes of this process, with their folder in the cache."""
-    return Indexes(Shelf(cache_folder() / "search"))
+    return Indexes(DiskCache(cache_folder() / "search"))
 
 
 def _vector_key(index: TreeIndex, place: Place, embedder: Embedder) -> str:

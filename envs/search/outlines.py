@@ -1,4 +1,4 @@
-"""What search knows of one file: its definitions and uses, and its passages as weighted terms.
+"""Outline of one file for search: definitions, uses, and passages as weighted terms.
 
 A passage is a function, a class without its methods, the rest of a module, a section of a document, or a
 block of any other text. It depends on path and content alone, so all trees that hold the file share it.
@@ -96,7 +96,7 @@ class Passage:
 
 @dataclass(frozen=True)
 class Outline:
-    """See the module."""
+    """Definitions, uses and passages of one file."""
 
     passages: tuple[Passage, ...] = ()
     definitions: tuple[Definition, ...] = ()

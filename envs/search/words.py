@@ -1,4 +1,4 @@
-"""Code and prose as terms: identifiers split, English endings cut, words that say nothing left out."""
+"""Split code and prose into terms: identifier parts, stemmed, without stop words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import lru_cache
 _WORD = re.compile(r"\w+")
 _PART = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+|[^\W\d_A-Za-z]+")
 
-_SAY_NOTHING = frozenset(
+_STOP_WORDS = frozenset(
     _WORD.findall(
         """
         a an and are as at be been being but by can could did do does doing for from get gets had has
@@ -34,7 +34,7 @@ def terms_of_word(word: str) -> tuple[str, ...]:
     """Return the terms of one word: its parts' stems and, where it has several parts, the whole."""
     parts = [part.lower() for part in _PART.findall(word[:100])]
     stems = tuple(
-        stem(part) for part in parts if part not in _SAY_NOTHING and (len(part) > 1 or not word.isalpha())
+        stem(part) for part in parts if part not in _STOP_WORDS and (len(part) > 1 or not word.isalpha())
     )
     return (*stems, word.lower()) if len(parts) > 1 else stems
 

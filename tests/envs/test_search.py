@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from envs.search.cache import Kept, Shelf
+from envs.search.cache import DiskCache, MemoryCache, TieredCache
 from envs.search.embedder import Embedder, EmbedderError, EndpointEmbedder
 from envs.search.finder import Finder, NothingThereError, look_around
 from envs.search.grammars import symbols
@@ -65,7 +65,7 @@ SPEC = SandboxSpec("fake")
 
 
 def indexes(folder: Path) -> Indexes:
-    return Indexes(Shelf(folder))
+    return Indexes(DiskCache(folder))
 
 
 def look(
@@ -261,12 +261,25 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
 
 
 def test_memory_is_bounded() -> None:
-    kept: Kept[str] = Kept(10)
+    cache: MemoryCache[str] = MemoryCache(10)
     for name in "abc":
-        kept.put(name, name, 4)
-    assert kept.get("a") is None and kept.get("b") == "b"
-    kept.put("huge", "huge", 99)
-    assert kept.get("huge") == "huge" and kept.get("b") is None
+        cache.put(name, name, 4)
+    assert cache.get("a") is None and cache.get("b") == "b"
+    cache.put("d", "d", 4)
+    assert cache.get("c") is None and cache.get("b") == "b"
+    cache.put("huge", "huge", 99)
+    assert cache.get("huge") == "huge" and cache.get("b") is None
+
+
+def test_values_read_from_disk_count_towards_the_bound_of_memory(tmp_path: Path) -> None:
+    def cache() -> TieredCache[bytes]:
+        return TieredCache(DiskCache(tmp_path), limit=10, encode=bytes, decode=bytes)
+
+    for name in ("a", "b", "c"):
+        cache().put(name, name.encode() * 4, 4)
+    later = cache()
+    assert [later.get(name) for name in ("a", "b", "c")] == [b"aaaa", b"bbbb", b"cccc"]
+    assert later.get("a", on_disk=False) is None and later.get("c", on_disk=False) == b"cccc"
 
 
 def test_fusion_prefers_what_both_rankings_know() -> None:

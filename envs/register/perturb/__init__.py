@@ -1,5 +1,5 @@
-"""The same task with other names: does a policy solve it, or does it remember?
+"""Perturbed copies of a task, to tell a policy that solves the task from one that remembers its solution.
 
-Identifiers are renamed, modules moved and messages put in other words, consistently in everything a task
-consists of. What comes out is a task set like any other, and every task in it has been proven.
+Identifiers are renamed, modules moved and messages reworded, consistently in the trees, patch, instruction
+and history of a task. The result is an ordinary task set whose tasks have been validated by grading.
 """

@@ -1,4 +1,4 @@
-"""Messages of errors and logs in other words, where neither tests nor documents repeat them."""
+"""Reword error and log messages that neither tests nor documents repeat."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FEWEST_WORDS = 3
 
 
 def private_messages(found: Survey, *, seed: int, known: str) -> dict[str, str]:
-    """Choose messages and say what they become; those that share two words in a row with a test stay."""
+    """Map messages to their new text; those that share two consecutive words with a test stay."""
     pairs = {pair for text in (*found.texts, known) for pair in _pairs(text)}
     messages = {
         str(node.value)
@@ -33,14 +33,14 @@ def private_messages(found: Survey, *, seed: int, known: str) -> dict[str, str]:
 
 
 def rewrite_messages(source: Source, messages: Mapping[str, str]) -> bytes:
-    """Put messages in other words."""
+    """Reword messages in one file."""
     nodes = [node for node in _messages(source) if node.value in messages]
     if not nodes:
         return source.data
     edits = [Edit(*source.span(node), _literal(source, node, messages[str(node.value)])) for node in nodes]
     places = {(node.lineno, node.col_offset) for node in nodes}
     after = edited(source.data, edits)
-    return checked(source.data, after, partial(_say, places=places, messages=messages))
+    return checked(source.data, after, partial(_reword, places=places, messages=messages))
 
 
 def _messages(source: Source) -> Iterator[ast.Constant]:
@@ -69,13 +69,13 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _literal(source: Source, node: ast.Constant, new: str) -> bytes:
-    """Write a literal in its own quotes; the check says whether that went well."""
+    """Write a literal in its own quotes; `checked` rejects a wrong result."""
     text = source.data[slice(*source.span(node))].decode()
     old = str(node.value)
     return text.replace(old, new, 1).encode()
 
 
-def _say(tree: ast.Module, *, places: Collection[tuple[int, int]], messages: Mapping[str, str]) -> None:
+def _reword(tree: ast.Module, *, places: Collection[tuple[int, int]], messages: Mapping[str, str]) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and (node.lineno, node.col_offset) in places:
             node.value = messages.get(str(node.value), str(node.value))

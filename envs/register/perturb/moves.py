@@ -1,7 +1,7 @@
-"""Modules at other paths, their imports rewritten.
+"""Move modules to new file names and rewrite their imports.
 
-A module moves when nothing but imports and prose refers to it: no string, attribute or set-up file says its
-name or its path. Prose is rewritten. The module stays in its folder, next to the files it may read.
+A module moves when only imports and prose refer to it: no string, attribute or configuration file holds its
+name or path. Prose is rewritten. The module stays in its folder, next to the files it may read.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ _FROM = re.compile(rb"from\s+([.\w]+)\s+import\b")
 
 
 def movable(found: Survey, trees: Sequence[Tree], roots: Collection[str]) -> set[str]:
-    """Choose modules, by path, that can be called otherwise and are in every tree.
+    """Choose the modules, by path, that can be renamed and are in every tree.
 
     `roots` are the folders that imports start from.
     """
     if found.dynamic:
         return set()
     everywhere = set.intersection(*map(set, trees))
-    chained = {path for each in _every(found) for path in _imported_whole(*each, roots)}
-    told = {entry.data.decode() for tree in trees for path, entry in tree.items() if _is_told(path, entry)}
-    said = "\n".join(sorted(told | found.literals))
+    chained = {path for file, source in _every(found) for path in _imported_whole(file, source, roots)}
+    texts = {file.data.decode() for tree in trees for path, file in tree.items() if _is_fixed(path, file)}
+    references = "\n".join(sorted(texts | found.literals))
     return {
         path
         for path in found.product
-        if path in everywhere and path not in chained and _is_private(PurePosixPath(path), found, said)
+        if path in everywhere and path not in chained and _is_private(PurePosixPath(path), found, references)
     }
 
 
-def _is_told(path: str, entry: TreeFile) -> bool:
-    """Whether a file's words are a reference that cannot be rewritten."""
+def _is_fixed(path: str, entry: TreeFile) -> bool:
+    """Whether a file is text that is neither code nor prose: references in it cannot be rewritten."""
     return not path.endswith(".py") and is_text(entry.data) and not is_prose(path, entry)
 
 
-def _is_private(path: PurePosixPath, found: Survey, said: str) -> bool:
+def _is_private(path: PurePosixPath, found: Survey, references: str) -> bool:
     """Whether a module lies in a package and nothing but imports can refer to it."""
     stem = path.stem
     if not path.parent.name or stem.startswith("__"):
         return False
     if stem in found.attributes | found.literals | found.settings:
         return False
-    return not re.search(rf"(?<!\w){re.escape(stem)}\.py\b|(?<=[\w.])[./]{re.escape(stem)}(?!\w)", said)
+    return not re.search(rf"(?<!\w){re.escape(stem)}\.py\b|(?<=[\w.])[./]{re.escape(stem)}(?!\w)", references)
 
 
 def _every(found: Survey) -> Iterator[tuple[str, Source]]:
@@ -153,7 +153,7 @@ def _rename_in(tree: ast.Module, *, renamed: Mapping[tuple[int, int], str]) -> N
 
 
 def rewrite_paths(text: str, moves: Mapping[str, str]) -> str:
-    """Rewrite what a text says of modules that moved: their paths and their dotted names."""
+    """Rewrite the paths and dotted names of moved modules in a text."""
     for old, new in moves.items():
         text = text.replace(old, new)
         before, after = PurePosixPath(old).name, PurePosixPath(new).name

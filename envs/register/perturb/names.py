@@ -1,8 +1,8 @@
-"""The project's private names under other names, wherever they occur.
+"""Rename a project's private names wherever they occur.
 
-A name qualifies when the project defines it for itself (a function, class, variable or method that is
-private, or that neither tests nor documents know), and when it is nothing but that name everywhere: no
-string, keyword, parameter, foreign import or builtin is called so.
+A name qualifies when it is internal to the project (a private function, class, variable or method, or one
+that neither tests nor documents mention), and when every occurrence is that name: no string, keyword,
+parameter, foreign import or builtin has it too.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _SHORTEST = 4
 
 
 def private_names(found: Survey, *, known: Collection[str]) -> set[str]:
-    """Choose the names that can be changed; `known` words are told to the policy and stay."""
+    """Choose the names that can be changed; `known` words, which the policy is given, stay."""
     inside, methods, classes = set[str](), set[str](), _class_names(found)
     declared = set[str]()
-    for source in (each for versions in found.product.values() for each in versions):
+    for source in (source for versions in found.product.values() for source in versions):
         inside |= set(_module_level(source.tree))
         for node in ast.walk(source.tree):
             if isinstance(node, ast.ClassDef):
@@ -53,7 +53,7 @@ def private_names(found: Survey, *, known: Collection[str]) -> set[str]:
 
 
 def rename_names(source: Source, names: Mapping[str, str]) -> bytes:
-    """Rename names as tokens, and in comments and docstrings those that can be no ordinary word."""
+    """Rename name tokens; in comments and docstrings, only names that cannot be ordinary words."""
     present = {name: new for name, new in names.items() if name.encode() in source.data}
     if not present:
         return source.data
@@ -84,7 +84,7 @@ def _class_names(found: Survey) -> set[str]:
 
 
 def _is_ours(base: ast.expr, classes: Collection[str]) -> bool:
-    """Whether a base class can have no private member of somebody else's."""
+    """Whether a base class is the project's own, so that no private member comes from a library."""
     return isinstance(base, ast.Name) and (base.id in classes or base.id == "object")
 
 
@@ -97,15 +97,15 @@ def _module_level(tree: ast.Module) -> Iterator[str]:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 yield name
             case ast.Assign(targets=targets):
-                yield from (each.id for each in targets if isinstance(each, ast.Name))
+                yield from (target.id for target in targets if isinstance(target, ast.Name))
             case ast.If() | ast.Try() | ast.With():
                 waiting.extend(ast.iter_child_nodes(node))
 
 
 def _private_members(node: ast.ClassDef) -> Iterator[str]:
     """Yield methods and attributes of `self` that begin with one underscore."""
-    for each in ast.walk(node):
-        match each:
+    for inner in ast.walk(node):
+        match inner:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) if name.startswith("_"):
                 yield name
             case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()) if name.startswith("_"):
@@ -113,18 +113,22 @@ def _private_members(node: ast.ClassDef) -> Iterator[str]:
 
 
 def _edits(source: Source, names: Mapping[str, str]) -> Iterator[Edit]:
-    telling = {name: new for name, new in names.items() if "_" in name or name[1:] != name[1:].lower()}
+    unmistakable = {name: new for name, new in names.items() if "_" in name or name[1:] != name[1:].lower()}
     for token in tokenize.tokenize(io.BytesIO(source.data).readline):
         if token.type not in (tokenize.NAME, tokenize.COMMENT):
             continue
         start = source.at_character(*token.start)
-        new = names.get(token.string) if token.type == tokenize.NAME else rename_words(token.string, telling)
+        new = (
+            names.get(token.string)
+            if token.type == tokenize.NAME
+            else rename_words(token.string, unmistakable)
+        )
         if new is not None and new != token.string:
             yield Edit(start, start + len(token.string.encode()), new.encode())
     for node in docstrings(source.tree):
         start, end = source.span(node)
         text = source.data[start:end].decode()
-        if (new := rename_words(text, telling)) != text:
+        if (new := rename_words(text, unmistakable)) != text:
             yield Edit(start, end, new.encode())
 
 
@@ -143,7 +147,7 @@ _AFTER = ("here", "now", "part", "used", "item", "one")
 
 
 class Namer:
-    """Gives every name a new one that nobody has: the same one for the same name."""
+    """Maps every name to an unused one, always the same for the same name."""
 
     def __init__(self, seed: int, taken: Collection[str]) -> None:
         self._seed = seed

@@ -1,4 +1,4 @@
-"""A perturbation of one task: what is called otherwise, decided once and applied to all of its trees."""
+"""A consistent renaming for one task, computed once and applied to every tree."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .variables import rename_variables
 
 @dataclass(frozen=True)
 class Means:
-    """What a perturbation may do."""
+    """Which kinds of change a perturbation may make."""
 
     variables: bool = True
     parameters: bool = True
@@ -36,10 +36,10 @@ LOCAL = Means(parameters=False, names=False, messages=False, moves=False)
 
 @dataclass(frozen=True)
 class Strength:
-    """How much of a base tree is otherwise."""
+    """How much of a base tree a perturbation changed."""
 
     variables: int = 0
-    """Variables and parameters of functions, each counted once a function."""
+    """Variables and parameters, each counted once per function."""
     names: int = 0
     """Private functions, classes, methods and variables of modules."""
     files_moved: int = 0
@@ -66,7 +66,7 @@ class Perturbation:
     moves: dict[str, str]
     messages: dict[str, str]
     fixed: set[str]
-    """Words that stay, whatever they name: what the policy is told, what the tests are called."""
+    """Words that stay, whatever they name: those of the instruction and of the tests' names."""
     _done: dict[tuple[str, str], tuple[bytes, int]] = field(default_factory=dict)
 
     def tree(self, tree: Tree) -> Tree:
@@ -79,11 +79,11 @@ class Perturbation:
         return changed
 
     def text(self, text: str) -> str:
-        """Rewrite what people said of the code: private names, and paths of what moved."""
+        """Rewrite prose about the code: private names, and paths of moved modules."""
         return rename_words(rewrite_paths(text, self.moves), self.names)
 
     def strength(self, base: Tree) -> Strength:
-        """Compare a tree with what it becomes."""
+        """Compare a tree with its rewritten form."""
         after, product = self.tree(base), product_files(base)
         lines = [entry.data.splitlines() for entry in map(base.__getitem__, product)]
         others = [after[self.moves.get(path, path)].data.splitlines() for path in product]
@@ -103,7 +103,7 @@ class Perturbation:
         )
 
     def _file(self, path: str, entry: TreeFile, *, product: bool) -> tuple[bytes, int]:
-        """Rewrite one file; returns how many variables got other names, too."""
+        """Rewrite one file; returns its new content and the number of renamed variables."""
         if is_prose(path, entry) and is_text(entry.data):
             return rewrite_paths(entry.data.decode(), self.moves).encode(), 0
         if not path.endswith((".py", ".pyi")):
@@ -133,10 +133,10 @@ class Perturbation:
 
 
 def perturbation(taskset: TaskSet, task: Task, *, seed: int, means: Means = ALL) -> Perturbation:
-    """Decide what is called otherwise in a task. Raises TaskSetError, PatchError."""
+    """Compute the renaming for a task. Raises TaskSetError, PatchError."""
     trees = trees_of(taskset, task)
     found = survey(trees)
-    told = set(WORD.findall(task.instruction))
+    instructed = set(WORD.findall(task.instruction))
     tests = {word for test in (*task.fail_to_pass, *task.pass_to_pass) for word in WORD.findall(test)}
     roots = tuple(taskset.runtime(task).tests.import_paths) or (".",)
     names = sorted(private_names(found, known=tests)) if means.names else []
@@ -151,11 +151,11 @@ def perturbation(taskset: TaskSet, task: Task, *, seed: int, means: Means = ALL)
         names={name: namer.new(name) for name in names},
         moves={path: moved_path(path, namer.new(PurePosixPath(path).stem)) for path in moves},
         messages=private_messages(found, seed=seed, known=task.instruction) if means.messages else {},
-        fixed=told | tests,
+        fixed=instructed | tests,
     )
 
 
 def trees_of(taskset: TaskSet, task: Task) -> Sequence[Tree]:
-    """Return the trees of a task: what the policy sees, what solves it, and what tests it."""
+    """Return a task's base tree, solved tree and trusted test files."""
     base = taskset.base_tree(task)
     return base, taskset.solved_tree(task), taskset.trusted_files(task)

@@ -1,8 +1,8 @@
-"""Perturbed tasks that hold: proven by real gradings before anybody is asked to solve them.
+"""Validate perturbed tasks by grading them.
 
-Nothing handed in must fail exactly the tests it failed before, the rewritten reference must pass all of
-them, and the reference as it was must not pass any more. Where a rewriting breaks a task, more careful ones
-are tried; what cannot be rewritten is left out, and the reason is kept.
+An empty submission must fail exactly the tests it failed before, the rewritten reference must pass all tests,
+and the original reference must not pass any more. Where a perturbation breaks a task, weaker ones are tried;
+a task with no valid perturbation is left out, and the reason is recorded.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LEDGER = "perturbation.json"
 
 @dataclass(frozen=True)
 class PerturbedSets:
-    """Tasks under other names, and those that could not be had."""
+    """Perturbed task sets, and the tasks that could not be perturbed."""
 
     seed: int
     tasksets: tuple[TaskSet, ...]
@@ -52,8 +52,10 @@ class PerturbedSets:
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
-        """The ids of each task as it was and as it is now."""
-        return tuple((str(task.traits[ORIGIN]), task.id) for one in self.tasksets for task in one.tasks)
+        """The ids of each original task and of its perturbed copy."""
+        return tuple(
+            (str(task.traits[ORIGIN]), task.id) for taskset in self.tasksets for task in taskset.tasks
+        )
 
 
 def perturb(
@@ -65,7 +67,7 @@ def perturb(
     workers: int | None = None,
     progress: Progress = silent,
 ) -> PerturbedSets:
-    """Perturb tasks into task sets under `folder`; those that are there already are taken as they are.
+    """Perturb tasks into task sets under `folder`; those already there are read back.
 
     Raises TaskSetError when the folder holds those of another seed or of other tasks, SandboxError when no
     sandbox can be had.
@@ -94,7 +96,7 @@ def perturb(
         ledger = {
             "seed": seed,
             "tasks": wanted,
-            "strength": {name: asdict(one) for name, one in strength.items()},
+            "strength": {name: asdict(measure) for name, measure in strength.items()},
             "left_out": left_out,
         }
         (beside / LEDGER).write_text(json.dumps(ledger, indent=1, ensure_ascii=False) + "\n", "utf-8")
@@ -106,7 +108,7 @@ def perturb(
 
 
 def perturb_one(taskset: TaskSet, task: Task, folder: Path, *, seed: int, backend: Backend) -> Strength | str:
-    """Perturb one task as strongly as it bears into a task set; returns how strongly, or why not at all."""
+    """Perturb a task with the strongest setting that still validates; returns its strength, or the reason."""
     if not product_files(taskset.base_tree(task)):
         return NO_PYTHON
     reasons = list[str]()
@@ -130,7 +132,7 @@ def perturb_one(taskset: TaskSet, task: Task, folder: Path, *, seed: int, backen
 
 
 def fault(taskset: TaskSet, task: Task, old_patch: str, backend: Backend) -> str:
-    """Say why a perturbed task does not hold, by grading; empty when it does. Raises SandboxError."""
+    """Grade a perturbed task and return why it is invalid, empty when it is valid. Raises SandboxError."""
     if not grade(submission_of(taskset.solved_tree(task), taskset, task), taskset, task, backend).resolved:
         return BROKEN
     idle = grade(submission_of(taskset.base_tree(task), taskset, task), taskset, task, backend)

@@ -1,7 +1,7 @@
-"""One Python file as it is rewritten: byte positions of its syntax, edits, and the proof that they are right.
+"""Byte-exact edits of a Python file, checked against its syntax tree.
 
-Every rewriting here is checked by parsing what came out: apart from what was meant to change, and what
-docstrings say, the syntax tree must be the one that went in. A file that fails the check is left as it was.
+After an edit the file is parsed again: apart from the intended change and the text of docstrings, the syntax
+tree must equal the original one. A file that fails the check stays unchanged.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Edit:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A file that Python can read."""
+    """A parsed Python file, with conversion of line and column to byte position."""
 
     data: bytes
     tree: ast.Module
@@ -76,7 +76,7 @@ def _parsed(data: bytes) -> ast.Module | None:
 
 
 def edited(data: bytes, edits: Iterable[Edit]) -> bytes:
-    """Make edits; of two that overlap, the later is left out, and the check will tell."""
+    """Apply edits; of two that overlap, the later is dropped, and `checked` then rejects the result."""
     parts, end = list[bytes](), 0
     for edit in sorted(set(edits), key=lambda edit: (edit.start, edit.end)):
         if edit.start < end:
@@ -86,14 +86,14 @@ def edited(data: bytes, edits: Iterable[Edit]) -> bytes:
     return b"".join((*parts, data[end:]))
 
 
-def checked(before: bytes, after: bytes, meant: Callable[[ast.Module], object]) -> bytes:
-    """Return `after` when it is `before` with the meant change made to its syntax tree, else `before`."""
+def checked(before: bytes, after: bytes, intended: Callable[[ast.Module], object]) -> bytes:
+    """Return `after` when its syntax tree is that of `before` changed by `intended`, else `before`."""
     if before == after:
         return before
     wanted, got = _parsed(before), _parsed(after)
     if wanted is None or got is None:
         return before
-    meant(wanted)
+    intended(wanted)
     same = ast.dump(_undocumented(wanted)) == ast.dump(_undocumented(got))
     return after if same else before
 
@@ -123,7 +123,7 @@ def docstrings(tree: ast.AST) -> Iterator[ast.Constant]:
 
 
 def outermost_functions(tree: ast.Module) -> list[Function]:
-    """Return functions that are in no other function, methods included, in their order."""
+    """Return the functions, methods included, that lie in no other function, in source order."""
     found, waiting = list[Function](), list[ast.AST](tree.body)
     while waiting:
         node = waiting.pop(0)

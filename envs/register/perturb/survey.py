@@ -1,7 +1,6 @@
-"""What must be known of a project before anything in it is renamed: which words mean something elsewhere.
+"""Collect a project's words by where they occur, to find the names that can be renamed safely.
 
-A survey covers every tree of a task (what the policy sees, what solves it, what tests it), so that what is
-decided from it holds in all of them.
+A survey covers every tree of a task (base, solved, tests), so that a renaming computed from it holds in all.
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ class Survey:
     shown: set[str] = field(default_factory=set)
     """Words of examples that may be run as tests."""
     texts: list[str] = field(default_factory=list)
-    """String literals of tests, and all documents: who repeats a message in one of them sees it change."""
+    """String literals of tests, and all documents: a message that one of them repeats must not change."""
     dynamic: bool = False
     """Whether modules are looked up by name while the code runs."""
     composed: bool = False
@@ -119,7 +118,7 @@ def survey(trees: Iterable[Mapping[str, TreeFile]]) -> Survey:
 def product_files(tree: Mapping[str, TreeFile]) -> list[str]:
     """Name the Python files that make up the product: in a package, or imported by name, and no tests.
 
-    The settings of a documentation's build, examples and scripts are none: others know their names.
+    Documentation settings, examples and scripts are not part of the product: users know their names.
     """
     code = {path: entry for path, entry in tree.items() if path.endswith(".py")}
     imported = {name.decode() for entry in code.values() for name in _IMPORT.findall(entry.data)}
@@ -132,7 +131,7 @@ def product_files(tree: Mapping[str, TreeFile]) -> list[str]:
 
 
 def is_prose(path: str, entry: TreeFile) -> bool:
-    """Whether a file is a document whose words nobody runs."""
+    """Whether a file is a document without examples that may be run."""
     return path.endswith(_DOCUMENTS) and not is_protected(path) and b">>>" not in entry.data
 
 

@@ -1,4 +1,4 @@
-"""A task under other names, as a task set of its own: trees, tests, patch, instruction and past alike."""
+"""Write a perturbed task as its own task set: trees, tests, patch, instruction and past pull requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ORIGIN = "perturbed_from"
 
 @dataclass(frozen=True)
 class Perturbed:
-    """What a task becomes."""
+    """A perturbed task with its trees."""
 
     task: Task
     base: Tree
@@ -35,7 +35,7 @@ def perturbed_task(taskset: TaskSet, task: Task, change: Perturbation) -> Pertur
         change.tree(tree) for tree in (before, taskset.solved_tree(task), taskset.trusted_files(task))
     )
     strength = change.strength(before)
-    told = {"identifiers_renamed": strength.identifiers, "files_moved": strength.files_moved}
+    counts = {"identifiers_renamed": strength.identifiers, "files_moved": strength.files_moved}
     again = replace(
         task,
         id=f"{task.id}-p{change.seed}",
@@ -46,7 +46,7 @@ def perturbed_task(taskset: TaskSet, task: Task, change: Perturbation) -> Pertur
         reference_patch=diff_trees(base, solved),
         base_digest=digest(base),
         tests_digest=digest(tests),
-        traits={**task.traits, ORIGIN: task.id, **told, "lines_changed": strength.lines_changed},
+        traits={**task.traits, ORIGIN: task.id, **counts, "lines_changed": strength.lines_changed},
     )
     return Perturbed(again, base, solved, tests, strength)
 
@@ -68,16 +68,16 @@ def write_perturbed(
 
 
 def _past(row: PullRequest, change: Perturbation, *, shown: bool) -> PullRequest:
-    """Rewrite a past change; of one that the task's past does not reach, only its key is ever asked for."""
+    """Rewrite a past pull request; one after the task keeps only its key, which alone is read."""
     if not shown:
         return PullRequest(row.key, "", row.merged_at)
-    said = tuple(replace(each, text=change.text(each.text)) for each in row.discussion)
+    discussion = tuple(replace(comment, text=change.text(comment.text)) for comment in row.discussion)
     return replace(
         row,
         title=change.text(row.title),
         body=change.text(row.body),
         files=tuple(change.moves.get(path, path) for path in row.files),
-        discussion=said,
+        discussion=discussion,
         diff=change.text(row.diff),
     )
 

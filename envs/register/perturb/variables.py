@@ -1,8 +1,8 @@
-"""Variables and parameters of functions under other names, exactly by scope.
+"""Rename variables and parameters of functions, by scope.
 
-A function and everything inside it is one region. A name is renamed throughout a region when it is bound
-there, means nothing outside (no module's name, no builtin, no attribute of an inner class), and nobody names
-it from afar: as a keyword in any call, in a string, or through `locals()` and the like.
+A function and everything inside it is one region. A name is renamed throughout a region when the region binds
+it, it has no meaning outside (a module's name, a builtin, an attribute of an inner class), and no code names
+it from elsewhere: as a keyword in a call, in a string, or through `locals()` and the like.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Region:
     parameters: set[str] = field(default_factory=set)
     banned: set[str] = field(default_factory=set)
     closed: bool = False
-    """Nothing can be renamed: somebody in it looks at all names."""
+    """Nothing can be renamed: code in the region reads all names, as `locals()` does."""
 
 
 def rename_variables(
@@ -49,9 +49,9 @@ def rename_variables(
     far: Collection[str],
     with_parameters: bool,
 ) -> tuple[bytes, int]:
-    """Rename what can be renamed; returns the new text and how many names of how many functions that is.
+    """Rename where possible; returns the new text and the number of names, each counted once per function.
 
-    `fixed` names are left alone, `far` ones are left alone where they are parameters.
+    `fixed` names stay everywhere, `far` names stay where they are parameters.
     """
     outside = _module_names(source.tree) | set(dir(builtins)) | set(fixed)
     functions = outermost_functions(source.tree)
@@ -60,12 +60,14 @@ def rename_variables(
         plans = [
             {
                 name: new_name(name)
-                for name in sorted(_renameable(source, one, left_alone, far, with_parameters))
+                for name in sorted(_renameable(source, function, left_alone, far, with_parameters))
             }
-            for one in functions
+            for function in functions
         ]
         edits = {
-            edit for one, plan in zip(functions, plans, strict=True) for edit in _edits(source, one, plan)
+            edit
+            for function, plan in zip(functions, plans, strict=True)
+            for edit in _edits(source, function, plan)
         }
         after = checked(source.data, edited(source.data, edits), partial(_rename_in, plans=plans))
         if after != source.data:
@@ -145,14 +147,14 @@ def _outside_of(function: Function) -> Iterator[ast.AST]:
     yield from function.decorator_list
     arguments = function.args
     yield from (node for node in (*arguments.defaults, *arguments.kw_defaults) if node is not None)
-    every = (
+    parameters = (
         *arguments.posonlyargs,
         *arguments.args,
         *arguments.kwonlyargs,
         arguments.vararg,
         arguments.kwarg,
     )
-    yield from (each.annotation for each in every if each is not None and each.annotation is not None)
+    yield from (arg.annotation for arg in parameters if arg is not None and arg.annotation is not None)
     if function.returns is not None:
         yield function.returns
 
@@ -172,14 +174,14 @@ def _module_names(tree: ast.Module) -> set[str]:
         if isinstance(node, Function | ast.ClassDef):
             names.add(node.name)
         if isinstance(node, Function):
-            names |= {n for each in ast.walk(node) if isinstance(each, ast.Global) for n in each.names}
+            names |= {n for inner in ast.walk(node) if isinstance(inner, ast.Global) for n in inner.names}
         else:
             waiting.extend(ast.iter_child_nodes(node))
     return names
 
 
 def _sites(source: Source, function: Function) -> Iterator[tuple[int, str]]:
-    """Yield where each variable of a function stands."""
+    """Yield the byte position and name of every variable of a function."""
     for node in ast.walk(function):
         if isinstance(node, ast.Name):
             yield source.at(node.lineno, node.col_offset), node.id
@@ -200,7 +202,7 @@ def _edits(source: Source, function: Function, plan: dict[str, str]) -> Iterator
 
 
 def _in_words(text: str, plan: dict[str, str]) -> str:
-    """Rename parameters where a docstring clearly speaks of them: marked up, or heading their description."""
+    """Rename parameters in a docstring where they are marked up, or head their description."""
     for name, new in plan.items():
         word = re.escape(name)
         text = re.sub(rf"(?<=[`*]){word}(?=[`*])", new, text)

@@ -1,7 +1,7 @@
-"""What a project's files declare: its name, its Python, what it needs to run and to be tested.
+"""A project's declared metadata: its name, Python versions, and dependencies for running and testing.
 
-The files are read one kind at a time (`pyproject`, `setup_files`), each into a `Declared`, and put together
-here. Nothing of the project is run, so what code computes stays unknown; `Declared.computed` says so.
+`pyproject` and `setup_files` read one kind of file each into a `Declared`; `merged` combines them. No code of
+the project runs, so computed dependencies stay unknown, and `Declared.computed` is set.
 """
 
 from __future__ import annotations
@@ -10,36 +10,38 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from packaging.utils import canonicalize_name as canonical
+
 TEST_EXTRAS = frozenset({"test", "tests", "testing", "unittest", "unittests", "pytest"})
 DEVELOPMENT_EXTRAS = frozenset({"dev", "devel", "develop", "development", "default"})
 
 
 @dataclass(frozen=True)
 class Declared:
-    """What one file says, or all of them together. Requirements are kept in the project's own words."""
+    """The declarations of one file, or of all files merged. Requirements keep the project's spelling."""
 
     name: str = ""
     python: str = ""
-    """Which Pythons it allows, as a version specifier; empty when nothing is said."""
+    """The allowed Pythons, as a version specifier; empty when not declared."""
     classifiers: tuple[str, ...] = ()
     root: str = ""
     """The folder that packages lie in, where one is named."""
     runtime: tuple[str, ...] = ()
     tests: tuple[str, ...] = ()
-    """What is said to be for tests, extras and groups aside."""
+    """Test requirements outside extras and groups."""
     development: tuple[str, ...] = ()
-    """Named for developers in general: linters and documentation tools are among them."""
+    """Requirements for developers, linters and documentation tools among them."""
     extras: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Extras and dependency groups by lower-case name."""
     asked: frozenset[str] = frozenset()
     """Extras and groups that the test configuration installs."""
     computed: bool = False
-    """What it needs to run is computed by code, at least in part."""
+    """Runtime requirements are computed by code, at least in part."""
     named: tuple[str, ...] = ()
     """Text files that this code names: it may read requirements from them."""
 
     def test_requirements(self) -> tuple[str, ...]:
-        """Return what is for tests: said so, in an extra or group named so, or installed by the test runs."""
+        """Return requirements declared for tests, in a test extra or group, or installed by the test runs."""
         names = (self.asked | TEST_EXTRAS) & self.extras.keys()
         return (*self.tests, *self._expanded(sorted(names)))
 
@@ -53,7 +55,7 @@ class Declared:
             for line in self.extras.get(waiting.pop(0), ()):
                 match = re.match(r"\s*([\w.-]+)\s*\[([^\]]*)\]", line)
                 if match and self.name and canonical(match[1]) == canonical(self.name):
-                    inner = {each.strip().lower() for each in match[2].split(",")} - seen
+                    inner = {extra.strip().lower() for extra in match[2].split(",")} - seen
                     waiting += sorted(inner)
                     seen |= inner
                 else:
@@ -61,7 +63,7 @@ class Declared:
 
 
 def merged(parts: Iterable[Declared]) -> Declared:
-    """Put the files' declarations together; of what can be said once, the first counts."""
+    """Merge declarations; for single values, the first counts."""
     total = Declared()
     for part in parts:
         extras = dict(total.extras)
@@ -82,11 +84,6 @@ def merged(parts: Iterable[Declared]) -> Declared:
     return total
 
 
-def canonical(name: str) -> str:
-    """A distribution's name as the index compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def name_of(requirement: str) -> str:
     """The canonical name that a requirement begins with; empty when it begins with none."""
     match = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", requirement.strip())
@@ -94,12 +91,12 @@ def name_of(requirement: str) -> str:
 
 
 def without_pin(requirement: str) -> str:
-    """Drop an exact version: a pin in a file for tools is a date, and the date is known better."""
+    """Drop an exact version: versions are chosen by the commit's date instead."""
     return re.sub(
         r"^([\w.-]+\s*(?:\[[^\]]*\])?)\s*={2,3}\s*[^\s;,*]+(?=\s*(;|$))", r"\1", requirement
     ).strip()
 
 
 def without_url(requirement: str) -> str:
-    """Ask the index for what was to come from an URL."""
+    """Drop a URL, so that the package comes from the index."""
     return re.sub(r"\s*@\s*\S+://[^\s;]+", "", requirement).strip()

@@ -1,7 +1,7 @@
-"""What test code uses that somebody else has to bring: imported modules, fixtures and marks.
+"""Third-party distributions that code uses: imported modules, pytest fixtures and marks.
 
-Names are mapped to distributions by a list made by hand; a name that is not on it is never looked for,
-since whoever owns that name on an index need not be whom the test means.
+Names map to distributions by a fixed list; a name that is not on the list is never looked up, since the
+package of that name on an index may be unrelated.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def plugins_in(data: bytes) -> frozenset[str]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             defined.add(node.name)
             if node.name.startswith("test") or node.decorator_list:
-                used |= {each.arg for each in node.args.args}
+                used |= {argument.arg for argument in node.args.args}
         elif (
             isinstance(node, ast.Attribute)
             and isinstance(node.value, ast.Attribute)

@@ -1,7 +1,7 @@
-"""What of everything that a project declares its tests need, and what they need that nobody declared.
+"""Select the requirements that a project's tests need, declared or not.
 
-What is for running the project or for its tests is taken, but for tools that decide nothing about a bug. What
-is for developers in general is taken where code or tests import it.
+Runtime and test requirements are taken, except tools that cannot affect a test's outcome, such as linters.
+Development requirements are taken where code or tests import them.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ def needed(
     names that the project itself may be imported by.
     """
     used = _imports(tests) | _in_filters(configured)
-    used |= {each for each in _imports(code) if distribution_of(each) == "setuptools"}  # it was always there
+    used |= {name for name in _imports(code) if distribution_of(name) == "setuptools"}  # was always installed
     if declared.computed and not declared.runtime:
         used |= _imports(code)
     mentioned = _imports([*code, *tests], optional=True)
-    plugins = {each for data in tests for each in plugins_in(data)} | configured_plugins(configured)
+    plugins = {plugin for data in tests for plugin in plugins_in(data)} | configured_plugins(configured)
     found = [*declared.runtime, *declared.test_requirements()]
     found += [
         line
@@ -64,7 +64,7 @@ def needed(
         if name_of(line) not in own and (not _NOT_NEEDED.match(name_of(line)) or _is_used(line, used))
     }
     present = {name_of(line) for line in kept} | own
-    brought = {distribution_of(each) for each in used - local - sys.stdlib_module_names} | plugins
+    brought = {distribution_of(module) for module in used - local - sys.stdlib_module_names} | plugins
     return tuple(sorted(kept | (brought - present)))
 
 
@@ -75,7 +75,7 @@ def _imports(files: Sequence[bytes], *, optional: bool = False) -> set[str]:
 def _in_filters(configured: Mapping[str, Any]) -> set[str]:
     """Modules whose warnings pytest's configuration names: it imports them before it does anything."""
     lines = configured.get("filterwarnings", "")
-    lines = lines.splitlines() if isinstance(lines, str) else [str(each) for each in lines]
+    lines = lines.splitlines() if isinstance(lines, str) else list(map(str, lines))
     return {
         parts[2].strip().partition(".")[0]
         for line in lines

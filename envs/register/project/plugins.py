@@ -1,7 +1,7 @@
-"""pytest's plugins: which ones a project's tests need, how they are loaded, and what they are told.
+"""pytest plugins that a project's tests need: distribution, module and options of each.
 
-No plugin loads itself in a sandbox (`envs.testing.programs.pytest_program`), so the module of each that is
-wanted is named here.
+Plugins do not load themselves in a sandbox (`envs.testing.programs.pytest_program`), so the module of each
+wanted plugin is named here.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _PLUGINS = {
     "time-machine": "time_machine",
 }
 _OPTIONS = {"pytest-benchmark": "--benchmark-disable"}
-"""What plugins are told: a benchmark's code runs once, as a test."""
+"""Options for plugins: a benchmark's code runs once, as a test."""
 _SETTINGS = {"asyncio_mode": "pytest-asyncio", "timeout": "pytest-timeout", "env": "pytest-env"}
 """Keys of pytest's configuration that belong to a plugin: without it they are a warning, or an error."""
 
@@ -75,9 +75,9 @@ def plugin_setup(
     requirements: Sequence[str], configured: Mapping[str, Any]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The modules of the plugins that are asked for, and pytest's options."""
-    names = {name_of(each) for each in requirements}
+    names = {name_of(line) for line in requirements}
     modules = tuple(sorted(_PLUGINS[name] for name in names & _PLUGINS.keys()))
-    told = tuple(_OPTIONS[name] for name in sorted(names & _OPTIONS.keys()))
+    extra = tuple(_OPTIONS[name] for name in sorted(names & _OPTIONS.keys()))
     options = configured.get("addopts", "")
     text = options if isinstance(options, str) else shlex.join(map(str, options))
-    return modules, (*kept_options(text), *told)
+    return modules, (*kept_options(text), *extra)

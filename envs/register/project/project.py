@@ -1,7 +1,7 @@
-"""What a source tree says about itself: its code, its tests, what it needs, how it is imported.
+"""Read a source tree into a `Project`: its modules, tests, requirements and import paths.
 
-Read from files only; nothing of the project is run and nothing is built. A library whose code has to be
-compiled first cannot be registered this way.
+Only files are read: no code of the project runs and nothing is built. A library whose code must be compiled
+cannot be registered this way.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _NOT_MODULES = frozenset({"setup.py", "conftest.py", "noxfile.py", "tasks.py", "
 
 @dataclass(frozen=True)
 class Project:
-    """A library that can be tried: what to change, what to run, what it takes."""
+    """A library's modules to change, tests to run, and requirements."""
 
     source: Source
     tree: Tree
@@ -47,7 +47,7 @@ class Project:
     """Paths of the code that bugs may be put into."""
     test_files: tuple[str, ...]
     requirements: tuple[str, ...]
-    """What it asks for, in its own words; not resolved."""
+    """Requirements in the project's spelling, not resolved."""
     tests: RunnerSetup
     notes: tuple[str, ...] = ()
     """What was added or assumed, one line each."""

@@ -1,4 +1,4 @@
-"""What `pyproject.toml` declares: the standard's tables, and those of the tools that came before it.
+"""Read `pyproject.toml`: the standard tables, and those of the tools that preceded them.
 
 PEP 621 (`project`), PEP 735 (`dependency-groups`), and the tables of Poetry, Flit, PDM, Hatch and uv.
 """
@@ -82,14 +82,14 @@ def _poetry_table(table: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _poetry_lines(name: str, value: Any) -> Iterable[str]:
-    """One requirement in Poetry's words as the standard's; a list gives one line for each of its entries."""
-    for each in value if isinstance(value, list) else [value]:
-        table = each if isinstance(each, Mapping) else {}
+    """Translate one Poetry requirement to PEP 508; a list gives one line per entry."""
+    for constraint in value if isinstance(value, list) else [value]:
+        table = constraint if isinstance(constraint, Mapping) else {}
         extras = ",".join(_strings(table.get("extras")))
         markers = [_text(table.get("markers"))] if table.get("markers") else []
         if table.get("python"):
             markers += [_marker(part) for part in poetry_specifier(table["python"]).split(",") if part]
-        version = poetry_specifier(table.get("version") if table else each)
+        version = poetry_specifier(table.get("version") if table else constraint)
         yield f"{name}{f'[{extras}]' if extras else ''}{version}" + (
             f"; {' and '.join(markers)}" if markers else ""
         )
@@ -119,7 +119,7 @@ def poetry_specifier(value: Any) -> str:
 
 def _caret(sign: str, version: str) -> str:
     """`^` keeps the first number that is not 0, `~` the second: https://python-poetry.org/docs/dependency-specification"""
-    numbers = [int(each) for each in version.split(".")]
+    numbers = [int(part) for part in version.split(".")]
     if sign == "~":
         kept = min(2, len(numbers))
     else:
@@ -153,10 +153,10 @@ def _tools(settings: Mapping[str, Any]) -> Declared:
         lines = [*_strings(at(table, "dependencies")), *_strings(at(table, "extra-dependencies"))]
         if name in ("test", "tests", "testing", "hatch-test"):
             tests += lines
-            asked |= {each.lower() for each in _strings(at(table, "features"))}
+            asked |= {extra.lower() for extra in _strings(at(table, "features"))}
         elif name in ("default", "dev"):
             development += lines
-            asked |= {each.lower() for each in _strings(at(table, "features")) if "doc" not in each}
+            asked |= {extra.lower() for extra in _strings(at(table, "features")) if "doc" not in extra}
     tests += _strings(at(settings, "tool", "tox", "env_run_base", "deps"))
     return Declared(tests=tuple(tests), development=tuple(development), extras=extras, asked=frozenset(asked))
 

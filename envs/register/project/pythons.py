@@ -1,16 +1,18 @@
-"""Which Python a commit gets: of the ones Debian's releases have, the one of its time.
+"""Choose the Python for a commit by its date, among those of Debian's releases.
 
-Debian says which Python each release holds; the Python developers, when each version came out (PEPs 596,
-664 and 719).
+Release dates of Python versions are from PEPs 596, 664 and 719.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from sandboxes.syntax import syntax_tree
 
@@ -56,7 +58,7 @@ _GONE = {"distutils": (3, 12), "lib2to3": (3, 13)}
 def packages_of(modules: Sequence[str], python: str) -> tuple[str, ...]:
     """Return the Debian packages that bring modules of `APART`, as far as that Python has them."""
     version = tuple(int(part) for part in python.split("."))
-    return tuple(APART[each] for each in modules if version < _GONE.get(each, (99,)))
+    return tuple(APART[module] for module in modules if version < _GONE.get(module, (99,)))
 
 
 def preferred(specifier: str, classifiers: Sequence[str], when: str) -> tuple[Base, ...]:
@@ -101,29 +103,16 @@ def _is_python2(source: bytes) -> bool:
 
 def allows(specifier: str, python: str) -> bool:
     """Whether a version specifier (PEP 440) admits some release of a Python, such as `3.11`."""
-    return all(_clause_allows(clause, _numbers(python)) for clause in specifier.split(",") if clause.strip())
+    series = SpecifierSet(f"~={python}.0")
+    return not any(clause.is_disjoint(series) for clause in _clauses(specifier))
 
 
-def _clause_allows(clause: str, python: tuple[int, ...]) -> bool:
-    """Whether some patch release of a Python lies in what one clause admits; clauses not understood do."""
-    match = re.fullmatch(r"\s*(===?|~=|!=|<=?|>=?)\s*(\d+(?:\.\d+)*)(\.\*)?\S*\s*", clause)
-    if not match:
-        return True
-    sign, numbers, any_of = match[1], _numbers(match[2])[:3], bool(match[3])
-    bound = (*numbers, 0, 0)[:3]
-    first, last = (*python, 0), (*python, 999)
-    alike = python[: len(numbers)] == numbers if any_of else first <= bound <= last
-    same_series = python[: len(numbers) - 1] == numbers[:-1][:2]
-    return {
-        ">=": last >= bound,
-        ">": last > bound,
-        "<": first < bound,
-        "<=": first <= bound,
-        "==": alike,
-        "===": alike,
-        "!=": not (any_of and alike),
-        "~=": last >= bound and same_series,
-    }[sign]
+def _clauses(specifier: str) -> Iterator[SpecifierSet]:
+    """Yield the clauses that PEP 440 defines, and `>=3.6.*` as `>=3.6`, which installers once read so."""
+    for text in specifier.split(","):
+        clause = re.sub(r"^(\s*[<>~].*?)\.\*", r"\1", text).replace("===", "==")
+        with suppress(InvalidSpecifier):
+            yield SpecifierSet(clause)
 
 
 def _named(classifiers: Sequence[str]) -> set[tuple[int, ...]]:
@@ -133,4 +122,4 @@ def _named(classifiers: Sequence[str]) -> set[tuple[int, ...]]:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(each) for each in version.split("."))
+    return tuple(int(part) for part in version.split("."))

@@ -1,10 +1,10 @@
-"""From what a project asks for to an exact list of what its image holds.
+"""Resolve a project's requirements to exact pins for its image.
 
-uv resolves without installing; only wheels count, so that nothing is built. The library itself must not
-come back as somebody's dependency: an installed copy would give every answer away.
+uv resolves without installing; only wheels count, so that nothing is built. The library itself must not be
+installed as a dependency of another package: the copy would contain the solution.
 
-For a commit of the past, versions are those of its time: the index says when each file was uploaded. Where
-nothing resolves, the rules are widened in steps, and every step is noted.
+For a past commit, versions are those available at its date, by upload time on the index. Where nothing
+resolves, the rules are relaxed step by step, and every step is noted.
 """
 
 from __future__ import annotations
@@ -121,19 +121,19 @@ def resolve_as_of(
             reason = error
     attempt, notes = of(dates[-1]), tuple[str, ...]()
     for _ in range(_ROUNDS):
-        attempt, said = _mended(attempt, _suspects(reason, attempt), supported, timeout_s)
-        notes += said
-        if not said:
+        attempt, added = _mended(attempt, _suspects(reason, attempt), supported, timeout_s)
+        notes += added
+        if not added:
             break
         try:
             return _without_itself(attempt, notes, timeout_s)
         except Unresolvable as error:
             reason = error
     for before in (max(dates[-1], supported), ""):
-        said = (*notes, f"dependencies are of {before[:10] or 'today'}: older ones do not fit")
+        widened = (*notes, f"dependencies are of {before[:10] or 'today'}: older ones do not fit")
         later = attempt.later if before else {}
         try:
-            return _without_itself(replace(attempt, before=before, later=later), said, timeout_s)
+            return _without_itself(replace(attempt, before=before, later=later), widened, timeout_s)
         except Unresolvable as error:
             reason = error
     raise _shortened(reason)
@@ -153,7 +153,7 @@ def _shortened(reason: RegisterError) -> RegisterError:
 
 
 def _framework(requirements: Sequence[str]) -> set[str]:
-    return {*_FRAMEWORK} - {name_of(each) for each in requirements}
+    return {*_FRAMEWORK} - {name_of(line) for line in requirements}
 
 
 def _mended(
@@ -197,8 +197,8 @@ def _without_itself(wanted: Wanted, notes: tuple[str, ...], timeout_s: float) ->
             f"the test framework itself needs {wanted.name}, so an installed copy would give the answers away"
         )
     pins = compiled(replace(wanted, excluded=(wanted.name,)), timeout_s=timeout_s)
-    said = f"{wanted.name} is left out, though a package of its tests asks for it: its own tree is used"
-    return Resolution(pins, (*notes, said))
+    note = f"{wanted.name} is left out, though a package of its tests asks for it: its own tree is used"
+    return Resolution(pins, (*notes, note))
 
 
 def _holds(pins: Sequence[str], name: str) -> bool:
@@ -243,9 +243,9 @@ def compiled(wanted: Wanted, *, timeout_s: float) -> tuple[str, ...]:
     return tuple(sorted(line for line in lines if "==" in line))
 
 
-def _failure(name: str, said: str) -> RegisterError:
-    """What the resolver said, in one line."""
-    lines = [re.sub(r"^[^\w]+", "", line) for line in said.splitlines() if not line.startswith("warning")]
+def _failure(name: str, stderr: str) -> RegisterError:
+    """The resolver's message as an error of one line."""
+    lines = [re.sub(r"^[^\w]+", "", line) for line in stderr.splitlines() if not line.startswith("warning")]
     text = " ".join(line for line in lines if line)
     if "Failed to fetch" in text or "error sending request" in text:
         return RegisterError("the package index cannot be reached; check the network and pip's settings")

@@ -1,6 +1,6 @@
-"""What `setup.py`, `setup.cfg`, `tox.ini` and files of requirements declare.
+"""Read the declarations of `setup.py`, `setup.cfg`, `tox.ini` and requirements files.
 
-`setup.py` is a program, and it is not run: literals in it are read, and what it computes is not.
+`setup.py` is a program and is not run: only literals in it are read.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def from_setup_files(tree: Tree) -> Declared:
 
 
 def _read_by_code(tree: Tree, script: Declared) -> Declared:
-    """What the files hold that `setup.py` names, since its code reads them; else the one at the top."""
+    """Requirements in files that `setup.py` names, since its code reads them; else in `requirements.txt`."""
     named = [path for path in script.named if path in tree and "require" in path] or ["requirements.txt"]
     runtime, development = list[str](), list[str]()
     for path in named:
@@ -92,7 +92,7 @@ def _environments(tree: Tree, parser: configparser.ConfigParser) -> Declared:
                 continue
             tests += _installed(tree, factor[2] if factor else line, asked)
         for key in ("extras", "dependency_groups"):
-            asked |= {each.lower() for each in re.split(r"[\s,]+", _get(parser, section, key)) if each}
+            asked |= {name.lower() for name in re.split(r"[\s,]+", _get(parser, section, key)) if name}
     return Declared(tests=tuple(tests), asked=frozenset(asked))
 
 
@@ -104,12 +104,12 @@ def _installed(tree: Tree, line: str, asked: set[str]) -> Iterable[str]:
         return lines_of(tree, PurePosixPath(path).as_posix())
     own = re.match(r"(?:-e\s*|--editable\s*)?(?:\.|\{toxinidir\}|\{tox_root\})/?\[([^\]]+)\]", line)
     if own:
-        asked |= {each.strip().lower() for each in own[1].split(",")}
+        asked |= {extra.strip().lower() for extra in own[1].split(",")}
     return _requirement(line)
 
 
 def _resolved(parser: configparser.ConfigParser, text: str) -> str:
-    """Put in what another section says, where a value refers to it: `{[base]deps}`."""
+    """Substitute references to values of other sections: `{[base]deps}`."""
     for _ in range(3):
         text = re.sub(r"\{\[([^\]]+)\](\w+)\}", lambda match: "\n" + _get(parser, match[1], match[2]), text)
     return text
@@ -178,7 +178,7 @@ def _lines(text: str) -> list[str]:
 
 
 def tool_settings(tree: Tree) -> Mapping[str, str]:
-    """What the configuration of pytest says, wherever it stands, apart from `pyproject.toml`."""
+    """pytest's settings from `pytest.ini`, `tox.ini` or `setup.cfg`, the first that has them."""
     for path, section in (("pytest.ini", "pytest"), ("tox.ini", "pytest"), ("setup.cfg", "tool:pytest")):
         parser = _parsed(tree, path)
         if parser is not None and parser.has_section(section):

@@ -1,6 +1,6 @@
 """Read the arguments of `setup(...)` from the syntax tree of a `setup.py`.
 
-Understood are literals, names bound to them at the top of the file, sums of lists, and `**` of a dictionary.
+Literals are read, names bound to them at the top of the file, sums of lists, and `**` of a dictionary.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .syntax import parse
 
 
 class _Unknown:
-    """What only running the program would tell."""
+    """A value that only running the program would give."""
 
 
 UNKNOWN = _Unknown()

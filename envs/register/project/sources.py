@@ -1,6 +1,6 @@
-"""Where a library's source comes from: a package index, a folder, or a git repository.
+"""Fetch a library's source from a package index, a folder, or a git repository.
 
-Whatever it was, the result is a `Source`: regular files in memory. Nothing of the source is run here.
+The result is a `Source`: regular files in memory. No code of the source runs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Build the images of a task set again, from `taskset.toml` alone, and compare them with its record.
+"""Rebuild the images of a task set from `taskset.toml` alone, and compare them with the recorded digests.
 
-What matters about an image is what its environment's folder holds: installed distributions and their files.
-A digest of that is recorded at registration (`lock.json`, evidence, `images`: reference to digest). The
-Debian base below it follows Debian's own updates, and is not part of it.
+A digest covers the image's environment folder: installed distributions and their files. Registration records
+it (`lock.json`, evidence, `images`: reference to digest). The Debian base below follows Debian's own updates
+and is not covered.
 """
 
 from __future__ import annotations
@@ -110,14 +110,14 @@ def _built(
     finally:
         sandbox.close()
     if result.exit_code != 0:
-        said = (result.stderr.strip().splitlines() or ["no answer in time"])[-1]
-        raise RegisterError(f"{ref} cannot be looked into: {said[:200]}")
+        reason = (result.stderr.strip().splitlines() or ["no answer in time"])[-1]
+        raise RegisterError(f"{ref} cannot be looked into: {reason[:200]}")
     found = json.loads(result.stdout)
     problems = _differences(recipe, found["distributions"])
     if recorded and found["digest"] != recorded and not problems:
         problems = ["its files are not those that were recorded, though the distributions are"]
-    said = tuple(f"{ref} ({', '.join(names)}): {problem}" for problem in problems)
-    return BuiltImage(ref, names, found["digest"], recorded, said, time.monotonic() - started)
+    named = tuple(f"{ref} ({', '.join(names)}): {problem}" for problem in problems)
+    return BuiltImage(ref, names, found["digest"], recorded, named, time.monotonic() - started)
 
 
 def _differences(recipe: ImageRecipe, installed: Iterable[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What an environment's folder holds, in a few lines that are the same on every machine.
+"""Digest and list the distributions of an environment's folder, the same on every machine.
 
 Runs on this machine and, sent as text, inside a sandbox: only the standard library, Python 3.9 and later.
 
@@ -38,7 +38,7 @@ def contents(folder: str) -> dict:
 def files(folder: str):
     for place, folders, names in os.walk(folder):
         inside = os.path.relpath(place, folder)
-        folders[:] = [each for each in folders if each != "__pycache__" and (inside, each) != (".", "bin")]
+        folders[:] = [name for name in folders if name != "__pycache__" and (inside, name) != (".", "bin")]
         for name in names:
             counted = not (inside.endswith(".dist-info") and name in NOT_COUNTED)
             if counted and not name.endswith((".pyc", ".pyo")):

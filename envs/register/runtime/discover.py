@@ -1,7 +1,7 @@
-"""Which of a library's tests work, and which functions each of them calls.
+"""Find a library's stable tests, and the functions that each of them calls.
 
-Run where nobody changed anything, several times: a test that passed every time is stable and may be
-evidence; one that passed only sometimes is flaky and is never used.
+The unchanged library's tests run several times: a test that passed every time is stable and may be evidence;
+a test that passed only sometimes is flaky and is never used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where the tests of a project's past states run: many trees, few environments.
+"""Choose the environment in which the tests of a past commit run: many trees share few environments.
 
 A commit gets the Python of its time and dependencies of its time. Two commits share an environment when they
 ask for the same packages in the same half of a year: versions are those of the half-year's first day, so that
@@ -36,7 +36,7 @@ from ..project.sources import Source
 BASE_S = 900.0
 """Deadline for bootstrapping a base."""
 VERSION = "0.0.0"
-"""What a project is told when it asks for its own version: one environment serves many versions."""
+"""The installed version that a project reads of itself: one environment serves many versions."""
 
 Resolver = Callable[..., Resolution]
 """`resolve_as_of`, or what stands in for it where there is no index."""
@@ -44,7 +44,7 @@ Resolver = Callable[..., Resolution]
 
 @dataclass(frozen=True)
 class Choice:
-    """Where one tree runs, and how that came about."""
+    """The environment of one tree, and notes on how it was chosen."""
 
     name: str
     environment: Runtime
@@ -62,7 +62,7 @@ class _Image:
 
 
 class Environments:
-    """Decides, resolves and groups. For one thread."""
+    """Chooses, resolves and groups environments. Not thread-safe."""
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class Environments:
 
     def _named(self, environment: Runtime, plain: str) -> str:
         """The environment's name: the plain one, or with a digest where another has that."""
-        known = next((name for name, each in self._chosen.items() if each == environment), "")
+        known = next((name for name, runtime in self._chosen.items() if runtime == environment), "")
         if known:
             return known
         digest = hashlib.sha256(repr(environment).encode()).hexdigest()
@@ -200,14 +200,14 @@ def load_recipe(path: Path) -> Runtime:
     unknown = [key for key in settings if key not in tables]
     for table, kind in tables.items():
         found = settings.setdefault(table, {})
-        known = {each.name for each in fields(kind)}
+        known = {field.name for field in fields(kind)}
         unknown += [f"{table}.{key}" for key in found if key not in known] if isinstance(found, dict) else []
     if unknown:
         raise RegisterError(f"the recipe {path} has an unknown key {unknown[0]!r}")
     if isinstance(settings["image"], dict):
         settings["image"].setdefault("name", plain_name(path.stem, "recipe"))
     environment = _validated(settings, path)
-    loose = [each for each in environment.image.requirements if "==" not in each]
+    loose = [line for line in environment.image.requirements if "==" not in line]
     if loose:
         raise RegisterError(f"the recipe {path}: {loose[0]!r} is no exact pin; write name==version")
     return environment

@@ -1,4 +1,4 @@
-"""A pytest plugin that writes down which functions of the project each test calls, and which call which.
+"""A pytest plugin that records which functions of the project each test calls, and which call which.
 
 Its source is laid into a sandbox as a file, so it uses the standard library and pytest only. Only calls
 are watched, not lines. Calls made while files are collected count under the empty id. It writes one JSON

@@ -23,6 +23,11 @@ from envs.register.project.pythons import allows, is_python2, preferred
         (">=3.7,<4", "3.9 3.11 3.13"),
         ("<3", ""),
         ("nonsense", "3.9 3.11 3.13"),
+        ("nonsense, <3.11", "3.9"),
+        (">=3.11.*", "3.11 3.13"),
+        ("===3.11", "3.11"),
+        ("==3.11.2.*", "3.11"),
+        ("<3.13.0a1", "3.9 3.11"),
     ],
 )
 def test_specifiers_admit_pythons(specifier: str, allowed: str):
