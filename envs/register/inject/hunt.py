@@ -14,7 +14,7 @@ from .probe import KEPT, Probe
 from .several import several
 
 Attempt = Callable[[Iterator[Bug]], Generator[Probe, None, None]]
-"""Tries bugs, in their order; it may be ahead of what it yields (`probe.probe_all`)."""
+"""Tries bugs, in their order; it may be ahead of what it yields (`envs.parallel.in_order`)."""
 PARTS = 3
 """Single bugs that have to be known for each bug of several."""
 

@@ -7,13 +7,14 @@ Everything is held in memory until the end, so a run that fails leaves nothing b
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from envs.parallel import fitting_workers, in_order
 from envs.tasksets.taskset import Manifest, Runtime
 from envs.types import Task
 from sandboxes.backend import Backend
@@ -27,11 +28,11 @@ from ..project.project import Project, canonical, read_project
 from ..project.requirements import resolve
 from ..project.sources import fetch_source
 from ..proof.confirm import write_confirmed
-from ..runtime.discover import GRADED_BY, Suite, discover
+from ..runtime.discover import GRADED_BY, SETUP_S, Suite, discover
 from .candidates import candidates
 from .hunt import Hunt
 from .kinds import REVERT, read_kinds
-from .probe import KEPT, Bench, Probe, probe_all
+from .probe import KEPT, Probe, Prober
 from .tasks import ENVIRONMENT, HELDOUT, make_tasks
 
 LIFETIME_S = 4 * 3600.0
@@ -109,17 +110,17 @@ def register_inject(
         recipe = ImageRecipe(name=name, requirements=resolve(name, project.requirements))
         image = backend.ensure_image(recipe, timeout_s=IMAGE_S, progress=progress)
         spec = SandboxSpec(image=image, lifetime_s=LIFETIME_S)
-        bench = Bench(backend, spec, project, size=workers or min(8, os.cpu_count() or 1))
+        size = workers or fitting_workers(spec)
+        backend.expect(spec, size)
+        sandbox = backend.open(spec, timeout_s=SETUP_S)
         try:
-            with bench.lend() as sandbox:
-                suite = discover(sandbox, project, runs=runs, progress=progress)
-            bugs = candidates(project, suite, seed=seed, prs=past.prs)
-            hunt = Hunt(
-                lambda order: probe_all(bench, order, project, suite), suite, bugs, name=name, seed=seed
-            )
-            hunt.run(shares, limit, progress=progress)
+            suite = discover(sandbox, project, runs=runs, progress=progress)
         finally:
-            bench.close()
+            sandbox.close()
+        attempt = partial(in_order, Prober(project, suite, spec).probe, backend=backend, workers=size)
+        bugs = candidates(project, suite, seed=seed, prs=past.prs)
+        hunt = Hunt(attempt, suite, bugs, name=name, seed=seed)
+        hunt.run(shares, limit, progress=progress)
         tasks = make_tasks(project, hunt.wanted, spec, suite, past=past, heldout=heldout)
         if not tasks:
             raise RegisterError(f"no bug in {name} makes a task: {_reasons(hunt.tried)}")
