@@ -31,7 +31,7 @@ def bug(project: Project) -> Bug:
 @pytest.fixture
 def prober(project: Project, bug: Bug) -> Prober:
     test = "tests/test_numbers.py::test_clamp"
-    suite = Suite(frozenset({test}), (), {bug.places[0]: frozenset({test})}, 2, 1.0, {})
+    suite = Suite(frozenset({test}), (), {}, 2, 1.0, {bug.places[0]: frozenset({test})})
     return Prober(project, suite, SandboxSpec(image="daythree/x:1"))
 
 
