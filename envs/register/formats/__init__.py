@@ -1,4 +1,4 @@
-"""Task sets out of other systems' files, and into them."""
+"""Import of other systems' files as task sets, and export of task sets into them."""
 
 from .exporting import ExportReport, export_tasks
 from .importing import ImportReport, RowResult, import_tasks

@@ -1,9 +1,9 @@
-"""Rows of other data sets become a task set: read, laid over their repositories, proven like any other task.
+"""Make a task set of other data sets' rows: read, laid over their repositories, proven like any other task.
 
     file -> rows -> entries -> drafts -> proofs -> tasks -> folder
 
 A row that cannot be honoured is refused with its place and its field, one that cannot be proven is
-quarantined with what its runs gave, and the rest goes on.
+quarantined with the reason, and the rest goes on.
 """
 
 from __future__ import annotations

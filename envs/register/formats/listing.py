@@ -38,8 +38,8 @@ class Listed:
 def agree(entry: Entry, proof: Proof) -> Listed:
     """Find a row's tests among those that were proven. Raises RowError, which names field and test."""
     if not proof.valid:
-        said = proof.evidence.get("said")
-        raise RowError(f"FAIL_TO_PASS: {proof.result}" + (f" ({said})" if said else ""))
+        reason = proof.evidence.get("said")
+        raise RowError(f"FAIL_TO_PASS: {proof.result}" + (f" ({reason})" if reason else ""))
     failing, passing = set(proof.fail_to_pass), set(proof.pass_to_pass)
     known = KnownTests([*failing, *passing, *proof.flaky])
     fail_to_pass: set[str] = set()

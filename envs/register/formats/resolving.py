@@ -1,4 +1,4 @@
-"""From what a row says to what can be proven: the trees before and after, the patch, the tests to run."""
+"""From a row to a change that can be proven: the trees before and after, the patch, the tests to run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a proven row to a task."""
+"""Make tasks of proven rows, and hold out a share of them."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
     history -> changes with code and tests -> environment of the time -> proof -> words -> folder
 
-What was looked at, and why it became a task or not, is in the set's `candidates.jsonl`.
+Every change that was looked at is in the set's `candidates.jsonl`, with its task or the reason for none.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Through a history, newest change first: which changes could be tasks, and in which environment."""
+"""Walk a history, newest change first: which changes could be tasks, and in which environment."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class ProvableChange:
 
 @dataclass
 class Walk:
-    """Gives out drafts, and remembers of every change that was looked at what came of it."""
+    """Yields drafts, and records the result of every change that was looked at."""
 
     history: History
     environments: Environments
     backend: Backend
     progress: Progress = silent
     results: dict[int, str] = field(default_factory=dict)
-    """By place: why the change is no task; the caller adds what proving it gave."""
+    """By place: why the change is no task; the caller adds the result of the proof."""
     pending: dict[str, ProvableChange] = field(default_factory=dict)
     """By draft id."""
     with_tests: set[int] = field(default_factory=set)
-    """Places of the changes that alter code and tests, whatever came of them."""
+    """Places of the changes that alter code and tests, whatever their result."""
     built: set[int] = field(default_factory=set)
     """Places of those among them whose environment builds."""
     _unbuilt: dict[str, str] = field(default_factory=dict)

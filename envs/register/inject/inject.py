@@ -1,4 +1,4 @@
-"""Turn a library with working tests into a task set: bugs are put in, and those its tests notice are kept.
+"""Turn a library with working tests into a task set: put bugs in, and keep those that its tests notice.
 
     source -> project -> image -> working tests -> bugs tried -> tasks -> folder
 

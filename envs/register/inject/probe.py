@@ -1,6 +1,6 @@
 """Try bugs: put each into the code, run the tests that are near it, and see what fails.
 
-Every look at a bug has a sandbox of its own, opened with the unmodified tree.
+Every trial of a bug has a sandbox of its own, opened with the unmodified tree.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ KEPT = "kept"
 
 @dataclass(frozen=True)
 class Probe:
-    """What one bug did to the tests."""
+    """Effect of one bug on the tests."""
 
     bug: Bug
     result: str
@@ -107,7 +107,7 @@ class Prober:
 
     @contextmanager
     def _opened(self, backend: Backend) -> Iterator[Sandbox]:
-        """A fresh sandbox with the unmodified tree; whatever keeps it from opening is no bug's doing."""
+        """A fresh sandbox with the unmodified tree; no bug is to blame when none can be opened."""
         try:
             sandbox = backend.open(self._spec, timeout_s=SETUP_S, content=self._content)
         except SandboxError as error:

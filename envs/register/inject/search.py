@@ -20,7 +20,7 @@ PARTS = 3
 
 
 class BugSearch:
-    """What was tried so far, and what of it is wanted as tasks.
+    """Bugs that were tried so far, and those of them that are wanted as tasks.
 
     The order in which bugs are tried depends on the seed and on what became of those before, not on how
     many sandboxes there are.
