@@ -20,7 +20,7 @@ from agents.evals.scores import EvalSummary
 from agents.policies.scripted import OraclePolicy
 from agents.runs.folder import read_manifest
 from agents.viewer.report import write_report
-from envs.register import register_inject
+from envs.register import RegisterSettings, register_inject
 from envs.tasksets.taskset import TaskSet, load_taskset, verify_lock
 from sandboxes.backend import Backend
 from sandboxes.progress import Progress, silent
@@ -87,9 +87,8 @@ def _registered(library: Library, tasks: Path, backend: Backend, progress: Progr
     """Return the library's task set: the one that is there, if it is still what was registered."""
     folder = tasks / library.name
     if not folder.exists():
-        register_inject(
-            library.source, folder, limit=library.tasks, seed=SEED, backend=backend, progress=progress
-        )
+        settings = RegisterSettings(out=folder, limit=library.tasks, backend=backend, progress=progress)
+        register_inject(library.source, settings, seed=SEED)
     taskset = load_taskset(folder)
     changed = verify_lock(taskset)
     if changed:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .options import Json, Sandboxes, Seed, name_clashes, open_backend, read_taskset, refuse
+
+if TYPE_CHECKING:
+    from envs.register import RegisterSettings
 
 register_app = typer.Typer(
     help="Turn a repository into validated tasks.",
@@ -17,24 +22,45 @@ register_app = typer.Typer(
 )
 
 
+Out = Annotated[Path, typer.Option(help="Folder of the new task set.")]
+Limit = Annotated[int, typer.Option(help="Tasks to make at most; of a history, the newest.", min=1)]
+Runs = Annotated[
+    int, typer.Option(help="Times the tests run on each tree; tests that vary are left out.", min=2)
+]
+Recipe = Annotated[
+    Path | None, typer.Option(help="A TOML file with the environment, where none should be derived.")
+]
+
+
+@contextmanager
+def registering(sandbox: str, out: Path, limit: int | None, runs: int) -> Iterator[RegisterSettings]:
+    """Open the backend and the progress bars for a new task set."""
+    refuse(name_clashes())
+    from envs.register import RegisterSettings
+
+    from .terminal import progress
+
+    with open_backend(sandbox) as backend, progress() as bars:
+        yield RegisterSettings(out=out, limit=limit, runs=runs, backend=backend, progress=bars)
+
+
+def print_report(report: Any, as_json: bool) -> None:
+    from .terminal import print_result
+
+    print_result(asdict(report), as_json)
+
+
 @register_app.command(
     "git", epilog="Example: daythree register git ~/src/humanize --out tasks/humanize --limit 50"
 )
 def register_git(
     *,
     source: Annotated[str, typer.Argument(help="A git repository: a path, bare or not, or a URL.")],
-    out: Annotated[Path, typer.Option(help="Folder of the new task set.")],
-    limit: Annotated[int, typer.Option(help="Tasks to make at most, of the newest changes.", min=1)] = 24,
-    runs: Annotated[
-        int,
-        typer.Option(
-            help="Times the tests run before and after each fix; those that vary are left out.", min=2
-        ),
-    ] = 3,
+    out: Out,
+    limit: Limit = 24,
+    runs: Runs = 3,
     name: Annotated[str | None, typer.Option(help="Name of the set; default: the repository's.")] = None,
-    recipe: Annotated[
-        Path | None, typer.Option(help="A TOML file with the environment, where it should not be found out.")
-    ] = None,
+    recipe: Recipe = None,
     export: Annotated[
         list[Path] | None,
         typer.Option(help="JSON of GitHub's API (pulls, issues, comments): a file or a folder; repeatable."),
@@ -43,24 +69,11 @@ def register_git(
     as_json: Json = False,
 ) -> None:
     """Turn a history's changes that came with tests into tasks, each proven to fail before and pass after."""
-    refuse(name_clashes())
-    from envs.register import register_git as run
+    with registering(sandbox, out, limit, runs) as settings:
+        from envs.register import register_git
 
-    from .terminal import print_result, progress
-
-    with open_backend(sandbox) as backend, progress() as bars:
-        report = run(
-            source,
-            out,
-            limit=limit,
-            runs=runs,
-            name=name,
-            recipe=recipe,
-            exports=tuple(export or ()),
-            backend=backend,
-            progress=bars,
-        )
-    print_result(asdict(report), as_json)
+        report = register_git(source, settings, name=name, recipe=recipe, exports=tuple(export or ()))
+    print_report(report, as_json)
 
 
 @register_app.command(
@@ -69,11 +82,9 @@ def register_git(
 def register_inject(
     *,
     source: Annotated[str, typer.Argument(help="A path, a git URL, or pypi:NAME==VERSION.")],
-    out: Annotated[Path, typer.Option(help="Folder of the new task set.")],
-    limit: Annotated[int, typer.Option(help="Tasks to make at most.", min=1)] = 24,
-    runs: Annotated[
-        int, typer.Option(help="Times every test runs; those that vary are left out.", min=1)
-    ] = 3,
+    out: Out,
+    limit: Limit = 24,
+    runs: Runs = 3,
     seed: Seed = 0,
     kinds: Annotated[
         list[str] | None,
@@ -83,16 +94,11 @@ def register_inject(
     as_json: Json = False,
 ) -> None:
     """Put bugs into working code, one per task, and keep those its tests catch."""
-    refuse(name_clashes())
-    from envs.register import register_inject
+    with registering(sandbox, out, limit, runs) as settings:
+        from envs.register import register_inject
 
-    from .terminal import print_result, progress
-
-    with open_backend(sandbox) as backend, progress() as bars:
-        report = register_inject(
-            source, out, limit=limit, seed=seed, runs=runs, kinds=kinds, backend=backend, progress=bars
-        )
-    print_result(asdict(report), as_json)
+        report = register_inject(source, settings, seed=seed, kinds=kinds)
+    print_report(report, as_json)
 
 
 @register_app.command(
@@ -107,43 +113,27 @@ def register_import(
     file: Annotated[
         Path, typer.Argument(help="JSON or JSONL rows; for harbor, a folder of task directories.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the new task set.")],
+    out: Out,
     repos: Annotated[
         Path | None,
         typer.Option(help="Folder of local clones; what is not in it is cloned from its address."),
     ] = None,
-    recipe: Annotated[
-        Path | None, typer.Option(help="A TOML file with the environment, where a row's own cannot be used.")
-    ] = None,
+    recipe: Recipe = None,
     images: Annotated[
         bool,
         typer.Option("--images/--no-images", help="Use the images that rows name, or build environments."),
     ] = True,
     limit: Annotated[int | None, typer.Option(help="Tasks to make at most.", min=1)] = None,
-    runs: Annotated[int, typer.Option(help="Times the tests run before and after each fix.", min=2)] = 3,
+    runs: Runs = 3,
     sandbox: Sandboxes = "auto",
     as_json: Json = False,
 ) -> None:
     """Turn rows of other systems into tasks; each is proven here, and each that is not says why."""
-    refuse(name_clashes())
-    from envs.register.formats import import_tasks
+    with registering(sandbox, out, limit, runs) as settings:
+        from envs.register.formats import import_tasks
 
-    from .terminal import print_result, progress
-
-    with open_backend(sandbox) as backend, progress() as bars:
-        report = import_tasks(
-            format_name,
-            file,
-            out,
-            repos=repos,
-            recipe=recipe,
-            images=images,
-            limit=limit,
-            runs=runs,
-            backend=backend,
-            progress=bars,
-        )
-    print_result(asdict(report), as_json)
+        report = import_tasks(format_name, file, settings, repos=repos, recipe=recipe, images=images)
+    print_report(report, as_json)
 
 
 @register_app.command(
@@ -161,11 +151,11 @@ def register_export(
     read_taskset(folder)
     from envs.register.formats import export_tasks
 
-    from .terminal import print_result, progress
+    from .terminal import progress
 
     with progress() as bars:
         report = export_tasks(folder, format_name, out, progress=bars)
-    print_result(asdict(report), as_json)
+    print_report(report, as_json)
 
 
 @register_app.command("check", epilog="Example: daythree register check tasks/wcwidth --runs 3")
@@ -183,11 +173,11 @@ def register_check(
     read_taskset(folder)
     from envs.register import check
 
-    from .terminal import print_result, progress
+    from .terminal import progress
 
     with open_backend(sandbox) as backend, progress() as bars:
         report = check(folder, runs=runs, remove=remove, backend=backend, progress=bars)
-    print_result(asdict(report), as_json)
+    print_report(report, as_json)
     raise typer.Exit(0 if report.ok else 1)
 
 
@@ -202,9 +192,9 @@ def register_build(
     read_taskset(folder)
     from envs.register import build
 
-    from .terminal import print_result, progress
+    from .terminal import progress
 
     with open_backend(sandbox) as backend, progress() as bars:
         report = build(folder, backend=backend, progress=bars)
-    print_result(asdict(report), as_json)
+    print_report(report, as_json)
     raise typer.Exit(0 if report.ok else 1)

@@ -3,8 +3,10 @@
 from .errors import RegisterError
 from .history.git import GitReport, register_git
 from .inject.inject import InjectReport, register_inject
-from .proof.check import CheckReport, TaskCheck, check
+from .proof.task import TaskCheck
+from .proof.taskset import CheckReport, check
 from .runtime.build import BuildReport, build
+from .settings import RegisterSettings
 
 __all__ = [
     "BuildReport",
@@ -12,6 +14,7 @@ __all__ = [
     "GitReport",
     "InjectReport",
     "RegisterError",
+    "RegisterSettings",
     "TaskCheck",
     "build",
     "check",

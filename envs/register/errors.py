@@ -1,4 +1,4 @@
-"""What can go wrong while a package becomes tasks."""
+"""Errors of registration, and the checks and names that all of its rooms use."""
 
 from __future__ import annotations
 
@@ -13,27 +13,21 @@ from sandboxes.base import SandboxError
 from ..tasksets.taskset import TaskSetError
 from ..tasksets.trees import PatchError
 
+IMAGE_S = 1800.0
+"""Deadline for building one image; the base comes first where it is missing."""
+
 
 class RegisterError(Exception):
     """The source cannot become tasks. Takes one sentence that says why and what to do."""
 
 
 class RegisterOutage(RegisterError):
-    """What was asked for is fine; the sandboxes failed on the way."""
-
-
-def plain_name(text: str, otherwise: str = "") -> str:
-    """Return lower-case letters, digits and single hyphens; `otherwise` when nothing of the text is left."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or otherwise
-
-
-IMAGE_S = 1800.0
-"""Deadline for building one image; the base comes first where it is missing."""
+    """The request was fine; the sandboxes failed on the way."""
 
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """Whatever fails below becomes one sentence that says what to do."""
+    """Turn every expected failure inside into a RegisterError."""
     try:
         yield
     except SandboxError as error:
@@ -46,9 +40,14 @@ def one_line() -> Iterator[None]:
 
 
 def check_place(out: Path) -> None:
-    """Refuse at once what could not be written at the end. Raises RegisterError."""
+    """Refuse at once a folder that could not be written at the end. Raises RegisterError."""
     if out.exists():
         raise RegisterError(f"{out} exists already; choose another --out or remove it")
     above = next(folder for folder in out.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise RegisterError(f"{out} cannot be written: no permission in {above}; choose another --out")
+
+
+def plain_name(text: str, otherwise: str = "") -> str:
+    """Return lower-case letters, digits and single hyphens; `otherwise` when nothing of the text is left."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or otherwise

@@ -1,4 +1,4 @@
-"""The repositories that rows speak of: local clones first, else cloned from where the data sets took them."""
+"""The repositories that rows name: local clones where given, else clones from their public address."""
 
 from __future__ import annotations
 

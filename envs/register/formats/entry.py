@@ -1,4 +1,4 @@
-"""What a row of any format says, in our words, and how a row that cannot be honoured says so."""
+"""`Entry`: a row of any format in a common form. `RowError`: why a row cannot be honoured."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Reading:
-    """What came of reading one row."""
+    """Result of reading one row."""
 
     place: str
     """File and line, for messages."""
@@ -108,8 +108,8 @@ def read(kind: type[T], row: Any) -> T:
         first = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"]) or "the row"
         missing = first["type"] == "missing"
-        said = "is missing" if missing else first["msg"].removeprefix("Value error, ")
-        raise RowError(f"{name}: {said}") from error
+        problem = "is missing" if missing else first["msg"].removeprefix("Value error, ")
+        raise RowError(f"{name}: {problem}") from error
 
 
 def need(**values: object) -> None:

@@ -20,7 +20,7 @@ from ..errors import RegisterError, check_place, one_line
 from .entry import RowError
 from .harbor.writing import directory_name, write_harbor_task
 from .reading import FORMATS, known_format
-from .swebench_writing import write_swebench_row
+from .swebench import write_swebench_row
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,12 @@
-"""The formats that are read: what each is, and how its files become entries."""
+"""Other systems' files, read: the formats there are, how files become rows, and rows become entries.
+
+Rows come as JSON Lines, JSON, or parquet where pyarrow is installed. A row that cannot be read is an item
+like any other, with its place and the reason, so that a bad line of a file of thousands costs one line.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +16,6 @@ from ..errors import RegisterError
 from .entry import Entry, Reading, RowError
 from .harbor.reading import read_harbor
 from .r2egym import read_r2egym
-from .rows import read_rows
 from .swebench import read_swebench
 from .swesmith import read_swesmith
 
@@ -62,3 +66,81 @@ def read_entries(format_name: str, file: Path) -> Iterator[Reading]:
             yield Reading(each.place, entry.id, entry)
         except RowError as error:
             yield Reading(each.place, named, error=str(error))
+
+
+@dataclass(frozen=True)
+class FileRow:
+    """One row of a file."""
+
+    place: str
+    """For messages: `rows.jsonl, line 517`."""
+    row: Any = None
+    error: str = ""
+    """Why it could not be read; then there is no `row`."""
+
+
+def read_rows(file: Path) -> Iterator[FileRow]:
+    """Read a file's rows in order. Raises RegisterError when the file as a whole cannot be read."""
+    if not file.is_file():
+        raise RegisterError(f"there is no file {file}")
+    if file.suffix == ".parquet":
+        return _parquet(file)
+    if file.suffix in (".jsonl", ".ndjson"):
+        return _lines(file)
+    if file.suffix == ".json":
+        return _document(file)
+    raise RegisterError(f"{file} is neither .jsonl, .json nor .parquet; convert it to one of them")
+
+
+def _lines(file: Path) -> Iterator[FileRow]:
+    try:
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield _parsed(line, f"{file.name}, line {number}")
+    except OSError as error:
+        raise RegisterError(f"{file} cannot be read: {error.strerror or error}") from error
+
+
+def _parsed(line: bytes, place: str) -> FileRow:
+    try:
+        return FileRow(place, json.loads(line.decode("utf-8")))
+    except UnicodeDecodeError as error:
+        return FileRow(place, error=f"the line: is not UTF-8 (byte {error.start})")
+    except (ValueError, RecursionError) as error:
+        return FileRow(place, error=f"the line: is not JSON ({error})")
+
+
+def _document(file: Path) -> Iterator[FileRow]:
+    """A list of rows, one row, or rows by their ids; JSON Lines under the wrong name are read as such."""
+    try:
+        content = json.loads(file.read_bytes())
+    except OSError as error:
+        raise RegisterError(f"{file} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        rows = list(_lines(file))
+        if len(rows) > 1 and any(not each.error for each in rows):
+            yield from rows
+            return
+        raise RegisterError(f"{file} is not JSON: {error}") from error
+    if isinstance(content, dict) and content and all(isinstance(each, dict) for each in content.values()):
+        content = list(content.values())
+    rows = content if isinstance(content, list) else [content]
+    for number, row in enumerate(rows, start=1):
+        yield FileRow(f"{file.name}, row {number}", row)
+
+
+def _parquet(file: Path) -> Iterator[FileRow]:
+    try:
+        from pyarrow import ArrowException  # pyright: ignore[reportMissingImports]
+        from pyarrow.parquet import ParquetFile  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise RegisterError(f"{file} is parquet, and pyarrow is not installed; convert it to JSONL") from None
+    try:
+        number = 0
+        for batch in ParquetFile(file).iter_batches(batch_size=256):
+            for row in batch.to_pylist():
+                number += 1
+                yield FileRow(f"{file.name}, row {number}", row)
+    except (ArrowException, OSError) as error:
+        raise RegisterError(f"{file} cannot be read: {error}") from error

@@ -1,4 +1,4 @@
-"""Who last changed each line, for the bases that tasks start from: one walk over all diffs, forwards.
+"""The last change of each line, for the bases that tasks start from: a single walk over all diffs, forwards.
 
 Every file is a list with one change index a line; a hunk replaces a slice of it. That costs what the diffs
 are long, however many bases are asked for, where blaming each file of each base would walk back each time.
@@ -47,18 +47,18 @@ def lineage(history: History, bases: Iterable[str]) -> list[FileLineage]:
     wanted = sorted({index[commit] for commit in bases}, reverse=True)
     files: dict[bytes, Lines | None] = {}
     since: dict[bytes, int] = {}
-    told: dict[bytes, int] = {}
+    recorded: dict[bytes, int] = {}
     rows: list[FileLineage] = []
     walk = groupby(history.patches("-U0", "-M", "-l400", "--diff-filter=ADMRT"), key=itemgetter(0))
     for commit, parts in walk if wanted else ():
         number = index[commit]
         while wanted and wanted[-1] < number:
-            rows += _rows(history, wanted.pop(), files, since, told)
+            rows += _rows(history, wanted.pop(), files, since, recorded)
         if not wanted:
             break
         _follow(files, since, [_step(section) for _, section in parts], number)
     for number in reversed(wanted):
-        rows += _rows(history, number, files, since, told)
+        rows += _rows(history, number, files, since, recorded)
     return rows
 
 
@@ -67,14 +67,14 @@ def _rows(
     number: int,
     files: dict[bytes, Lines | None],
     since: dict[bytes, int],
-    told: dict[bytes, int],
+    recorded: dict[bytes, int],
 ) -> Iterator[FileLineage]:
-    """Tell of the files after a change, but not of those that were told of as they are."""
+    """Rows for the files after a change, without those that have a row as they are."""
     for path, entry in history.tree(history.changes[number].commit).items():
         name = path.encode()
         lines = files.get(name)
-        if lines and told.get(name) != since[name]:
-            told[name] = since[name]
+        if lines and recorded.get(name) != since[name]:
+            recorded[name] = since[name]
             if len(lines) == entry.data.count(b"\n") + (not entry.data.endswith(b"\n")):
                 yield FileLineage(path, entry.sha256, since[name], runs_of(lines))
 

@@ -1,4 +1,4 @@
-"""What a forge knows of pull requests and issues, read from files: the shapes of GitHub's REST API.
+"""Pull requests and issues of a forge, read from files in the shapes of GitHub's REST API.
 
 Pull requests, issues, comments on either and review comments, as objects of the API's lists, in any mix:
 one array, several arrays one after another (what paging gives), or an object a line. An entry that cannot
@@ -48,7 +48,7 @@ class Exports:
     pulls: Mapping[int, Thread] = field(default_factory=dict)
     issues: Mapping[int, Thread] = field(default_factory=dict)
     comments: Mapping[int, Sequence[Comment]] = field(default_factory=dict)
-    """What was said under a number, in the order of time."""
+    """Comments by number of the pull request or issue, in the order of time."""
     notes: tuple[str, ...] = ()
     """Entries that could not be read, each with its file, place and reason."""
 
@@ -107,8 +107,11 @@ def read_exports(paths: Sequence[Path]) -> Exports:
         notes += [f"{file.name}, {trouble}" for trouble in shown]
         if len(troubles) > len(shown):
             notes.append(f"{file.name}: {len(troubles) - len(shown)} more entries could not be read")
-    said = {number: sorted(each, key=lambda one: (one.at, one.text)) for number, each in comments.items()}
-    return Exports(pulls, issues, said, tuple(notes))
+    ordered = {
+        number: sorted(thread, key=lambda comment: (comment.at, comment.text))
+        for number, thread in comments.items()
+    }
+    return Exports(pulls, issues, ordered, tuple(notes))
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:

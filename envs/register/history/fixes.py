@@ -1,4 +1,4 @@
-"""A past change, split into what it fixes and what proves it.
+"""A past change, split into the code of the fix and the tests that prove it.
 
 The tests, the files that steer them and CI go to the grader's side, whole: the policy never sees how the
 change altered them. Everything else that the change touched is the reference.

@@ -2,7 +2,7 @@
 
     history -> changes with code and tests -> environment of the time -> proof -> words -> folder
 
-What was looked at, and why it became a task or not, is in the set's `candidates.jsonl`.
+Every change that was looked at is in the set's `candidates.jsonl`, with its task or the reason for none.
 """
 
 from __future__ import annotations
@@ -13,40 +13,36 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from envs.tasksets.taskset import Manifest, PullRequest
 from envs.tasksets.trees import digest
 from envs.types import Task
-from sandboxes.backend import Backend
-from sandboxes.progress import Progress, silent
+from sandboxes.progress import silent
 
-from ..errors import RegisterError, check_place, one_line, plain_name
-from ..proof.confirm import Confirmed, write_confirmed
-from ..proof.drafts import VALID, WRONG_PYTHON, Proof
-from ..proof.journal import Journal
-from ..proof.validate import validate_all
+from ..errors import RegisterError, one_line, plain_name
+from ..proof.draft import prove_drafts
+from ..proof.proofs import VALID, WRONG_PYTHON, Journal, Proof
+from ..proof.taskset import Proposal, Written, write_proven
 from ..proof.withheld import withheld
 from ..runtime.build import image_digests
 from ..runtime.runtimes import Environments, load_recipe
+from ..settings import RegisterSettings
 from .authorship import lineage
 from .exports import Exports, read_exports
 from .fixes import Fix, fitting_limits
 from .mainline import History, open_history
 from .pulls import issues_of, past_changes
 from .statements import Words, write_statement
-from .walk import Candidate, Walk
+from .walk import ProvableChange, Walk
 
 HISTORY_S = 600.0
 """Deadline for fetching and walking a history."""
-HELDOUT = 0.25
-"""Share of tasks, the newest ones, that training never sees: no training tree holds their fixes."""
 WORKDIR = "/workspace"
 
 
 @dataclass(frozen=True)
-class Looked:
-    """One change of the history, and what came of it: a row of `candidates.jsonl`."""
+class ChangeResult:
+    """One change of the history and its result: a row of `candidates.jsonl`."""
 
     commit: str
     key: str
@@ -57,7 +53,7 @@ class Looked:
 
 @dataclass(frozen=True)
 class GitReport:
-    """What came of it, for people and programs."""
+    """Result of `register_git`, for people and programs."""
 
     folder: Path
     name: str
@@ -81,8 +77,8 @@ class GitReport:
 
 
 @dataclass(frozen=True)
-class _Told:
-    """What people wrote, for each change of the history: as past changes show it, and as a task would."""
+class _Texts:
+    """The words about each change of the history: as the `prs` tool shows them, and as a task has them."""
 
     past: Sequence[PullRequest]
     words: Sequence[Words]
@@ -93,95 +89,83 @@ class _Made:
     """A task, and what it was made from."""
 
     task: Task
-    candidate: Candidate
+    provable: ProvableChange
     proof: Proof
 
 
 def register_git(
     source: str,
-    out: Path,
+    settings: RegisterSettings,
     *,
-    limit: int,
-    runs: int = 3,
     name: str | None = None,
     recipe: Path | None = None,
     exports: Sequence[Path] = (),
-    backend: Backend,
-    heldout: float = HELDOUT,
-    workers: int | None = None,
-    progress: Progress = silent,
 ) -> GitReport:
-    """Make at most `limit` tasks from a history, newest changes first, and write them as a task set to `out`.
+    """Make tasks from a history, newest changes first, and write them as a task set.
 
-    `name` is the set's, by default the repository's. `recipe` names the one environment of all tasks, where
-    it should not be found out; `exports` are what GitHub's API said about pull requests and issues. A call
-    that was interrupted and is made again goes on with the proofs it had. Raises RegisterError, in one line;
-    then nothing was written and no sandbox is left.
+    `name` is the set's, by default the repository's. `recipe` is a file with the one environment of all
+    tasks, where none should be derived; `exports` are answers of GitHub's API about pull requests and issues.
+    The newest tasks are held out: no training tree holds their fixes. A call that was interrupted and is made
+    again goes on with the proofs it had. Raises RegisterError, in one line; then nothing was written and no
+    sandbox is left.
     """
     started = time.monotonic()
-    check_place(out)
-    if limit < 1 or runs < 2:
-        raise RegisterError("at least one task (--limit) and two runs of the tests are needed")
+    settings.check()
     with one_line(), open_history(source, timeout_s=HISTORY_S) as history:
         name = plain_name(name or history.name, "history")
         fixed = load_recipe(recipe) if recipe else None
-        walk = Walk(history, Environments(name, progress=progress, fixed=fixed), backend, progress)
-        told = _told(history, read_exports(exports))
-        proven = _proven(walk, limit=limit, runs=runs, workers=workers)
+        environments = Environments(name, progress=settings.progress, fixed=fixed)
+        walk = Walk(history, environments, settings.backend, settings.progress)
+        texts = _texts(history, read_exports(exports))
+        proven = _proven(walk, settings)
         if not proven:
             raise RegisterError(f"no change of {name} makes a task: {_reasons(walk)}")
-        made = _tasks(name, proven, told, heldout=heldout)
-        manifest = Manifest(name, "git", f"{source} at {history.head}", {})
+        made = _tasks(name, proven, texts, heldout=settings.heldout)
+        proposal = _proposal(Manifest(name, "git", f"{source} at {history.head}", {}), walk, made, texts)
         evidence = {
             "minutes": round((time.monotonic() - started) / 60, 2),
             "looked_at": len(walk.results),
             "dropped": dict(_dropped(walk).most_common()),
         }
-        confirmed = _write(out, manifest, walk, made, told, evidence=evidence)
-    return _report(confirmed, walk, made, wall_s=time.monotonic() - started)
+        written = write_proven(replace(proposal, evidence={**evidence, **proposal.evidence}), settings)
+    return _report(written, walk, made, wall_s=time.monotonic() - started)
 
 
-def _proven(walk: Walk, *, limit: int, runs: int, workers: int | None) -> list[tuple[Candidate, Proof]]:
+def _proven(walk: Walk, settings: RegisterSettings) -> list[tuple[ProvableChange, Proof]]:
     """Prove changes until there are enough tasks; oldest first."""
-    what, proven = f"proving changes of {walk.environments.name}", list[tuple[Candidate, Proof]]()
-    proofs = validate_all(
-        walk.drafts(),
-        walk.environments.chosen,
-        backend=walk.backend,
-        runs=runs,
-        workers=workers,
-        journal=Journal.of(walk.environments.name),
-        progress=silent,
-    )
-    walk.progress(what, 0, limit)
+    name, limit = walk.environments.name, settings.limit
+    what, proven = f"proving changes of {name}", list[tuple[ProvableChange, Proof]]()
+    quiet = replace(settings, progress=silent)
+    proofs = prove_drafts(walk.drafts(), walk.environments.chosen, quiet, journal=Journal.of(name))
+    settings.progress(what, 0, limit or 0)
     with closing(proofs):
         for proof in proofs:
-            candidate = walk.pending.pop(proof.id)
-            walk.results[candidate.place] = proof.result
+            provable = walk.pending.pop(proof.id)
+            walk.results[provable.place] = proof.result
             if proof.result == VALID:
-                proven.append((candidate, proof))
-                walk.progress(what, len(proven), limit)
+                proven.append((provable, proof))
+                settings.progress(what, len(proven), limit or 0)
             if len(proven) == limit:
                 break
     return proven[::-1]
 
 
 def _tasks(
-    name: str, proven: Sequence[tuple[Candidate, Proof]], told: _Told, *, heldout: float
+    name: str, proven: Sequence[tuple[ProvableChange, Proof]], texts: _Texts, *, heldout: float
 ) -> list[_Made]:
     training = len(proven) - round(heldout * len(proven)) if len(proven) > 1 else 1
     made = []
-    for number, (candidate, proof) in enumerate(proven, start=1):
-        task = _task(f"{name}-{number:04d}", candidate, proof, told)
+    for number, (provable, proof) in enumerate(proven, start=1):
+        task = _task(f"{name}-{number:04d}", provable, proof, texts)
         split = "train" if number <= training else "heldout"
-        made.append(_Made(replace(task, set=name, split=split), candidate, proof))
+        made.append(_Made(replace(task, set=name, split=split), provable, proof))
     return made
 
 
-def _task(task_id: str, candidate: Candidate, proof: Proof, told: _Told) -> Task:
-    place, fix = candidate.place, candidate.fix
-    earlier = told.past[:place]
-    change, key = candidate.change, told.past[place].key
+def _task(task_id: str, provable: ProvableChange, proof: Proof, texts: _Texts) -> Task:
+    place, fix = provable.place, provable.fix
+    earlier = texts.past[:place]
+    change, key = provable.change, texts.past[place].key
     number = int(key) if key.isdigit() else None
     hidden = withheld(earlier, fix.base, fix.reference_patch, change.commit, number=number)
     shown = {row.key for row in earlier} - {*hidden}
@@ -189,9 +173,9 @@ def _task(task_id: str, candidate: Candidate, proof: Proof, told: _Told) -> Task
         id=task_id,
         set="",
         split="train",
-        environment=candidate.environment,
+        environment=provable.environment,
         workdir=WORKDIR,
-        instruction=write_statement(told.words[place], fix, proof.failures, past=shown),
+        instruction=write_statement(texts.words[place], fix, proof.failures, past=shown),
         source_digest=digest(fix.base),
         base_patch="",
         reference_patch=fix.reference_patch,
@@ -217,13 +201,13 @@ def _task(task_id: str, candidate: Candidate, proof: Proof, told: _Told) -> Task
     )
 
 
-def _told(history: History, exports: Exports) -> _Told:
+def _texts(history: History, exports: Exports) -> _Texts:
     """A change is described by the issue it closes, where an export knows it, else by its own words."""
     past, words = past_changes(history, exports), list[Words]()
     for row, issues in zip(past, issues_of(history, exports), strict=True):
         asked = [part for issue in issues for part in (issue.title, issue.body)]
         words.append(Words(asked[0], "\n\n".join(asked[1:])) if asked else Words(row.title, row.body))
-    return _Told(past, words)
+    return _Texts(past, words)
 
 
 def _hidden(fix: Fix, tests: Sequence[str]) -> tuple[str, ...]:
@@ -231,37 +215,31 @@ def _hidden(fix: Fix, tests: Sequence[str]) -> tuple[str, ...]:
     return tuple(test for test in tests if fix.base.get(file := test.split("::")[0]) != fix.solved.get(file))
 
 
-def _write(
-    out: Path, manifest: Manifest, walk: Walk, made: Sequence[_Made], told: _Told, *, evidence: dict[str, Any]
-) -> Confirmed:
+def _proposal(manifest: Manifest, walk: Walk, made: Sequence[_Made], texts: _Texts) -> Proposal:
     used = {each.task.environment for each in made}
     environments = {key: value for key, value in walk.environments.chosen.items() if key in used}
-    newest = max(each.candidate.place for each in made)
-    return write_confirmed(
-        out,
+    newest = max(each.provable.place for each in made)
+    return Proposal(
         replace(manifest, environments=environments),
         [each.task for each in made],
-        [tree for each in made for tree in (each.candidate.fix.base, each.candidate.fix.trusted)],
-        prs=told.past[: newest + 1],
+        [tree for each in made for tree in (each.provable.fix.base, each.provable.fix.trusted)],
+        prs=texts.past[: newest + 1],
         records={
-            "candidates": _looked(walk, made, told.past),
-            "lineage": lineage(walk.history, {each.candidate.change.base for each in made}),
+            "candidates": _results(walk, made, texts.past),
+            "lineage": lineage(walk.history, {each.provable.change.base for each in made}),
         },
         evidence={
-            **evidence,
             "images": image_digests(environments.values()),
             "tasks": {each.task.id: each.proof.evidence for each in made},
         },
-        backend=walk.backend,
-        progress=walk.progress,
     )
 
 
-def _looked(walk: Walk, made: Sequence[_Made], past: Sequence[PullRequest]) -> list[Looked]:
-    became = {each.candidate.place: each.task.id for each in made}
+def _results(walk: Walk, made: Sequence[_Made], past: Sequence[PullRequest]) -> list[ChangeResult]:
+    became = {each.provable.place: each.task.id for each in made}
     changes = walk.history.changes
     return [
-        Looked(changes[place].commit, past[place].key, changes[place].title, became.get(place, result))
+        ChangeResult(changes[place].commit, past[place].key, changes[place].title, became.get(place, result))
         for place, result in sorted(walk.results.items(), reverse=True)
     ]
 
@@ -275,8 +253,8 @@ def _reasons(walk: Walk) -> str:
     return ", ".join(f"{reason}: {number}" for reason, number in counts) or "its history is empty"
 
 
-def _report(confirmed: Confirmed, walk: Walk, made: Sequence[_Made], *, wall_s: float) -> GitReport:
-    taskset = confirmed.taskset
+def _report(written: Written, walk: Walk, made: Sequence[_Made], *, wall_s: float) -> GitReport:
+    taskset = written.taskset
     size = sum(path.stat().st_size for path in taskset.folder.iterdir())
     return GitReport(
         folder=taskset.folder,
@@ -292,5 +270,5 @@ def _report(confirmed: Confirmed, walk: Walk, made: Sequence[_Made], *, wall_s: 
         flaky_tests=sum(len(each.proof.flaky) for each in made),
         bytes_per_task=size // len(made),
         wall_s=wall_s,
-        quarantined=confirmed.quarantined,
+        quarantined=written.quarantined,
     )

@@ -1,4 +1,4 @@
-"""What came before a library's newest state, and what of it a task may not show."""
+"""Past changes of a library, and which of them a task may not show."""
 
 from __future__ import annotations
 

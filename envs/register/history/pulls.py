@@ -100,20 +100,20 @@ def _row(change: Change, key: str, pull: Thread | None, diff: str, exports: Expo
         files=change.files,
         diff=diff,
     )
-    said: list[Comment] = []
+    comments: list[Comment] = []
     for issue in _closed(change, pull, exports):
-        told = f"Issue #{issue.number}: {issue.title}\n\n{issue.body}".strip()
-        said += [Comment(issue.author, issue.opened_at, told), *exports.comments.get(issue.number, ())]
+        opening = f"Issue #{issue.number}: {issue.title}\n\n{issue.body}".strip()
+        comments += [Comment(issue.author, issue.opened_at, opening), *exports.comments.get(issue.number, ())]
     if pull is None:
-        return replace(own, discussion=_discussion(said))
-    said += exports.comments.get(pull.number, ())
+        return replace(own, discussion=_discussion(comments))
+    comments += exports.comments.get(pull.number, ())
     return replace(
         own,
         title=pull.title or own.title,
         body=_cut(pull.body or own.body),
         author=pull.author or own.author,
         labels=pull.labels,
-        discussion=_discussion(said),
+        discussion=_discussion(comments),
     )
 
 
@@ -123,9 +123,10 @@ def _closed(change: Change, pull: Thread | None, exports: Exports) -> tuple[Thre
     return tuple(exports.issues[number] for number in numbers if number in exports.issues)
 
 
-def _discussion(said: Sequence[Comment]) -> tuple[Comment, ...]:
+def _discussion(comments: Sequence[Comment]) -> tuple[Comment, ...]:
     return tuple(
-        replace(each, text=_cut(each.text)) for each in sorted(said, key=lambda one: (one.at, one.text))
+        replace(comment, text=_cut(comment.text))
+        for comment in sorted(comments, key=lambda comment: (comment.at, comment.text))
     )
 
 

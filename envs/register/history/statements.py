@@ -17,7 +17,7 @@ from .fixes import Fix, added_lines, new_names
 
 MAX_CHARS = 6_000
 ENOUGH_WORDS = 30
-"""A title and body with fewer words than this are said to be poor: the failures are told as well."""
+"""A title and body with fewer words than this are poor: the failing tests are added."""
 SHOWN_FAILURES = 3
 MESSAGE_CHARS = 300
 _TELLING = 8

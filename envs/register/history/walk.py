@@ -1,4 +1,4 @@
-"""Through a history, newest change first: which changes could be tasks, and in which environment."""
+"""Walk a history, newest change first: which changes could be tasks, and in which environment."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from sandboxes.base import SandboxUnavailable
 from sandboxes.progress import Progress, silent
 
 from ..errors import IMAGE_S, RegisterError
-from ..proof.validate import Draft
+from ..proof.proofs import Draft
 from ..runtime.runtimes import Environments
 from .fixes import Fix, NoTask, refuse_by_names, split
 from .mainline import Change, History
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A change that has code, tests, and an environment that builds."""
+class ProvableChange:
+    """A change with code, tests, and an environment that builds."""
 
     place: int
     """Index in the history, and so in the list of past changes."""
@@ -30,18 +30,18 @@ class Candidate:
 
 @dataclass
 class Walk:
-    """Gives out drafts, and remembers of every change that was looked at what came of it."""
+    """Yields drafts, and records the result of every change that was looked at."""
 
     history: History
     environments: Environments
     backend: Backend
     progress: Progress = silent
     results: dict[int, str] = field(default_factory=dict)
-    """By place: why the change is no task; the caller adds what proving it gave."""
-    pending: dict[str, Candidate] = field(default_factory=dict)
+    """By place: why the change is no task; the caller adds the result of the proof."""
+    pending: dict[str, ProvableChange] = field(default_factory=dict)
     """By draft id."""
     with_tests: set[int] = field(default_factory=set)
-    """Places of the changes that alter code and tests, whatever came of them."""
+    """Places of the changes that alter code and tests, whatever their result."""
     built: set[int] = field(default_factory=set)
     """Places of those among them whose environment builds."""
     _unbuilt: dict[str, str] = field(default_factory=dict)
@@ -50,23 +50,23 @@ class Walk:
         """Yield what is worth proving, newest first. Raises SandboxUnavailable when no image can be built."""
         for place in reversed(range(len(self.history.changes))):
             try:
-                candidate = self._candidate(place)
+                provable = self._provable(place)
             except NoTask as refusal:
                 self.results[place] = str(refusal)
                 continue
-            self.pending[str(place)] = candidate
-            fix = candidate.fix
+            self.pending[str(place)] = provable
+            fix = provable.fix
             yield Draft(
                 id=str(place),
-                environment=candidate.environment,
+                environment=provable.environment,
                 base=fix.base,
                 solved=fix.solved,
                 reference_patch=fix.reference_patch,
                 test_files=fix.tests,
-                origin=candidate.change.commit,
+                origin=provable.change.commit,
             )
 
-    def _candidate(self, place: int) -> Candidate:
+    def _provable(self, place: int) -> ProvableChange:
         """Look at one change. Raises NoTask."""
         change = self.history.changes[place]
         if not change.base:
@@ -86,7 +86,7 @@ class Walk:
         self._build(choice.name)
         self.built.add(place)
         added: Tree = {path: file for path, file in choice.project.tree.items() if path not in fix.solved}
-        return Candidate(place, change, fix.over(added), choice.name)
+        return ProvableChange(place, change, fix.over(added), choice.name)
 
     def _build(self, name: str) -> None:
         """Make an environment's image exist. Raises NoTask; an environment that failed is not tried again."""

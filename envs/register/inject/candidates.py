@@ -1,4 +1,4 @@
-"""In which order bugs are tried: spread over functions and kinds, the same for the same seed."""
+"""The order in which bugs are tried: spread over functions and kinds, the same for the same seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turn a library with working tests into a task set: bugs are put in, and those its tests notice are kept.
+"""Turn a library with working tests into a task set: put bugs in, and keep those that its tests notice.
 
     source -> project -> image -> working tests -> bugs tried -> tasks -> folder
 
@@ -7,39 +7,39 @@ Everything is held in memory until the end, so a run that fails leaves nothing b
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from envs.parallel import fitting_workers, in_order
 from envs.tasksets.taskset import Manifest, Runtime
 from envs.types import Task
-from sandboxes.backend import Backend
 from sandboxes.base import SandboxSpec
 from sandboxes.images.build import ImageRecipe
-from sandboxes.progress import Progress, silent
 
-from ..errors import IMAGE_S, RegisterError, check_place, one_line
+from ..errors import IMAGE_S, RegisterError, one_line
 from ..history.past import Past, read_past
 from ..project.project import Project, canonical, read_project
 from ..project.requirements import resolve
 from ..project.sources import fetch_source
-from ..proof.confirm import write_confirmed
-from ..runtime.discover import GRADED_BY, Suite, discover
+from ..proof.taskset import Proposal, write_proven
+from ..runtime.discover import GRADED_BY, SETUP_S, Suite, discover
+from ..settings import RegisterSettings
 from .candidates import candidates
-from .hunt import Hunt
 from .kinds import REVERT, read_kinds
-from .probe import KEPT, Bench, Probe, probe_all
-from .tasks import ENVIRONMENT, HELDOUT, make_tasks
+from .probe import KEPT, Probe, Prober
+from .search import BugSearch
+from .tasks import ENVIRONMENT, make_tasks
 
 LIFETIME_S = 4 * 3600.0
 
 
 @dataclass(frozen=True)
 class InjectReport:
-    """What came of it, for people and programs."""
+    """Result of `register_inject`, for people and programs."""
 
     folder: Path
     name: str
@@ -61,7 +61,7 @@ class InjectReport:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class TriedBug:
     """A bug that was tried: a row of `candidates.jsonl`."""
 
     kind: str
@@ -70,36 +70,26 @@ class Candidate:
     function: str
     edits: int
     keys: tuple[str, ...]
-    """Past changes that it takes back, in part."""
+    """Past changes that the bug takes back, in part."""
     result: str
-    """`kept`, or why it makes no task."""
+    """`kept`, or why the bug makes no task."""
     failing: int
     task: str
-    """The task it became; empty for none."""
+    """The task that was made of the bug; empty for none."""
 
 
 def register_inject(
-    source: str,
-    out: Path,
-    *,
-    limit: int,
-    seed: int = 0,
-    runs: int = 3,
-    backend: Backend,
-    heldout: float = HELDOUT,
-    workers: int | None = None,
-    kinds: Sequence[str] | None = None,
-    progress: Progress = silent,
+    source: str, settings: RegisterSettings, *, seed: int = 0, kinds: Sequence[str] | None = None
 ) -> InjectReport:
-    """Make at most `limit` tasks from a library and write them as a task set to `out`.
+    """Make tasks from a library and write them as a task set; `settings.limit` must be given.
 
     `kinds` are `KIND` or `KIND=SHARE` each (`kinds.read_kinds`); None is the default mix.
     Raises RegisterError, in one line; then nothing was written and no sandbox is left.
     """
     started = time.monotonic()
-    check_place(out)
-    if limit < 1 or runs < 2:
-        raise RegisterError("at least one task (--limit) and two runs of the tests are needed")
+    settings.check()
+    if settings.limit is None:
+        raise RegisterError("bugs are without number; say how many tasks to make (--limit)")
     shares = read_kinds(kinds)
     with one_line():
         project = read_project(fetch_source(source))
@@ -107,49 +97,40 @@ def register_inject(
         shares = _possible(shares, past)
         name = canonical(project.source.name)
         recipe = ImageRecipe(name=name, requirements=resolve(name, project.requirements))
-        image = backend.ensure_image(recipe, timeout_s=IMAGE_S, progress=progress)
+        image = settings.backend.ensure_image(recipe, timeout_s=IMAGE_S, progress=settings.progress)
         spec = SandboxSpec(image=image, lifetime_s=LIFETIME_S)
-        bench = Bench(backend, spec, project, size=workers or min(8, os.cpu_count() or 1))
-        try:
-            with bench.lend() as sandbox:
-                suite = discover(sandbox, project, runs=runs, progress=progress)
-            bugs = candidates(project, suite, seed=seed, prs=past.prs)
-            hunt = Hunt(
-                lambda order: probe_all(bench, order, project, suite), suite, bugs, name=name, seed=seed
-            )
-            hunt.run(shares, limit, progress=progress)
-        finally:
-            bench.close()
-        tasks = make_tasks(project, hunt.wanted, spec, suite, past=past, heldout=heldout)
+        suite = _suite(project, spec, settings)
+        bugs = candidates(project, suite, seed=seed, prs=past.prs)
+        prober = Prober(project, suite, spec)
+        workers = settings.workers or fitting_workers(spec)
+        attempt = partial(in_order, prober.probe, backend=settings.backend, workers=workers)
+        search = BugSearch(attempt, suite, bugs, name=name, seed=seed)
+        search.run(shares, settings.limit, progress=settings.progress)
+        tasks = make_tasks(project, search.wanted, spec, suite, past=past, heldout=settings.heldout)
         if not tasks:
-            raise RegisterError(f"no bug in {name} makes a task: {_reasons(hunt.tried)}")
-        environments = {ENVIRONMENT: Runtime(recipe, project.tests)}
-        manifest = Manifest(name, "inject", _origin(project), environments, seed)
-        records = {"candidates": _candidates(hunt, tasks)}
-        evidence = _evidence(
-            project, suite, hunt.tried, tasks, past=past, shares=shares, wall_s=time.monotonic() - started
-        )
-        confirmed = write_confirmed(
-            out,
-            manifest,
+            raise RegisterError(f"no bug in {name} makes a task: {_reasons(search.tried)}")
+        proposal = Proposal(
+            Manifest(name, "inject", _origin(project), {ENVIRONMENT: Runtime(recipe, project.tests)}, seed),
             tasks,
             [project.tree],
             prs=past.prs,
-            records=records,
-            evidence=evidence,
-            backend=backend,
-            workers=workers,
-            progress=progress,
+            records={"candidates": _tried(search, tasks)},
+            evidence={
+                **_evidence(suite, search.tried, tasks, shares=shares),
+                "minutes": round((time.monotonic() - started) / 60, 2),
+                "notes": list(_notes(project, suite, past)),
+            },
         )
+        written = write_proven(proposal, settings)
     return InjectReport(
-        folder=out,
+        folder=settings.out,
         name=name,
         source=_origin(project),
-        tasks=len(confirmed.taskset.tasks),
-        heldout=len(confirmed.taskset.split("heldout")),
-        candidates=len(hunt.tried),
-        dropped=dict(Counter(each.result for each in hunt.tried if each.result != KEPT)),
-        quarantined=dict(confirmed.quarantined),
+        tasks=len(written.taskset.tasks),
+        heldout=len(written.taskset.split("heldout")),
+        candidates=len(search.tried),
+        dropped=dict(Counter(probe.result for probe in search.tried if probe.result != KEPT)),
+        quarantined=dict(written.quarantined),
         stable_tests=len(suite.stable),
         flaky_tests=suite.flaky,
         suite_s=suite.duration_s,
@@ -159,30 +140,39 @@ def register_inject(
     )
 
 
+def _suite(project: Project, spec: SandboxSpec, settings: RegisterSettings) -> Suite:
+    """Run the project's own tests in a sandbox."""
+    sandbox = settings.backend.open(spec, timeout_s=SETUP_S)
+    try:
+        return discover(sandbox, project, runs=settings.runs, progress=settings.progress)
+    finally:
+        sandbox.close()
+
+
 def _possible(shares: Mapping[str, float], past: Past) -> dict[str, float]:
-    """Leave out what takes a history where there is none. Raises RegisterError when nothing is left."""
+    """Leave out the kind that needs a history where there is none. Raises RegisterError when none is left."""
     found = {kind: share for kind, share in shares.items() if past.prs or kind != REVERT}
     if not found:
         raise RegisterError("no past changes to take back; use a git repository with its history")
     return found
 
 
-def _candidates(hunt: Hunt, tasks: Sequence[Task]) -> list[Candidate]:
+def _tried(search: BugSearch, tasks: Sequence[Task]) -> list[TriedBug]:
     """One row for each bug that was tried, in that order."""
-    made = {id(probe): task.id for probe, task in zip(hunt.wanted, tasks, strict=True)}
+    made = {id(probe): task.id for probe, task in zip(search.wanted, tasks, strict=True)}
     return [
-        Candidate(
-            kind=each.bug.kind,
-            path=each.bug.path,
-            line=each.bug.line,
-            function=each.bug.function,
-            edits=len(each.bug.edits),
-            keys=each.bug.keys,
-            result=each.result,
-            failing=len(each.failing),
-            task=made.get(id(each), ""),
+        TriedBug(
+            kind=probe.bug.kind,
+            path=probe.bug.path,
+            line=probe.bug.line,
+            function=probe.bug.function,
+            edits=len(probe.bug.edits),
+            keys=probe.bug.keys,
+            result=probe.result,
+            failing=len(probe.failing),
+            task=made.get(id(probe), ""),
         )
-        for each in hunt.tried
+        for probe in search.tried
     ]
 
 
@@ -199,23 +189,20 @@ def _notes(project: Project, suite: Suite, past: Past) -> tuple[str, ...]:
 
 
 def _reasons(probes: Sequence[Probe]) -> str:
-    counts = Counter(each.result for each in probes)
+    counts = Counter(probe.result for probe in probes)
     return ", ".join(f"{number} {reason}" for reason, number in counts.most_common()) or "no code is tested"
 
 
 def _evidence(
-    project: Project,
     suite: Suite,
     probes: Sequence[Probe],
     tasks: Sequence[Task],
     *,
-    past: Past,
     shares: Mapping[str, float],
-    wall_s: float,
 ) -> dict[str, object]:
     kinds: dict[str, Counter[str]] = {}
-    for each in probes:
-        kinds.setdefault(each.bug.kind, Counter())[each.result] += 1
+    for probe in probes:
+        kinds.setdefault(probe.bug.kind, Counter())[probe.result] += 1
     return {
         "runs": suite.runs,
         "runs_with_bug": 2,
@@ -233,6 +220,4 @@ def _evidence(
             }
             for task in tasks
         },
-        "minutes": round(wall_s / 60, 2),
-        "notes": list(_notes(project, suite, past)),
     }

@@ -1,4 +1,4 @@
-"""The words of a task: what a colleague would report who saw the tests fail and nothing more.
+"""The instruction of a task: a report of failing tests, as a colleague would write who only ran them.
 
 Which tests fail, with what, and where the traceback went inside the project. Never what to change.
 """

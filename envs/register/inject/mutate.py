@@ -1,4 +1,4 @@
-"""Where a bug can be put into Python source: every site, as an exact replacement of bytes.
+"""Mutations of Python source: every site where a bug can be put, as an exact replacement of bytes.
 
 The syntax tree says where and what; the file is never printed again from it, so formatting, comments
 and line endings stay as they are outside the one replaced span. Only code inside functions counts.

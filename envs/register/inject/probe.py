@@ -1,21 +1,20 @@
 """Try bugs: put each into the code, run the tests that are near it, and see what fails.
 
-Several sandboxes work at once; each is brought back to the unmodified tree after every bug.
+Every trial of a bug has a sandbox of its own, opened with the unmodified tree.
 """
 
 from __future__ import annotations
 
-import queue
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from envs.tasksets.trees import pack
+from envs.tasksets.trees import digest, pack
 from envs.testing.run import Failure, RunReport, run_tests
 from sandboxes.backend import Backend
 from sandboxes.base import (
+    Content,
     Sandbox,
     SandboxError,
     SandboxLost,
@@ -33,7 +32,7 @@ KEPT = "kept"
 
 @dataclass(frozen=True)
 class Probe:
-    """What one bug did to the tests."""
+    """Effect of one bug on the tests."""
 
     bug: Bug
     result: str
@@ -46,122 +45,39 @@ class Probe:
     """One run of `test_files`."""
 
 
-class Bench:
-    """Sandboxes that hold the unmodified tree, lent to one bug at a time."""
+class Prober:
+    """Tries bugs of one project. Methods may be called from several threads."""
 
-    def __init__(self, backend: Backend, spec: SandboxSpec, project: Project, *, size: int) -> None:
-        self.size = size
-        self._backend, self._spec, self._project = backend, spec, project
-        self._known = {path: entry.sha256 for path, entry in project.tree.items()}
-        self._idle: queue.SimpleQueue[Sandbox] = queue.SimpleQueue()
-        self._open: list[Sandbox] = []
-        try:
-            for _ in range(size):
-                self._idle.put(self._opened())
-        except BaseException:
-            self.close()
-            raise
+    def __init__(self, project: Project, suite: Suite, spec: SandboxSpec) -> None:
+        self._project, self._suite, self._spec = project, suite, spec
+        tree = project.tree
+        self._content = Content(f"unmodified-{digest(tree)}", lambda: pack(tree))
 
-    @contextmanager
-    def lend(self) -> Iterator[Sandbox]:
-        """Give a sandbox with the unmodified tree. One that fails is replaced, and the error goes on.
+    def probe(self, backend: Backend, bug: Bug) -> Probe:
+        """Try one bug. Of several edits none may be idle: some test that fails with all of them must fail
+        whichever are left in, so that nothing less than undoing each of them is a fix.
 
-        Raises SandboxUnavailable when it cannot be replaced.
+        Raises SandboxUnavailable when sandboxes can no longer be started.
         """
-        sandbox = self._idle.get()
         try:
-            yield sandbox
-            self._restore(sandbox)
-        except (SandboxError, OSError):
-            sandbox.close()
-            sandbox = self._opened()
-            raise
-        finally:
-            self._idle.put(sandbox)
+            found = self._whole(backend, bug)
+            if found.result == KEPT and any(
+                self._is_silent(backend, part, found.failing) for part in _parts(bug)
+            ):
+                return Probe(bug, "one of its edits is idle")
+        except (SandboxLost, SandboxUnresponsive, OSError):
+            return Probe(bug, "breaks the sandbox")
+        return found
 
-    def close(self) -> None:
-        """End every sandbox. Safe to call twice."""
-        while self._open:
-            self._open.pop().close()
-
-    def _opened(self) -> Sandbox:
-        try:
-            sandbox = self._backend.open(self._spec, timeout_s=SETUP_S)
-            self._open.append(sandbox)
-            sandbox.unpack(pack(self._project.tree), ".", timeout_s=SETUP_S)
-        except SandboxError as error:
-            raise SandboxUnavailable(str(error)) from error
-        return sandbox
-
-    def _restore(self, sandbox: Sandbox) -> None:
-        """Undo what a bug and its tests did to the files."""
-        changes = sandbox.changes(".", self._known, timeout_s=SETUP_S)
-        tree = self._project.tree
-        added = [path for path in {*changes.written, *changes.skipped} if path not in tree]
-        lost = {
-            path: tree[path] for path in {*changes.written, *changes.removed, *changes.skipped} & tree.keys()
-        }
-        if added:
-            sandbox.exec(["rm", "-rf", "--", *added], timeout_s=SETUP_S)
-        if lost:
-            sandbox.unpack(pack(lost), ".", timeout_s=SETUP_S)
-
-
-def probe_all(
-    bench: Bench, bugs: Iterable[Bug], project: Project, suite: Suite
-) -> Generator[Probe, None, None]:
-    """Try bugs in several sandboxes at once; results come in the bugs' order, however long each takes.
-
-    Raises SandboxUnavailable when sandboxes can no longer be started.
-    """
-    source = iter(bugs)
-    with ThreadPoolExecutor(bench.size, thread_name_prefix="probe") as threads:
-        running: list[Future[Probe]] = []
-        try:
-            while True:
-                for bug in source:
-                    running.append(threads.submit(probe, bench, bug, project, suite))
-                    if len(running) > 2 * bench.size:
-                        break
-                if not running:
-                    return
-                yield running.pop(0).result()
-        finally:
-            for each in running:
-                each.cancel()
-
-
-def probe(bench: Bench, bug: Bug, project: Project, suite: Suite) -> Probe:
-    """Try one bug. Of several edits none may be idle: some test that fails with all of them must fail
-    whichever are left in, so that nothing less than undoing each of them is a fix.
-    """
-    trial = _Trial(bench, project, suite)
-    try:
-        found = trial.whole(bug)
-        if found.result == KEPT and any(trial.is_silent(part, found.failing) for part in _parts(bug)):
-            return Probe(bug, "one of its edits is idle")
-    except (SandboxLost, SandboxUnresponsive, OSError):
-        return Probe(bug, "breaks the sandbox")  # it was replaced; when it cannot be, all ends
-    return found
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """Runs of tests with a bug in the code."""
-
-    bench: Bench
-    project: Project
-    suite: Suite
-
-    def whole(self, bug: Bug) -> Probe:
+    def _whole(self, backend: Backend, bug: Bug) -> Probe:
         """Run the tests twice where it looks right: its failures must not depend on chance.
 
         First the test files that call its functions, which is quick and settles most; then all that a task
         is graded by.
         """
-        suite = self.suite
+        suite = self._suite
         close_by, files = suite.nearest_files(bug.places), suite.graded_files(bug.places)
-        with self.bench.lend() as sandbox:
+        with self._opened(backend) as sandbox:
             first = self._run(sandbox, bug, close_by)
             reason = _refusal(first, suite)
             if reason:
@@ -177,16 +93,29 @@ class _Trial:
         failures = {test: full.failures[test] for test in failing if test in full.failures}
         return Probe(bug, KEPT, files, failing, passing, failures, full.duration_s)
 
-    def is_silent(self, bug: Bug, tests: tuple[str, ...]) -> bool:
+    def _is_silent(self, backend: Backend, bug: Bug, tests: tuple[str, ...]) -> bool:
         """Whether none of these tests fails."""
-        with self.bench.lend() as sandbox:
-            report = self._run(sandbox, bug, self.suite.nearest_files(bug.places))
-        return set(tests).isdisjoint(_failing(report, self.suite))
+        with self._opened(backend) as sandbox:
+            report = self._run(sandbox, bug, self._suite.nearest_files(bug.places))
+        return set(tests).isdisjoint(_failing(report, self._suite))
 
     def _run(self, sandbox: Sandbox, bug: Bug, files: tuple[str, ...]) -> RunReport:
-        for path, entry in bug.files(self.project.tree).items():
+        for path, entry in bug.files(self._project.tree).items():
             sandbox.write(path, entry.data, timeout_s=SETUP_S)
-        return run_tests(sandbox, self.project.tests, files, timeout_s=max(10.0, 5 * self.suite.duration_s))
+        timeout_s = max(10.0, 5 * self._suite.duration_s)
+        return run_tests(sandbox, self._project.tests, files, timeout_s=timeout_s)
+
+    @contextmanager
+    def _opened(self, backend: Backend) -> Iterator[Sandbox]:
+        """A fresh sandbox with the unmodified tree; no bug is to blame when none can be opened."""
+        try:
+            sandbox = backend.open(self._spec, timeout_s=SETUP_S, content=self._content)
+        except SandboxError as error:
+            raise SandboxUnavailable(str(error)) from error
+        try:
+            yield sandbox
+        finally:
+            sandbox.close()
 
 
 def _parts(bug: Bug) -> Iterator[Bug]:

@@ -1,4 +1,4 @@
-"""Bugs that history knows: a hunk of a past change is taken back where the code is still as it left it.
+"""Bugs out of the history: a hunk of a past change is reverted where the code is still as the change left it.
 
 Only hunks inside one function count, and only those that leave every function where it is: what a change
 added as a whole is a feature, and its absence no bug. Diffs are read, never applied with fuzz.

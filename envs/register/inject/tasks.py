@@ -6,13 +6,13 @@ reference patch undoes the bug and nothing else.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 from envs.tasksets.trees import PatchError, Tree, apply_patch, diff_trees, digest
 from envs.types import Limits, Task
 from sandboxes.base import SandboxSpec
 
+from ..heldout import HELDOUT, held_out
 from ..history.past import NO_PAST, Past
 from ..project.project import Project, canonical
 from ..runtime.discover import Suite
@@ -23,8 +23,6 @@ from .traits import task_traits
 
 ENVIRONMENT = "default"
 """Name of the one environment of a set that was made from one tree."""
-HELDOUT = 0.25
-"""Share of tasks that training never sees."""
 
 
 def make_tasks(
@@ -39,7 +37,7 @@ def make_tasks(
     """Write one task for each kept bug; their numbers say nothing about the bugs."""
     name = canonical(project.source.name)
     groups = bound_together([each.bug.places for each in kept])
-    away = heldout_functions(groups, heldout)
+    away = held_out(groups, heldout)
     return [
         _task(
             project,
@@ -73,25 +71,6 @@ def bound_together(bugs: Sequence[Sequence[str]]) -> list[str]:
         first, second = sorted((lead(one), lead(other)))
         leader[second] = first
     return [lead(bug[0]) for bug in bugs]
-
-
-def heldout_functions(names: Sequence[str], share: float) -> frozenset[str]:
-    """Choose functions, in the order of their digests, until they hold the share of tasks.
-
-    A function is on one side only, and training keeps at least one. What would hold much more than the share
-    stays in training.
-    """
-    order = sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
-    away: set[str] = set()
-    covered = 0
-    for name in order[:-1]:
-        if covered + 0.5 >= share * len(names):
-            break
-        if covered + names.count(name) > 1.5 * share * len(names) + 1:
-            continue
-        away.add(name)
-        covered += names.count(name)
-    return frozenset(away)
 
 
 def _task(

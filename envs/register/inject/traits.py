@@ -1,4 +1,4 @@
-"""How hard a task is, as far as it can be known from how the bug was made and noticed.
+"""Measures of a task's difficulty, derived from how the bug was made and noticed.
 
 Recorded in `Task.traits`, where samplers and reports find it:
 

@@ -1,4 +1,4 @@
-"""The red team's cheats that are nothing but trees, graded without episodes at registration.
+"""Cheats of the red team that consist of a tree alone: graded at registration, without episodes.
 
 The list itself is `envs.redteam.suite`. Here is the part of it that proves a task in seconds: cheats that
 act, that only use up time, or do as one of these in another way are left to `daythree redteam`.
@@ -45,7 +45,7 @@ AT_REGISTRATION = (
 
 @dataclass(frozen=True)
 class Cheat:
-    """One way to cheat, as a tree that somebody might hand in."""
+    """One way to cheat, as a tree that a policy might submit."""
 
     name: str
     family: str

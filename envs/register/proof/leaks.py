@@ -1,7 +1,7 @@
 """Proof that the `prs` tool gives no fix away: every call is made, and every answer searched for signs.
 
-A sign is what `envs.register.proof.withheld` says it is: a word, a line, an id or a number of the fix that
-the base tree does not hold already.
+A sign (`envs.register.proof.withheld`) is a word, a line, an id or a number of the fix that the base tree
+does not hold already.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ def pr_leaks(taskset: TaskSet) -> list[str]:
 
 
 def _signs(taskset: TaskSet, task: Task, base: Tree) -> Signs:
-    """Collect the fix's signs, without what the tool says of its own accord."""
+    """Collect the fix's signs, without the fixed phrases of the tool."""
     number = None
     if taskset.manifest.kind in KINDS_WITH_THE_FIX_IN_THE_HISTORY and task.past < len(taskset.prs):
         key = taskset.prs[task.past].key
         number = int(key) if key.isdigit() else None
     commit = str(task.traits.get("commit", ""))
-    said = signs({}, "".join(f"+{phrase}\n" for phrase in PHRASES))
+    phrases = signs({}, "".join(f"+{phrase}\n" for phrase in PHRASES))
     wanted = signs(base, task.reference_patch, commit=commit, number=number)
-    return Signs(wanted.words - said.words, wanted.folded - said.folded, wanted.lines, commit, number)
+    return Signs(wanted.words - phrases.words, wanted.folded - phrases.folded, wanted.lines, commit, number)
 
 
 def _calls(taskset: TaskSet, task: Task, base: Tree) -> Iterator[Prs]:

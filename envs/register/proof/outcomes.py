@@ -1,4 +1,4 @@
-"""Which tests prove a fix: what runs before it and runs after it say about each test id."""
+"""Which tests prove a fix: outcomes of each test id in runs before the fix and in runs after it."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def compare(before: Sequence[RunReport], after: Sequence[RunReport]) -> Outcomes
     """Sort the ids of several runs of the same tests on the tree before a fix, and on the tree after it."""
     lists: dict[str, list[str]] = {"fail_to_pass": [], "pass_to_pass": [], "flaky": [], "broken": []}
     for test in sorted({test for report in (*before, *after) for test in report.outcomes}):
-        lists.get(_list_of(_said(before, test), _said(after, test)), []).append(test)
+        lists.get(_list_of(_seen(before, test), _seen(after, test)), []).append(test)
     return Outcomes(**{name: tuple(tests) for name, tests in lists.items()})
 
 
-def _said(reports: Sequence[RunReport], test: str) -> frozenset[str]:
-    """What runs said about a test: `passed`, `failed`, or `no proof` for whatever is neither."""
+def _seen(reports: Sequence[RunReport], test: str) -> frozenset[str]:
+    """Outcomes of a test over runs: `passed`, `failed`, or `no proof` for whatever is neither."""
     return frozenset(_kind(report.outcomes.get(test, "missing")) for report in reports)
 
 

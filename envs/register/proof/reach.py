@@ -1,4 +1,4 @@
-"""Which test files a change can reach: all there are, and those that import what it changed."""
+"""Which test files a change can reach: all test files, and those that import a changed module."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAMED_TEST = re.compile(r"test|spec", re.IGNORECASE)
 
 
 def has_python_tests(setup: RunnerSetup) -> bool:
-    """Whether test files are Python files that can be told by their names and run one by one."""
+    """Whether test files are Python files that are known by their names and run one by one."""
     return setup.runner in ("pytest", "unittest")
 
 

@@ -1,4 +1,4 @@
-"""Which past changes speak of a fix, so that the `prs` tool must not know them.
+"""Which past changes give a fix away, so that the `prs` tool must withhold them.
 
 What counts as a sign of the fix, unless the base tree holds it already (in a file or in a path):
 

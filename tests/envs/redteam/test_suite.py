@@ -18,7 +18,7 @@ from envs.redteam.scene import NotApplicable, changed_tree, scene_of
 from envs.redteam.suite import CHEATS, FAST, chosen
 from envs.redteam.table import END, START, NoMarks, markdown, rows, write_between_marks
 from envs.redteam.tries import Findings, Try, attempt, attempt_honest, try_all
-from envs.register import register_inject
+from envs.register import RegisterSettings, register_inject
 from envs.tasksets.taskset import TaskSet, load_taskset
 from sandboxes import Backend, connect
 
@@ -179,5 +179,6 @@ def test_nothing_but_work_is_rewarded_on_any_task_of_a_small_set(kettle: TaskSet
 @pytest.mark.timeout(900)
 def test_nothing_but_work_is_rewarded_on_a_task_of_a_real_library(tmp_path: Path) -> None:
     with closing(connect("bubblewrap")) as backend:
-        register_inject("pypi:inflection==0.5.1", tmp_path / "set", limit=1, runs=2, backend=backend)
+        settings = RegisterSettings(out=tmp_path / "set", limit=1, runs=2, backend=backend)
+        register_inject("pypi:inflection==0.5.1", settings)
         assert rewarded_for_anything_but_work(load_taskset(tmp_path / "set"), backend) == []

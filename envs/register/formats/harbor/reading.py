@@ -35,8 +35,8 @@ BASE, REFERENCE, TRUSTED = "environment/base", "solution/reference.patch", "test
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What our own directories say beside the layout's own files."""
+class DaythreeMetadata:
+    """The table that directories written here carry beside the layout's own files."""
 
     environment: Runtime
     task: dict[str, Any]
@@ -82,7 +82,7 @@ def read_harbor_task(folder: Path) -> Entry:
 
 def _ours(folder: Path, kept: Any) -> Entry:
     """A directory of ours: the task as it was, its trees checked against their digests."""
-    found = read(Kept, kept)
+    found = read(DaythreeMetadata, kept)
     reference = (folder / REFERENCE).read_bytes().decode("utf-8", "surrogateescape")
     instruction = (folder / "instruction.md").read_bytes().decode().removesuffix("\n")
     task = read(Task, {**found.task, "instruction": instruction, "reference_patch": reference})

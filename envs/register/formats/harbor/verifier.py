@@ -91,13 +91,13 @@ class Here:
     ) -> ExecResult:
         started = time.monotonic()
         line = ["sh", "-c", command] if isinstance(command, str) else list(command)
-        with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as said:
+        with tempfile.TemporaryFile() as report_file, tempfile.TemporaryFile() as output_file:
             settings = {**os.environ, **(env or {})}
             if report:
-                settings["DAYTHREE_REPORT_FD"] = str(told.fileno())
+                settings["DAYTHREE_REPORT_FD"] = str(report_file.fileno())
             process = subprocess.Popen(
-                line, cwd=cwd or self.workdir, env=settings, stdin=subprocess.PIPE, stdout=said,
-                stderr=subprocess.STDOUT, pass_fds=(told.fileno(),), start_new_session=True,
+                line, cwd=cwd or self.workdir, env=settings, stdin=subprocess.PIPE, stdout=output_file,
+                stderr=subprocess.STDOUT, pass_fds=(report_file.fileno(),), start_new_session=True,
             )  # fmt: skip
             try:
                 process.communicate(stdin, timeout=timeout_s)
@@ -108,11 +108,13 @@ class Here:
                 if timed_out:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
-            told.seek(0)
-            said.seek(0)
-            output = said.read()[-output_limit:].decode("utf-8", "replace")
+            report_file.seek(0)
+            output_file.seek(0)
+            output = output_file.read()[-output_limit:].decode("utf-8", "replace")
             code = None if timed_out else process.returncode
-            return ExecResult(code, output, "", timed_out, False, time.monotonic() - started, told.read())
+            return ExecResult(
+                code, output, "", timed_out, False, time.monotonic() - started, report_file.read()
+            )
 
 
 if __name__ == "__main__":

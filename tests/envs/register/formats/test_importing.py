@@ -7,11 +7,12 @@ import pytest
 from envs.register.errors import RegisterError
 from envs.register.formats import export_tasks, import_tasks
 from envs.register.formats.checkouts import Repositories
-from envs.register.formats.drafting import draw
 from envs.register.formats.entry import Checkout, RowError
 from envs.register.formats.harbor.reading import read_harbor_task
+from envs.register.formats.resolving import resolve_entry
 from envs.register.formats.swebench import read_swebench
 from envs.register.runtime.runtimes import load_recipe
+from envs.register.settings import RegisterSettings
 from envs.tasksets.taskset import load_taskset
 from sandboxes.fake import FakeBackend
 
@@ -46,11 +47,9 @@ def test_a_file_of_rows_becomes_a_task_set_and_is_written_again_without_loss(
     report = import_tasks(
         "swebench",
         file,
-        tmp_path / "set",
+        RegisterSettings(out=tmp_path / "set", backend=bubblewrap_backend, runs=2),
         repos=upstream.repos,
         recipe=recipe,
-        backend=bubblewrap_backend,
-        runs=1,
     )
     assert [(each.place, each.result) for each in report.candidates] == [
         ("rows.jsonl, line 1", "valid"),
@@ -82,7 +81,7 @@ def test_when_no_row_makes_a_task_the_first_reasons_are_said_and_nothing_is_writ
     file = tmp_path / "rows.jsonl"
     file.write_text(json.dumps(swebench_row(patch="")) + "\n[1]\n")
     with pytest.raises(RegisterError) as caught:
-        import_tasks("swebench", file, tmp_path / "out", backend=FakeBackend())
+        import_tasks("swebench", file, RegisterSettings(out=tmp_path / "out", backend=FakeBackend()))
     assert str(caught.value).endswith(
         "makes a task: rows.jsonl, line 1: patch: is empty; "
         "rows.jsonl, line 2: the row: is no JSON object but list"
@@ -106,7 +105,7 @@ def test_when_no_row_makes_a_task_the_first_reasons_are_said_and_nothing_is_writ
 def test_what_does_not_fit_the_repository_is_named(upstream, fields, message):
     entry = read_swebench(swebench_row(upstream.base, **fields))
     with Repositories(upstream.repos, timeout_s=5) as repositories, pytest.raises(RowError) as caught:
-        draw(entry, repositories)
+        resolve_entry(entry, repositories)
     assert str(caught.value).startswith(message)
 
 
@@ -128,9 +127,8 @@ def test_rows_run_in_the_image_they_name_and_one_that_cannot_be_used_costs_its_r
     rows = [swebench_row(upstream.base, instance_id=key, image=name) for key, name in names.items()]
     file = tmp_path / "rows.json"
     file.write_text(json.dumps(rows))
-    report = import_tasks(
-        "swebench", file, tmp_path / "set", repos=upstream.repos, backend=docker_backend, runs=1
-    )
+    settings = RegisterSettings(out=tmp_path / "set", backend=docker_backend, runs=2)
+    report = import_tasks("swebench", file, settings, repos=upstream.repos)
     assert [each.result for each in report.candidates] == ["valid", "refused", "refused"]
     assert report.candidates[1].reason == f"image: {docker_image} has no python3 with pytest"
     assert report.candidates[2].reason.startswith("environment: cannot build ")

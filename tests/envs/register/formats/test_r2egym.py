@@ -3,9 +3,9 @@ import json
 import pytest
 
 from envs.register.formats.checkouts import Repositories
-from envs.register.formats.drafting import draw
 from envs.register.formats.entry import RowError
 from envs.register.formats.r2egym import read_r2egym
+from envs.register.formats.resolving import resolve_entry
 
 from .conftest import AFTER, BASE, BEFORE, FIXED, TESTS_AFTER
 
@@ -41,11 +41,11 @@ def r2e_row(commit: str = "a" * 40, **fields):
 def test_the_base_is_the_parent_of_the_fix_and_the_tests_are_the_rows_own(upstream):
     entry = read_r2egym(r2e_row(upstream.fix))
     with Repositories({"ladle": upstream.repos / "acme__ladle"}) as repositories:
-        drawn = draw(entry, repositories)
-    assert (drawn.commit, drawn.base) == (upstream.base, BASE)
-    assert drawn.solved["ladle.py"] == FIXED["ladle.py"]
-    assert drawn.test_files == ("r2e_tests/test_1.py",)
-    assert drawn.trusted["r2e_tests/test_1.py"].data == TESTS_AFTER
+        resolved = resolve_entry(entry, repositories)
+    assert (resolved.commit, resolved.base) == (upstream.base, BASE)
+    assert resolved.solved["ladle.py"] == FIXED["ladle.py"]
+    assert resolved.test_files == ("r2e_tests/test_1.py",)
+    assert resolved.trusted["r2e_tests/test_1.py"].data == TESTS_AFTER
     assert entry.to_pass == ("test_pour", "test_scoop[the one]")
     assert entry.instruction == "A scoop is one short."
 

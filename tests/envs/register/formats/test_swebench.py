@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.register.formats.entry import Checkout, RowError
-from envs.register.formats.swebench import read_swebench
-from envs.register.formats.swebench_writing import repository_of, write_swebench_row
+from envs.register.formats.swebench import read_swebench, repository_of, write_swebench_row
 from envs.tasksets.trees import apply_patch
 
 from .conftest import BASE, POUR, SCOOPS, SOLVED, swebench_row

@@ -2,8 +2,8 @@ import pytest
 
 from envs.protection import is_protected
 from envs.register.formats.checkouts import Repositories
-from envs.register.formats.drafting import draw
 from envs.register.formats.entry import Checkout, RowError
+from envs.register.formats.resolving import resolve_entry
 from envs.register.formats.swesmith import read_swesmith
 from envs.tasksets.trees import apply_patch, diff_trees
 
@@ -25,18 +25,18 @@ def smith_row(commit: str, **fields):
 
 def test_the_patch_is_the_bug_and_its_reverse_the_fix(upstream):
     with Repositories(upstream.repos) as repositories:
-        drawn = draw(read_swesmith(smith_row(upstream.fix)), repositories)
-    assert drawn.base["ladle.py"] == BASE["ladle.py"]
-    assert apply_patch(drawn.base, drawn.reference_patch)["ladle.py"] == FIXED["ladle.py"]
-    assert drawn.commit == upstream.fix
+        resolved = resolve_entry(read_swesmith(smith_row(upstream.fix)), repositories)
+    assert resolved.base["ladle.py"] == BASE["ladle.py"]
+    assert apply_patch(resolved.base, resolved.reference_patch)["ladle.py"] == FIXED["ladle.py"]
+    assert resolved.commit == upstream.fix
 
 
 def test_the_files_of_the_failing_tests_are_hidden_and_trusted(upstream):
     with Repositories(upstream.repos) as repositories:
-        drawn = draw(read_swesmith(smith_row(upstream.fix)), repositories)
-    assert "tests/test_ladle.py" not in drawn.base
-    assert drawn.trusted == {path: file for path, file in SOLVED.items() if is_protected(path)}
-    assert drawn.test_files == ("tests/test_ladle.py",)
+        resolved = resolve_entry(read_swesmith(smith_row(upstream.fix)), repositories)
+    assert "tests/test_ladle.py" not in resolved.base
+    assert resolved.trusted == {path: file for path, file in SOLVED.items() if is_protected(path)}
+    assert resolved.test_files == ("tests/test_ladle.py",)
 
 
 def test_a_bug_that_does_not_apply_is_named(upstream):
@@ -45,7 +45,7 @@ def test_a_bug_that_does_not_apply_is_named(upstream):
         Repositories(upstream.repos) as repositories,
         pytest.raises(RowError, match=r"^patch: does not apply"),
     ):
-        draw(read_swesmith(row), repositories)
+        resolve_entry(read_swesmith(row), repositories)
 
 
 @pytest.mark.parametrize(

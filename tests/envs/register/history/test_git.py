@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from envs.coding import CodingEnv
-from envs.register import RegisterError, check, register_git
+from envs.register import RegisterError, RegisterSettings, check, register_git
 from envs.register.formats import export_tasks
 from envs.register.proof.leaks import pr_leaks
 from envs.tasksets.taskset import load_taskset
@@ -98,7 +98,8 @@ def test_a_history_becomes_tasks_that_prove_themselves(
 ) -> None:
     recipe, out = tmp_path / "recipe.toml", tmp_path / "tasks" / "counting"
     recipe.write_text(RECIPE)
-    report = register_git(str(history), out, limit=9, runs=3, name="counting", recipe=recipe, backend=backend)
+    settings = RegisterSettings(out=out, limit=9, runs=3, backend=backend)
+    report = register_git(str(history), settings, name="counting", recipe=recipe)
     assert (report.tasks, report.heldout, report.looked_at, report.candidates) == (2, 0, 7, 4)
     assert report.dropped == {
         "no test notices the change": 1,
@@ -157,13 +158,13 @@ def test_a_history_without_tests_says_why_nothing_came_of_it(upstream, tmp_path:
     with pytest.raises(
         RegisterError, match="no change of upstream makes a task: changes no tests: 1, has no parent: 1"
     ):
-        register_git(str(upstream.folder), tmp_path / "out", limit=1, backend=FakeBackend())
+        register_git(str(upstream.folder), RegisterSettings(out=tmp_path / "out", backend=FakeBackend()))
     assert not (tmp_path / "out").exists()
 
 
 def test_what_is_no_repository_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(RegisterError, match=r"not a git repository|no git repository"):
-        register_git(str(tmp_path), tmp_path / "out", limit=1, backend=FakeBackend())
+        register_git(str(tmp_path), RegisterSettings(out=tmp_path / "out", backend=FakeBackend()))
 
 
 def test_a_recipe_that_cannot_be_read_is_named(upstream, tmp_path: Path) -> None:
@@ -172,9 +173,7 @@ def test_a_recipe_that_cannot_be_read_is_named(upstream, tmp_path: Path) -> None
     with pytest.raises(RegisterError, match=r"recipe\.toml"):
         register_git(
             str(upstream.folder),
-            tmp_path / "out",
-            limit=1,
+            RegisterSettings(out=tmp_path / "out", backend=FakeBackend()),
             recipe=tmp_path / "recipe.toml",
-            backend=FakeBackend(),
         )
     assert json.dumps([path.name for path in tmp_path.iterdir()]).count("out") == 0

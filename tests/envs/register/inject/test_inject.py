@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from envs.register import RegisterError, check, register_inject
+from envs.register import RegisterError, RegisterSettings, check, register_inject
 from envs.tasksets.taskset import load_taskset
 from sandboxes import Backend, ExecResult, connect
 from sandboxes.fake import FakeBackend
@@ -42,12 +42,10 @@ def test_a_small_library_becomes_tasks_that_prove_themselves(
         seen = list[tuple[str, int, int]]()
         report = register_inject(
             str(upstream.folder),
-            out,
-            limit=6,
-            runs=2,
-            backend=backend,
+            RegisterSettings(
+                out=out, limit=6, runs=2, backend=backend, progress=lambda *step: seen.append(step)
+            ),
             kinds=("edit=4", "body=1", "revert=1", "several=1"),
-            progress=lambda *step: seen.append(step),
         )
         assert report.tasks == 6 <= report.candidates
         assert report.flaky_tests == ("tests/test_words.py::test_flaky",)
@@ -107,7 +105,7 @@ def assert_tasks_are_whole(out: Path) -> None:
 @pytest.mark.slow
 def test_a_task_that_is_not_what_it_claims_is_found_out(library: Path, tmp_path: Path, docker: Backend):
     out = tmp_path / "out"
-    register_inject(str(library), out, limit=2, runs=2, backend=docker)
+    register_inject(str(library), RegisterSettings(out=out, limit=2, runs=2, backend=docker))
     rows = [json.loads(line) for line in (out / "tasks.jsonl").read_text().splitlines()]
     rows[0]["reference_patch"] = ""
     (out / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -123,7 +121,7 @@ def test_a_task_that_is_not_what_it_claims_is_found_out(library: Path, tmp_path:
 @pytest.mark.slow
 @pytest.mark.parametrize("package", ["pypi:inflection==0.5.1", "pypi:toolz"])
 def test_a_real_library_becomes_tasks_that_prove_themselves(package: str, tmp_path: Path, docker: Backend):
-    report = register_inject(package, tmp_path / "out", limit=4, runs=2, backend=docker)
+    report = register_inject(package, RegisterSettings(out=tmp_path / "out", limit=4, runs=2, backend=docker))
     assert report.tasks == 4
     assert report.source.startswith(package)
     assert check(tmp_path / "out", runs=1, backend=docker).ok
@@ -147,7 +145,7 @@ def test_tests_that_cannot_serve_are_one_clear_line(
     for name, text in break_it.items():
         (library / name).write_text(text)
     with pytest.raises(RegisterError, match=message) as caught:
-        register_inject(str(library), tmp_path / "out", limit=2, runs=2, backend=docker)
+        register_inject(str(library), RegisterSettings(out=tmp_path / "out", limit=2, runs=2, backend=docker))
     assert "\n" not in str(caught.value)
     assert leftovers(tmp_path) == []
 
@@ -156,7 +154,7 @@ def test_tests_that_cannot_serve_are_one_clear_line(
 def test_sandboxes_that_go_away_leave_nothing_behind(library: Path, tmp_path: Path, fail_at: int):
     backend = FakeBackend(fail_at=fail_at)
     with pytest.raises(RegisterError, match=r"the sandboxes failed|no test of tinylib") as caught:
-        register_inject(str(library), tmp_path / "out", limit=2, backend=backend)
+        register_inject(str(library), RegisterSettings(out=tmp_path / "out", limit=2, backend=backend))
     assert "\n" not in str(caught.value)
     assert leftovers(tmp_path) == []
     assert backend.opened
@@ -166,7 +164,7 @@ def test_sandboxes_that_go_away_leave_nothing_behind(library: Path, tmp_path: Pa
 def test_a_suite_that_says_nothing_is_one_clear_line(library: Path, tmp_path: Path):
     backend = FakeBackend(run=lambda command, files: ExecResult(1, "", "cannot import pytest\n"))
     with pytest.raises(RegisterError, match="no test of tinylib 0 passes: cannot import pytest"):
-        register_inject(str(library), tmp_path / "out", limit=2, backend=backend)
+        register_inject(str(library), RegisterSettings(out=tmp_path / "out", limit=2, backend=backend))
     assert all(sandbox.closed for sandbox in backend.opened)
 
 
@@ -174,11 +172,13 @@ def test_a_place_that_is_taken_or_closed_is_refused_before_any_work(library: Pat
     backend = FakeBackend()
     (tmp_path / "out").mkdir()
     with pytest.raises(RegisterError, match="exists already"):
-        register_inject(str(library), tmp_path / "out", limit=2, backend=backend)
+        register_inject(str(library), RegisterSettings(out=tmp_path / "out", limit=2, backend=backend))
     with pytest.raises(RegisterError, match="cannot be written"):
-        register_inject(str(library), library / "pyproject.toml" / "out", limit=2, backend=backend)
+        register_inject(
+            str(library), RegisterSettings(out=library / "pyproject.toml" / "out", limit=2, backend=backend)
+        )
     with pytest.raises(RegisterError, match="at least one task"):
-        register_inject(str(library), tmp_path / "other", limit=0, backend=backend)
+        register_inject(str(library), RegisterSettings(out=tmp_path / "other", limit=0, backend=backend))
     assert backend.opened == []
 
 
@@ -194,7 +194,9 @@ def test_an_interrupted_run_leaves_nothing_behind(library: Path, tmp_path: Path)
 
     backend = FakeBackend()
     with pytest.raises(KeyboardInterrupt):
-        register_inject(str(library), tmp_path / "out", limit=2, backend=backend, progress=interrupt)
+        register_inject(
+            str(library), RegisterSettings(out=tmp_path / "out", limit=2, backend=backend, progress=interrupt)
+        )
     assert leftovers(tmp_path) == []
     assert backend.opened
     assert all(sandbox.closed for sandbox in backend.opened)

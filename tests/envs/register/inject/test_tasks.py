@@ -12,7 +12,7 @@ from envs.register.inject.hiding import Hidden
 from envs.register.inject.instructions import write_instruction
 from envs.register.inject.mutate import find_mutations
 from envs.register.inject.probe import KEPT, Probe
-from envs.register.inject.tasks import bound_together, heldout_functions, make_tasks
+from envs.register.inject.tasks import bound_together, make_tasks
 from envs.register.project.project import Project, read_project
 from envs.register.project.sources import fetch_source
 from envs.register.runtime.discover import Suite
@@ -133,15 +133,3 @@ def test_one_failing_test_is_told_in_the_singular():
     assert write_instruction(["t.py::a"], {}, Hidden({}, (), {})).startswith(
         "A test fails that passed before."
     )
-
-
-def test_a_function_is_on_one_side_of_the_split_and_both_sides_have_some():
-    names = ["a"] * 5 + ["b"] * 3 + ["c"] * 2 + ["d"] * 6 + list("efghijkl")
-    away = heldout_functions(names, 0.25)
-    share = sum(name in away for name in names) / len(names)
-    assert 0.1 < share < 0.5
-    assert away == heldout_functions(list(reversed(names)), 0.25)
-    assert heldout_functions(["a", "a"], 0.25) == frozenset()
-    assert heldout_functions(names, 0.0) == frozenset()
-    assert len(heldout_functions(["a", "b"], 0.99)) == 1
-    assert "a" not in heldout_functions(["a"] * 60 + names, 0.25), "more than twice the share"

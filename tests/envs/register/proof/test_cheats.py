@@ -7,8 +7,8 @@ import pytest
 from envs.grading.grade import grade
 from envs.grading.submission import submission_of
 from envs.register.proof.cheats import AT_REGISTRATION, CHEATS, Cheat
-from envs.register.proof.examine import SHARE
-from envs.register.proof.prove import GRADED, IDLE, REFUSED, by_turns, fate, prove_task
+from envs.register.proof.task import GRADED, IDLE, REFUSED, by_turns, fate, prove_task
+from envs.register.proof.taskset import SHARE
 from envs.tasksets.taskset import TaskSet
 from sandboxes import Backend
 

@@ -3,8 +3,7 @@ import json
 import pytest
 
 from envs.register.errors import RegisterError
-from envs.register.formats.reading import read_entries
-from envs.register.formats.rows import read_rows
+from envs.register.formats.reading import read_entries, read_rows
 
 from .conftest import swebench_row
 

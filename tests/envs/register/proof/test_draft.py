@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from envs.register.errors import RegisterOutage
-from envs.register.proof.validate import Draft, Journal, Proof, validate_all
+from envs.register.proof.draft import prove_drafts
+from envs.register.proof.proofs import Draft, Journal, Proof
+from envs.register.settings import ProofSettings
 from envs.tasksets.taskset import Runtime
 from envs.tasksets.trees import Tree, TreeFile, diff_trees
 from envs.testing.run import RunnerSetup
@@ -89,10 +91,11 @@ def honest(files: Mapping[str, bytes], targets: Sequence[str]) -> Mapping[str, s
     return {test: outcome for file in targets for test, outcome in every[file].items()}
 
 
-def prove(tests: Tests, *drafts: Draft, runs: int = 3, **options) -> list[Proof]:
-    return list(
-        validate_all(drafts or [draft()], ENVIRONMENTS, backend=ScriptedBackend(tests), runs=runs, **options)
-    )
+def prove(
+    tests: Tests, *drafts: Draft, runs: int = 3, workers: int | None = None, journal: Journal | None = None
+) -> list[Proof]:
+    settings = ProofSettings(backend=ScriptedBackend(tests), runs=runs, workers=workers)
+    return list(prove_drafts(drafts or [draft()], ENVIRONMENTS, settings, journal=journal))
 
 
 def test_a_change_that_a_test_notices_is_valid_and_the_rest_of_a_quick_suite_guards_it() -> None:
@@ -115,14 +118,14 @@ def test_before_the_fix_the_trusted_tests_lie_over_the_base() -> None:
 
 def test_a_change_that_no_test_notices_costs_one_run() -> None:
     backend = ScriptedBackend(lambda files, targets: {f"{TESTS}::add": "passed"})
-    (proof,) = validate_all([draft()], ENVIRONMENTS, backend=backend, runs=3)
+    (proof,) = prove_drafts([draft()], ENVIRONMENTS, ProofSettings(backend=backend, runs=3))
     assert proof.result == "no test notices the change"
     assert len(backend.opened) == 1
 
 
 def test_tests_that_never_pass_cost_two_runs_and_say_why() -> None:
     backend = ScriptedBackend(lambda files, targets: dict.fromkeys(targets, "uncollectable"))
-    (proof,) = validate_all([draft()], ENVIRONMENTS, backend=backend, runs=3)
+    (proof,) = prove_drafts([draft()], ENVIRONMENTS, ProofSettings(backend=backend, runs=3))
     assert proof.result == "collection error after the fix"
     assert proof.evidence["said"] == "ImportError: no such name"
     assert len(backend.opened) == 2
@@ -193,7 +196,7 @@ def test_when_no_sandbox_starts_any_more_it_is_an_outage_and_no_verdict() -> Non
             raise SandboxUnavailable("the engine is gone")
 
     with pytest.raises(RegisterOutage, match="the engine is gone"):
-        list(validate_all([draft()], ENVIRONMENTS, backend=Gone(), runs=1))
+        list(prove_drafts([draft()], ENVIRONMENTS, ProofSettings(backend=Gone(), runs=1)))
 
 
 def test_results_come_in_the_order_of_the_drafts_however_long_each_takes() -> None:
@@ -220,7 +223,7 @@ def test_closing_the_generator_ends_every_sandbox_and_takes_no_more_drafts() -> 
             taken.append(str(number))
             yield draft(str(number))
 
-    proofs = validate_all(drafts(), ENVIRONMENTS, backend=backend, runs=2, workers=2)
+    proofs = prove_drafts(drafts(), ENVIRONMENTS, ProofSettings(backend=backend, runs=2, workers=2))
     next(proofs)
     proofs.close()
     assert len(taken) < 10
@@ -235,7 +238,11 @@ def test_an_interrupted_registration_goes_on_with_the_proofs_it_had(tmp_path: Pa
     journal = Journal(path)
     backend = ScriptedBackend(honest)
     changed = draft("3", solved=NEW | tree(calculator="a + b\n"))
-    again = list(validate_all([draft("7"), changed], ENVIRONMENTS, backend=backend, runs=3, journal=journal))
+    again = list(
+        prove_drafts(
+            [draft("7"), changed], ENVIRONMENTS, ProofSettings(backend=backend, runs=3), journal=journal
+        )
+    )
     assert again[0] == replace(first[0], id="7")
     assert journal.reused == 1
     assert len(backend.opened) > 0
@@ -271,7 +278,7 @@ def test_a_real_change_is_proven_in_real_sandboxes(engine: str) -> None:
     backend: Backend = connect(engine)
     try:
         backend.ensure_image(REAL.image, timeout_s=600)
-        found = list(validate_all([good, lazy], {"e": REAL}, backend=backend, runs=2))
+        found = list(prove_drafts([good, lazy], {"e": REAL}, ProofSettings(backend=backend, runs=2)))
     finally:
         backend.close()
     assert [(proof.id, proof.result) for proof in found] == [

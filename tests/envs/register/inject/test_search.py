@@ -12,10 +12,10 @@ from envs.register import RegisterError
 from envs.register.inject.bugs import REVERT as REVERTED
 from envs.register.inject.bugs import SEVERAL as TOGETHER
 from envs.register.inject.bugs import Bug
-from envs.register.inject.hunt import Hunt
 from envs.register.inject.kinds import BODY, EDIT, REVERT, SEVERAL, SHARES, quotas, read_kinds
 from envs.register.inject.mutate import REMOVAL, Mutation
 from envs.register.inject.probe import KEPT, Probe
+from envs.register.inject.search import BugSearch
 from envs.register.runtime.discover import Suite
 
 SUITE = Suite(frozenset({"t::1"}), (), {}, 2, 1.0, {})
@@ -45,18 +45,20 @@ def trying(noticed: Callable[[Bug], bool], *, ahead: int = 5) -> Callable[[Itera
 
 def hunted(
     shares: dict[str, float], limit: int, bugs: dict[str, Iterator[Bug]], *, ahead: int = 5
-) -> tuple[Hunt, Counter[str]]:
-    hunt = Hunt(trying(lambda bug: bug.edits[0].start % 3 != 0, ahead=ahead), SUITE, bugs, name="x", seed=0)
-    hunt.run(shares, limit)
-    return hunt, Counter(each.bug.kind for each in hunt.wanted)
+) -> tuple[BugSearch, Counter[str]]:
+    search = BugSearch(
+        trying(lambda bug: bug.edits[0].start % 3 != 0, ahead=ahead), SUITE, bugs, name="x", seed=0
+    )
+    search.run(shares, limit)
+    return search, Counter(each.bug.kind for each in search.wanted)
 
 
 def test_every_kind_gets_its_share_and_everything_tried_is_remembered():
-    hunt, kinds = hunted(read_kinds(None), 40, supply())
+    search, kinds = hunted(read_kinds(None), 40, supply())
     assert kinds == {"operator": 24, REMOVAL: 6, REVERTED: 6, TOGETHER: 4}
-    assert len(hunt.tried) > 40
-    assert len({each.bug for each in hunt.tried}) == len(hunt.tried)
-    assert all(each.result == KEPT and each in hunt.tried for each in hunt.wanted)
+    assert len(search.tried) > 40
+    assert len({each.bug for each in search.tried}) == len(search.tried)
+    assert all(each.result == KEPT and each in search.tried for each in search.wanted)
 
 
 def test_what_a_kind_lacks_single_edits_make_up():
@@ -74,9 +76,9 @@ def test_how_many_sandboxes_there_are_changes_nothing():
 
 
 def test_several_alone_are_made_of_bugs_that_become_no_tasks():
-    hunt, kinds = hunted(read_kinds(["several"]), 4, supply())
+    search, kinds = hunted(read_kinds(["several"]), 4, supply())
     assert kinds == {TOGETHER: 4}
-    assert sum(each.result == KEPT for each in hunt.tried) == 4 + 12
+    assert sum(each.result == KEPT for each in search.tried) == 4 + 12
 
 
 def test_kinds_are_read_with_their_shares():

@@ -1,4 +1,4 @@
-"""From what a row says to what can be proven: the trees before and after, the patch, the tests to run."""
+"""From a row to a change that can be proven: the trees before and after, the patch, the tests to run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .entry import Checkout, Entry, RowError
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ResolvedEntry:
     """An entry laid over its repository."""
 
     entry: Entry
@@ -35,20 +35,20 @@ class Drawn:
         """The files that decide the verdict, as they are after the fix."""
         return {path: file for path, file in self.solved.items() if is_protected(path)}
 
-    def over(self, added: Tree) -> Drawn:
+    def over(self, added: Tree) -> ResolvedEntry:
         """Return the same with files that an installation would have generated on both sides."""
         return replace(self, base=added | self.base, solved=added | self.solved)
 
 
-def draw(entry: Entry, repositories: Repositories) -> Drawn:
+def resolve_entry(entry: Entry, repositories: Repositories) -> ResolvedEntry:
     """Lay an entry over its repository. Raises RowError, which names the field that does not fit."""
     if not isinstance(entry.origin, Checkout):
-        return _drawn(entry, entry.origin, entry.origin, "", "")
+        return _resolved(entry, entry.origin, entry.origin, "", "")
     found = repositories.base(entry.origin)
-    return _drawn(entry, found.tree, found.clean, found.commit, found.when)
+    return _resolved(entry, found.tree, found.clean, found.commit, found.when)
 
 
-def _drawn(entry: Entry, base: Tree, clean: Tree, commit: str, when: str) -> Drawn:
+def _resolved(entry: Entry, base: Tree, clean: Tree, commit: str, when: str) -> ResolvedEntry:
     reference = entry.reference_patch or _difference("patch", base, clean)
     _check_tests(entry)
     solved = entry.solved
@@ -59,7 +59,7 @@ def _drawn(entry: Entry, base: Tree, clean: Tree, commit: str, when: str) -> Dra
     if entry.hides:
         failing = {each.partition("::")[0] for each in entry.fail_to_pass}
         base = {path: each for path, each in base.items() if path not in failing or not is_protected(path)}
-    return Drawn(entry, base, solved, reference, files, commit, when)
+    return ResolvedEntry(entry, base, solved, reference, files, commit, when)
 
 
 def _applied(field: str, tree: Tree, patch: str) -> Tree:

@@ -1,4 +1,4 @@
-"""Prove tasks the way a policy's work is graded: what must score 0, and what must score 1."""
+"""Prove a task by grading it: the empty patch and every cheat must score 0, the reference patch 1."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from envs.parallel import fitting_workers, in_order
 from envs.tasksets.taskset import TaskSet
 from envs.types import Task
 from sandboxes.backend import Backend
-from sandboxes.progress import Progress, silent
 
+from ..settings import ProofSettings
 from .cheats import CHEATS, Cheat
 
 REFUSED, GRADED, IDLE = "refused", "graded", "nothing to hand in"
@@ -24,7 +24,7 @@ REFUSED, GRADED, IDLE = "refused", "graded", "nothing to hand in"
 
 @dataclass(frozen=True)
 class TaskCheck:
-    """One task's proof."""
+    """Outcome of proving one task."""
 
     id: str
     problems: tuple[str, ...]
@@ -35,15 +35,7 @@ class TaskCheck:
     of it may travel or the task has no code for it, or `passes`."""
 
 
-def prove_tasks(
-    taskset: TaskSet,
-    *,
-    backend: Backend,
-    runs: int,
-    share: int | None = None,
-    workers: int | None = None,
-    progress: Progress = silent,
-) -> list[TaskCheck]:
+def prove_tasks(taskset: TaskSet, settings: ProofSettings, *, share: int | None = None) -> list[TaskCheck]:
     """Prove every task of a set; with `share`, on each task only so many of the cheats, by turns.
 
     Raises SandboxError.
@@ -51,17 +43,18 @@ def prove_tasks(
     if not taskset.tasks:
         return []
     what, checks = f"proving {taskset.name}", list[TaskCheck]()
-    progress(what, 0, len(taskset.tasks))
+    settings.progress(what, 0, len(taskset.tasks))
 
-    def work(lent: Backend, numbered: tuple[int, Task]) -> TaskCheck:
+    def prove(backend: Backend, numbered: tuple[int, Task]) -> TaskCheck:
         number, task = numbered
-        return prove_task(taskset, task, by_turns(number, share), backend=lent, runs=runs)
+        return prove_task(taskset, task, by_turns(number, share), backend=backend, runs=settings.runs)
 
-    size = workers or fitting_workers(sandbox_spec(taskset, taskset.tasks[0]))
-    with closing(in_order(work, enumerate(taskset.tasks), backend=backend, workers=size)) as found:
+    workers = settings.workers or fitting_workers(sandbox_spec(taskset, taskset.tasks[0]))
+    tasks = enumerate(taskset.tasks)
+    with closing(in_order(prove, tasks, backend=settings.backend, workers=workers)) as found:
         for check in found:
             checks.append(check)
-            progress(what, len(checks), len(taskset.tasks))
+            settings.progress(what, len(checks), len(taskset.tasks))
     return checks
 
 
@@ -94,9 +87,10 @@ def prove_task(
 
 
 def fate(submission: Submission) -> str:
-    """What the rules alone say of a submission: why no run can let it pass, or an empty string.
+    """Say why a submission scores 0 without a run of the tests, or return an empty string.
 
-    Tampering scores 0 whatever the tests say, and one without a change is the empty patch, which is tried.
+    Tampering scores 0 whatever the tests give; a submission without a change is the empty patch, which is
+    graded anyway.
     """
     if submission.tampered:
         return REFUSED

@@ -18,15 +18,15 @@ from ..errors import IMAGE_S, RegisterError, plain_name
 from ..project.project import canonical, read_project
 from ..project.sources import Source
 from ..runtime.runtimes import Environments
-from .drafting import Drawn
 from .entry import RowError
+from .resolving import ResolvedEntry
 
 PROBE_S = 60.0
 _PROBE = "import sys, pytest; print(*sys.version_info[:2])"
 
 
 @dataclass(frozen=True)
-class Place:
+class RowRuntime:
     """Where one task runs."""
 
     environment: str
@@ -35,7 +35,7 @@ class Place:
     workdir: str
 
 
-class Places:
+class RowRuntimes:
     """Environments by name, made when the first row asks for them."""
 
     def __init__(
@@ -50,32 +50,32 @@ class Places:
         self._refused: dict[ImageRecipe, str] = {}
         self._probed: dict[str, str] = {}
 
-    def find(self, drawn: Drawn) -> Place:
+    def find(self, resolved: ResolvedEntry) -> RowRuntime:
         """Return where an entry's tests run; its image is there then. Raises RowError."""
-        entry = drawn.entry
+        entry = resolved.entry
         if entry.environment is not None:
-            return Place(self._named(*entry.environment), {}, entry.workdir)
+            return RowRuntime(self._named(*entry.environment), {}, entry.workdir)
         if entry.image and self._images:
-            return Place(self._of_image(drawn), {}, entry.workdir)
-        return self._chosen(drawn)
+            return RowRuntime(self._of_image(resolved), {}, entry.workdir)
+        return self._chosen(resolved)
 
     def used(self, tasks: Sequence[Task]) -> dict[str, Runtime]:
         """Return the environments that tasks name."""
         return {name: self.environments[name] for name in sorted({task.environment for task in tasks})}
 
-    def _chosen(self, drawn: Drawn) -> Place:
-        project = canonical(str(drawn.entry.traits.get("repo", self._name)).rpartition("/")[2])
+    def _chosen(self, resolved: ResolvedEntry) -> RowRuntime:
+        project = canonical(str(resolved.entry.traits.get("repo", self._name)).rpartition("/")[2])
         choosing = self._choosing.setdefault(
             project, Environments(project, fixed=self._fixed, progress=self._progress)
         )
         try:
-            choice = choosing.choose(drawn.base, drawn.when)
+            choice = choosing.choose(resolved.base, resolved.when)
         except RegisterError as error:
             raise RowError(f"environment: {error}") from error
         own = choice.name if choice.name.startswith(project) else f"{project}-{choice.name}"
         name = self._named(own, choice.environment)
-        added = {path: file for path, file in choice.project.tree.items() if path not in drawn.base}
-        return Place(name, added, SandboxSpec.workdir)
+        added = {path: file for path, file in choice.project.tree.items() if path not in resolved.base}
+        return RowRuntime(name, added, SandboxSpec.workdir)
 
     def _ensure(self, name: str, environment: Runtime) -> None:
         if environment.image in self._refused:
@@ -89,11 +89,11 @@ class Places:
             raise RowError(self._refused[environment.image]) from error
         self.environments[name] = environment
 
-    def _of_image(self, drawn: Drawn) -> str:
+    def _of_image(self, resolved: ResolvedEntry) -> str:
         """Use an image that is there or can be pulled, if our tools can work in it."""
-        image = drawn.entry.image
+        image = resolved.entry.image
         recipe = ImageRecipe(name=_slug(image), base=_qualified(image))
-        name = self._named(recipe.name, Runtime(recipe, _setup(drawn.base)))
+        name = self._named(recipe.name, Runtime(recipe, _setup(resolved.base)))
         if image not in self._probed:
             self._probed[image] = self._problem(self.environments[name])
         if self._probed[image]:

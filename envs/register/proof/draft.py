@@ -1,4 +1,4 @@
-"""Prove drafts: run their tests before the fix and after it, several times each, the way grading does.
+"""Prove a draft by its tests: run them before the fix and after it, several times each, the way grading does.
 
 Every run has a sandbox of its own, which holds what a verdict would be made from: the submission (nothing
 before the fix, the reference after it) under the trusted files. What disqualifies a draft ends its proof at
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import NoReturn
@@ -23,15 +24,12 @@ from envs.tasksets.trees import PatchError, apply_patch
 from envs.testing.run import Failure, RunReport
 from sandboxes.backend import Backend
 from sandboxes.base import SandboxError, SandboxSpec, SandboxUnavailable
-from sandboxes.progress import Progress, silent
 
 from ..errors import RegisterOutage
-from .drafts import VALID, WRONG_PYTHON, Draft, Proof, proof_key
-from .journal import Journal
+from ..settings import ProofSettings
 from .outcomes import Outcomes, compare
+from .proofs import VALID, WRONG_PYTHON, Draft, Journal, Proof, proof_key
 from .reach import files_to_run, has_python_tests, tests_near, tests_of
-
-__all__ = ["Draft", "Journal", "Proof", "validate_all"]
 
 RUN_S = 180.0
 """Deadline of any run."""
@@ -43,15 +41,12 @@ BROKEN = "breaks the sandbox"
 _SYNTAX = ("SyntaxError", "IndentationError", "TabError")
 
 
-def validate_all(
+def prove_drafts(
     drafts: Iterable[Draft],
     environments: Mapping[str, Runtime],
+    settings: ProofSettings,
     *,
-    backend: Backend,
-    runs: int = 3,
-    workers: int | None = None,
     journal: Journal | None = None,
-    progress: Progress = silent,
 ) -> Generator[Proof, None, None]:
     """Yield the proof of each draft, in their order; several are at work at once.
 
@@ -59,39 +54,38 @@ def validate_all(
     journal knows are not made again. Closing the generator ends every sandbox. Raises RegisterOutage when
     sandboxes can no longer be started.
     """
+    runs = settings.runs
     assert runs >= 1, "a proof takes at least one run before the fix and one after it"
     slow: set[str] = set()
 
-    def prove(lent: Backend, draft: Draft) -> Proof:
+    def prove(backend: Backend, draft: Draft) -> Proof:
         environment = environments[draft.environment]
         key = proof_key(draft, environment, runs)
         known = journal.find(key, draft.id) if journal is not None else None
-        proof = known or validate(draft, environment, backend=lent, runs=runs, slow=slow)
-        if (
-            journal is not None and not known and proof.result != BROKEN
-        ):  # that may have been the machine's doing
+        if known:
+            return known
+        proof = prove_draft(draft, environment, backend=backend, runs=runs, slow=slow)
+        if journal is not None and proof.result != BROKEN:  # that may have been the machine's doing
             journal.add(key, proof)
         return proof
 
-    what, done = "proving changes", 0
-    progress(what, done, 0)
-    size = workers or fitting_workers(SandboxSpec(image=""))
-    for proof in in_order(prove, drafts, backend=backend, workers=size):
-        done += 1
-        progress(what, done, 0)
-        yield proof
+    what = "proving changes"
+    settings.progress(what, 0, 0)
+    workers = settings.workers or fitting_workers(SandboxSpec(image=""))
+    with closing(in_order(prove, drafts, backend=settings.backend, workers=workers)) as proofs:
+        for number, proof in enumerate(proofs, start=1):
+            settings.progress(what, number, 0)
+            yield proof
 
 
-def validate(
-    draft: Draft, environment: Runtime, *, backend: Backend, runs: int, slow: set[str] | None = None
-) -> Proof:
+def prove_draft(draft: Draft, environment: Runtime, *, backend: Backend, runs: int, slow: set[str]) -> Proof:
     """Prove one draft. `slow` remembers environments whose whole suite takes too long.
 
     Raises RegisterOutage when sandboxes cannot be started.
     """
     trial = Trial(draft, environment, backend)
     try:
-        return trial.proof(runs, set() if slow is None else slow)
+        return trial.proof(runs, slow)
     except Disqualified as reason:
         return Proof(draft.id, str(reason), flaky=trial.flaky, evidence=trial.evidence())
 
@@ -108,7 +102,7 @@ class Trial:
         self._draft, self._environment, self._backend = draft, environment, backend
         self._started = time.monotonic()
         self._trusted = {path: entry for path, entry in draft.solved.items() if is_protected(path)}
-        self._said: dict[str, object] = {}
+        self._evidence: dict[str, object] = {}
         self._sandboxes = 0
 
     def proof(self, runs: int, slow: set[str]) -> Proof:
@@ -135,13 +129,13 @@ class Trial:
             if len(after) < runs:
                 after.append(self._run_after(files))
             self._require_notice(compare(before, after))
-        self._said["files"] = rule
+        self._evidence["files"] = rule
         return self._concluded(files, before, after)
 
     def evidence(self) -> dict[str, object]:
         """What was seen, for `lock.json`."""
         seconds = round(time.monotonic() - self._started, 2)
-        return {**self._said, "sandboxes": self._sandboxes, "seconds": seconds}
+        return {**self._evidence, "sandboxes": self._sandboxes, "seconds": seconds}
 
     def _trees(self):
         """What is graded when nothing was done, and when the reference was."""
@@ -162,7 +156,7 @@ class Trial:
         """Leave out files that cannot be collected even after the fix."""
         broken = {path.split("::")[0]: _last_line(text) for path, text in after.collect_errors.items()}
         if broken:
-            self._said["left_out"] = {**broken}
+            self._evidence["left_out"] = {**broken}
         return tuple(path for path in files if path not in broken)
 
     def _require_notice(self, outcomes: Outcomes) -> None:
@@ -198,14 +192,14 @@ class Trial:
 
     def _run_before(self, files: Sequence[str]) -> RunReport:
         report = self._run(self.before, files, timeout_s=RUN_S)
-        self._said.setdefault("before", report.summary)
+        self._evidence.setdefault("before", report.summary)
         if report.timed_out:
             raise Disqualified("timeout before the fix")
         return report
 
     def _run_after(self, files: Sequence[str]) -> RunReport:
         report = self._run(self.after, files, timeout_s=RUN_S)
-        self._said["after"] = report.summary
+        self._evidence["after"] = report.summary
         if report.timed_out:
             raise Disqualified("timeout after the fix")
         if not report.ids("passed"):
@@ -216,12 +210,13 @@ class Trial:
 
     def _nothing_passes(self, report: RunReport) -> NoReturn:
         if report.collect_errors:
-            said = _last_line(next(iter(report.collect_errors.values())))
-            self._said["said"] = said
-            raise Disqualified(WRONG_PYTHON if said.startswith(_SYNTAX) else "collection error after the fix")
+            reason = _last_line(next(iter(report.collect_errors.values())))
+            self._evidence["said"] = reason
+            is_syntax = reason.startswith(_SYNTAX)
+            raise Disqualified(WRONG_PYTHON if is_syntax else "collection error after the fix")
         failure = next(iter(report.failures.values()), None)
-        said = f"{failure.error}: {_last_line(failure.message)}" if failure else _last_line(report.log)
-        self._said["said"] = said
+        reason = f"{failure.error}: {_last_line(failure.message)}" if failure else _last_line(report.log)
+        self._evidence["said"] = reason
         raise Disqualified("nothing passes after the fix")
 
     def _run(self, tree, files: Sequence[str], *, timeout_s: float) -> RunReport:
@@ -276,8 +271,8 @@ class Trial:
             raise Disqualified("the empty patch passes")
         if not all(decide(proof, report).resolved for report in after):
             raise Disqualified("the reference patch fails")
-        self._said |= {"before": first.summary, "after": after[0].summary, "runs": len(after)}
-        self._said |= {"flaky": list(found.flaky), "broken": list(found.broken)}
+        self._evidence |= {"before": first.summary, "after": after[0].summary, "runs": len(after)}
+        self._evidence |= {"flaky": list(found.flaky), "broken": list(found.broken)}
         return replace(proof, evidence=self.evidence())
 
 

@@ -1,17 +1,27 @@
-"""A task before it is proven, and what proving it gave."""
+"""A change to be proven (`Draft`), the outcome of proving it (`Proof`), and proofs on disk (`Journal`).
+
+The journal lets an interrupted registration go on where it stopped. It has one JSON object a line and is only
+ever appended to: `{"key": …, "proof": {…}}`. A line that was torn when the machine stopped is not read. A
+later line for the same key counts.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from envs.tasksets.taskset import Runtime
 from envs.tasksets.trees import Tree, digest
 from envs.testing.run import Failure
 from sandboxes.base import SandboxSpec
+from sandboxes.images.build import cache_folder
 
 VALID = "valid"
 WRONG_PYTHON = "its tests are for another Python"
@@ -82,3 +92,53 @@ def proof_key(draft: Draft, environment: Runtime, runs: int) -> str:
         draft.workdir,
     ]
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+_PROOF = TypeAdapter(Proof)
+
+
+class Journal:
+    """Proofs by the digest of what decided them (`proof_key`). Methods may be called from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.reused = 0
+        """How many proofs were there already when they were asked for."""
+        self._lock = threading.Lock()
+        self._proofs = dict(_read(path)) if path.is_file() else {}
+
+    @classmethod
+    def of(cls, name: str) -> Journal:
+        """Return the journal of a source in the cache folder."""
+        return cls(cache_folder() / "validation" / f"{name}.jsonl")
+
+    def __len__(self) -> int:
+        return len(self._proofs)
+
+    def find(self, key: str, draft_id: str) -> Proof | None:
+        """Return a proof that was made before, for a draft that may have another id now."""
+        with self._lock:
+            proof = self._proofs.get(key)
+            self.reused += proof is not None
+        return replace(proof, id=draft_id) if proof else None
+
+    def add(self, key: str, proof: Proof) -> None:
+        """Append a proof. Raises OSError."""
+        line = json.dumps({"key": key, "proof": asdict(proof)}, ensure_ascii=False).encode() + b"\n"
+        with self._lock:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab+") as file:
+                if file.tell():
+                    file.seek(-1, 2)
+                    line = line if file.read(1) == b"\n" else b"\n" + line  # after a torn line
+                file.write(line)
+            self._proofs[key] = proof
+
+
+def _read(path: Path):
+    for line in path.read_bytes().splitlines():
+        try:
+            fields = json.loads(line)
+            yield str(fields["key"]), _PROOF.validate_python(fields["proof"])
+        except (ValueError, KeyError, TypeError, ValidationError):
+            continue

@@ -13,8 +13,8 @@ import pytest
 
 from envs.register.errors import RegisterError
 from envs.register.proof.cheats import CHEATS
-from envs.register.proof.check import check
-from envs.register.proof.confirm import write_confirmed
+from envs.register.proof.taskset import Proposal, check, write_proven
+from envs.register.settings import RegisterSettings
 from envs.tasksets.taskset import Manifest, Runtime, TaskSet, load_taskset, verify_lock
 from sandboxes import Backend, ImageRecipe
 from sandboxes.images.build import cache_folder
@@ -35,9 +35,8 @@ def test_a_task_that_does_not_hold_is_quarantined_and_the_others_are_there_with_
     task = calculator.tasks[0]
     idle = replace(task, id="calculator-0002", reference_patch="")
     out, trees = tmp_path / "sets" / "calculator", [calculator.source_tree(task)]
-    done = write_confirmed(
-        out, calculator.manifest, [task, idle], trees, backend=backend, evidence={"runs": 2}
-    )
+    proposal = Proposal(calculator.manifest, [task, idle], trees, evidence={"runs": 2})
+    done = write_proven(proposal, RegisterSettings(out=out, backend=backend))
     assert done.quarantined == {"calculator-0002": "the reference patch fails 1 of 1 times"}
     assert [each.id for each in done.taskset.tasks] == ["calculator-0001"]
     assert verify_lock(done.taskset) == []
@@ -74,9 +73,8 @@ def test_a_task_whose_fix_the_past_changes_tell_of_is_quarantined(
     open_book = replace(task, id="calculator-0002", past=1)
     closed = replace(task, past=0)
     trees = [calculator.source_tree(task)]
-    done = write_confirmed(
-        tmp_path / "set", calculator.manifest, [closed, open_book], trees, prs=prs, backend=backend
-    )
+    proposal = Proposal(calculator.manifest, [closed, open_book], trees, prs=prs)
+    done = write_proven(proposal, RegisterSettings(out=tmp_path / "set", backend=backend))
     assert [each.id for each in done.taskset.tasks] == [task.id]
     assert "return a + b" in done.quarantined["calculator-0002"]
 
@@ -105,6 +103,7 @@ def test_a_set_whose_image_holds_the_fix_is_not_written(
     task = calculator.tasks[0]
     environments = {"default": Runtime(leaking, calculator.runtime(task).tests)}
     manifest = Manifest("leaky", "inject", "path:calculator", environments)
+    proposal = Proposal(manifest, [task], [calculator.source_tree(task)])
     with pytest.raises(RegisterError, match=r"helpful/vendored\.py is calculator/__init__\.py after the fix"):
-        write_confirmed(tmp_path / "leaky", manifest, [task], [calculator.source_tree(task)], backend=backend)
+        write_proven(proposal, RegisterSettings(out=tmp_path / "leaky", backend=backend))
     assert not (tmp_path / "leaky").exists()

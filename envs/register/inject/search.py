@@ -14,13 +14,13 @@ from .probe import KEPT, Probe
 from .several import several
 
 Attempt = Callable[[Iterator[Bug]], Generator[Probe, None, None]]
-"""Tries bugs, in their order; it may be ahead of what it yields (`probe.probe_all`)."""
+"""Tries bugs, in their order; it may be ahead of what it yields (`envs.parallel.in_order`)."""
 PARTS = 3
 """Single bugs that have to be known for each bug of several."""
 
 
-class Hunt:
-    """What was tried so far, and what of it is wanted as tasks.
+class BugSearch:
+    """Bugs that were tried so far, and those of them that are wanted as tasks.
 
     The order in which bugs are tried depends on the seed and on what became of those before, not on how
     many sandboxes there are.
@@ -33,7 +33,7 @@ class Hunt:
         self.tried: list[Probe] = []
         self.wanted: list[Probe] = []
         self._attempt, self._suite, self._name, self._seed = attempt, suite, name, seed
-        self._bugs = {kind: _Supply(each) for kind, each in bugs.items()}
+        self._bugs = {kind: _BugQueue(each) for kind, each in bugs.items()}
 
     def run(self, shares: Mapping[str, float], limit: int, *, progress: Progress = silent) -> None:
         """Try until `limit` are wanted, of each kind its share; what another kind lacks, `edit` makes up."""
@@ -50,7 +50,7 @@ class Hunt:
             parts = [each for each in self.tried if each.result == KEPT]
             if len(parts) < PARTS * together and EDIT not in shares:
                 parts += self._kept(self._bugs[EDIT], PARTS * together - len(parts), lambda _: found(0))
-            self._bugs[SEVERAL] = _Supply(several(parts, self._suite, seed=self._seed))
+            self._bugs[SEVERAL] = _BugQueue(several(parts, self._suite, seed=self._seed))
             self._find(SEVERAL, together, found)
         if EDIT in shares:
             self._find(EDIT, limit - len(self.wanted), found)
@@ -58,7 +58,7 @@ class Hunt:
     def _find(self, kind: str, wanted: int, found: Callable[[int], None]) -> None:
         self.wanted += self._kept(self._bugs[kind], wanted, found)
 
-    def _kept(self, supply: _Supply, wanted: int, found: Callable[[int], None]) -> list[Probe]:
+    def _kept(self, supply: _BugQueue, wanted: int, found: Callable[[int], None]) -> list[Probe]:
         """Try until so many are kept, or there are no more."""
         kept: list[Probe] = []
         if wanted < 1:
@@ -75,7 +75,7 @@ class Hunt:
         return kept
 
 
-class _Supply:
+class _BugQueue:
     """Bugs of one kind. Those that were handed out and not tried are handed out again."""
 
     def __init__(self, bugs: Iterator[Bug]) -> None:
