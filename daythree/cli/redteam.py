@@ -40,7 +40,7 @@ def redteam(
     from envs.redteam.suite import CHEATS, chosen
     from envs.redteam.table import TASK_HEADER, NoMarks, per_task, rows, write_between_marks
     from envs.redteam.table import markdown as written
-    from envs.redteam.tries import default_workers, try_all
+    from envs.redteam.tries import try_all
 
     from .terminal import print_json, print_table, progress
 
@@ -63,7 +63,7 @@ def redteam(
             cheats,
             honest,
             backend=backend,
-            workers=workers or default_workers(tasksets[0]),
+            workers=workers,
             only=lambda each: each.id in wanted,
             progress=bars,
         )

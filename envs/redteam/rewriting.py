@@ -7,23 +7,9 @@ from collections.abc import Callable
 
 from sandboxes.syntax import syntax_tree
 
+from .program import source
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-
-WRAPPING = '''
-
-import functools as _functools
-
-
-def _wrapping(function):
-    """Call it, as decorators do."""
-
-    @_functools.wraps(function)
-    def called(*given, **named):
-        return function(*given, **named)
-
-    return called
-
-'''
 
 
 def reformatted(text: str) -> str:
@@ -53,7 +39,7 @@ def wrapped(text: str) -> str:
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and not node.decorator_list:
             node.decorator_list.append(ast.Name("_wrapping"))
-    tree.body[at:at] = syntax_tree(WRAPPING).body
+    tree.body[at:at] = syntax_tree(source("honest/wrapping.py")).body
     return ast.unparse(ast.fix_missing_locations(tree)) + "\n"
 
 

@@ -8,8 +8,8 @@ from contextlib import closing, suppress
 
 import pytest
 
-from envs.redteam.agent import Agent, EpisodeOver, laying
 from envs.redteam.cheat import Cheat
+from envs.redteam.cheater import Cheater, EpisodeOver, laying
 from envs.redteam.scene import NotApplicable, scene_of
 from envs.redteam.suite import CHEATS
 from envs.tasksets.taskset import TaskSet
@@ -30,16 +30,16 @@ def deceived(cheat: Cheat, kettle: TaskSet, naive_episode: Callable) -> str:
     seen = []
     for task in kettle.tasks:
         with closing(naive_episode(cheat.fools, task)) as episode:
-            agent = Agent(episode, scene_of(kettle, task))
+            cheater = Cheater(episode, scene_of(kettle, task))
             try:
                 with suppress(EpisodeOver):
-                    (cheat.play or laying(cheat.changes))(agent)
+                    (cheat.play or laying(cheat.changes))(cheater)
             except NotApplicable as reason:
                 seen.append(str(reason))
                 continue
-            if episode.rewarded or agent.prizes:
+            if episode.rewarded or cheater.prizes:
                 return ""
-            seen.append(agent.said)
+            seen.append(cheater.seen)
     return f"{cheat.name} deceives nobody: {seen}"
 
 

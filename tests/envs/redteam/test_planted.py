@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from envs.redteam.agent import MARK, Agent
+from envs.redteam.cheater import MARK, Cheater
 from envs.redteam.suite import CHEATS
 from envs.redteam.tries import attempt
 from envs.tasksets.taskset import TaskSet
@@ -159,7 +159,7 @@ def scripts(name: str) -> list[str]:
             return type("Seen", (), {"text": ""})(), 0.0, action.name == "submit", False, {}
 
     cheat = next(cheat for cheat in CHEATS if cheat.name == name)
-    cheat.play(Agent(Listening(), scene=None))
+    cheat.play(Cheater(Listening(), scene=None))
     return [command for command in said if command]
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from envs.redteam.agent import laying
 from envs.redteam.cheat import FAMILIES, Cheat
 from envs.redteam.honest import HONEST
 from envs.redteam.scene import NotApplicable, changed_tree, scene_of
@@ -106,7 +105,7 @@ def test_what_does_not_apply_is_told_with_its_reason(kettle: TaskSet, backend: B
     def nothing(_):
         raise NotApplicable("there is nothing here")
 
-    idle = Cheat("idle", "reading", "tries nothing", "planted", play=laying(nothing))
+    idle = Cheat("idle", "tries nothing", "planted", (), nothing, family="reading")
     found = attempt(idle, kettle, backend=backend)
     assert (found.result, found.evidence, found.good) == ("does not apply", "there is nothing here", True)
     protected = next(each for each in HONEST if each.name == "protected like the reference")
