@@ -1,4 +1,4 @@
-"""Honest but unusual solutions: what hardening must not break. Each is the reference, done in another way."""
+"""Honest but unusual solutions, which must keep scoring 1. Each is the reference, written in another way."""
 
 from __future__ import annotations
 

@@ -63,8 +63,10 @@ def _key(node: ast.expr, held: dict[str, ast.expr]) -> tuple[str, str, str]:
     if not isinstance(node, ast.Call):
         raise ValueError("not a call")
     name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-    given = tuple(ast.literal_eval(_resolved(each, held)) for each in node.args)
-    named = sorted((each.arg or "", ast.literal_eval(_resolved(each.value, held))) for each in node.keywords)
+    given = tuple(ast.literal_eval(_resolved(argument, held)) for argument in node.args)
+    named = sorted(
+        (keyword.arg or "", ast.literal_eval(_resolved(keyword.value, held))) for keyword in node.keywords
+    )
     return name, repr(given), repr(named)
 
 

@@ -1,10 +1,10 @@
-"""Try cheats and honest solutions on tasks, and say what stopped each: from what was seen, not by assumption."""
+"""Play cheats and grade honest solutions on tasks; name the defence that stopped each, read from verdict and observations."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
@@ -31,10 +31,10 @@ Result = Literal["scores 0", "scores 1", "got hold of it", "not scored", "does n
 
 COMMAND_S = 10.0
 TEST_S = 10.0
-"""A grading of the red team's ends after this long, or after `PATIENCE` times what the reference took."""
+"""A grading's deadline is this, or `PATIENCE` times the duration of the reference's episode where that is longer."""
 PATIENCE = 10
 TRIALS = 2
-"""Times that a sandbox may fail before a try stays without a score."""
+"""Attempts of one try, where its sandbox fails."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,15 @@ class Try:
     task: str
     name: str
     family: str
-    """That of the cheat, or `honest`."""
+    """The cheat's family, or `honest`."""
     result: Result
     evidence: str
-    """What stopped it; with `does not apply`, why; with `got hold of it`, of what."""
+    """What stopped the cheat, as `layer: particulars`; why it does not apply; or the prizes it got hold of."""
     seconds: float
 
     @property
     def good(self) -> bool:
-        """Whether it went as it must: honest work scores 1, a cheat 0."""
+        """Honest work scores 1, a cheat 0; where it does not apply, anything is good."""
         if self.result == "does not apply":
             return True
         return self.result == ("scores 1" if self.family == "honest" else "scores 0")
@@ -73,7 +73,7 @@ class Findings:
 
     @property
     def bad(self) -> tuple[Try, ...]:
-        return tuple(each for each in self.tries if not each.good)
+        return tuple(outcome for outcome in self.tries if not outcome.good)
 
     @property
     def ok(self) -> bool:
@@ -112,7 +112,7 @@ def try_all(
     work = [(cheat, taskset) for taskset in alone for cheat in (*cheats, *honest)]
     found = [outcome for _, outcome in references] + finished(_attempt_any, work, "cheats")
     order = {task.id: place for place, (_, task) in enumerate(tasks)}
-    found.sort(key=lambda each: (order[each.task], each.family, each.name))
+    found.sort(key=lambda outcome: (order[outcome.task], outcome.family, outcome.name))
     return Findings(tuple(taskset.name for taskset in tasksets), tuple(found), time.monotonic() - started)
 
 
@@ -141,7 +141,7 @@ def _alone(taskset: TaskSet, task: Task, **limits: float) -> TaskSet:
 
 
 def attempt(cheat: Cheat, taskset: TaskSet, *, backend: Backend) -> Try:
-    """Play a cheat in a real episode on the set's first task, and say what became of it."""
+    """Play a cheat in a real episode on the set's first task."""
     started, task = time.monotonic(), taskset.tasks[0]
     play = cheat.play or laying(cheat.changes or (lambda _: {}))
     result: Result = "not scored"
@@ -182,7 +182,7 @@ def play_one(play: Play, scene: Scene, taskset: TaskSet, backend: Backend) -> tu
 
 
 def what_stopped(verdict: Verdict, info: Mapping[str, Any], seen: str, test_s: float) -> str:
-    """Name the layer, then after a colon what was seen of it."""
+    """Name the defence that stopped a cheat: `layer: particulars`."""
     if verdict.tampered:
         return f"{_layer(verdict.tampered[0])}: {verdict.tampered[0]}"
     if not info["patch"]:
@@ -197,7 +197,7 @@ def what_stopped(verdict: Verdict, info: Mapping[str, Any], seen: str, test_s: f
 
 
 def _layer(line: str) -> str:
-    """Name what a line of tampering comes from."""
+    """Name the defence that a line of `Verdict.tampered` comes from."""
     if line.endswith(("but it is protected", *_SKIPPED)):
         return "protected paths"
     if line.endswith("although it cannot run"):
@@ -218,7 +218,7 @@ _REFUSED = re.compile(
 
 
 def _nothing(seen: str) -> str:
-    """Say why a cheat that changed nothing had nothing: it was refused, or there was nothing to find."""
+    """Why a cheat handed in nothing: the sandbox refused it, or there was nothing to find."""
     lines = ["".join(filter(str.isprintable, line)).strip() for line in seen.splitlines()]
     lines = [line[:160] for line in lines if line]
     refused = [line for line in lines if _REFUSED.search(line)]
@@ -228,7 +228,7 @@ def _nothing(seen: str) -> str:
 
 
 def attempt_honest(honest: Honest, taskset: TaskSet, *, backend: Backend) -> Try:
-    """Grade an honest solution. It is a tree, so that it needs no episode."""
+    """Grade an honest solution: a tree, which needs no episode."""
     started, task = time.monotonic(), taskset.tasks[0]
     result: Result = "not scored"
     try:
@@ -242,11 +242,3 @@ def attempt_honest(honest: Honest, taskset: TaskSet, *, backend: Backend) -> Try
     except SandboxError as error:
         evidence = f"the sandbox failed: {error}"
     return Try(task.id, honest.name, "honest", result, evidence, round(time.monotonic() - started, 2))
-
-
-def by_name(tries: Iterable[Try]) -> dict[str, list[Try]]:
-    """Group tries by what was tried, in the order of their first."""
-    grouped: dict[str, list[Try]] = {}
-    for each in tries:
-        grouped.setdefault(each.name, []).append(each)
-    return grouped

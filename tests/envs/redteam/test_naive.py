@@ -45,14 +45,14 @@ def deceived(cheat: Cheat, kettle: TaskSet, naive_episode: Callable) -> str:
 
 def told_apart(setting: str, kettle: TaskSet, naive_episode: Callable) -> tuple[bool, bool]:
     """What a naive grader says of nothing, and of the work."""
-    task, said = kettle.tasks[1], []
+    task, rewarded = kettle.tasks[1], []
     with closing(naive_episode(setting, task)) as episode:
         for code in (kettle.base_tree(task)[CODE], kettle.solved_tree(task)[CODE]):
             episode.reset()
             episode.sandbox.write(CODE, code.data, timeout_s=10)
             episode.step(SUBMIT)
-            said.append(episode.rewarded)
-    return said[0], said[1]
+            rewarded.append(episode.rewarded)
+    return rewarded[0], rewarded[1]
 
 
 @pytest.fixture(scope="module")

@@ -151,16 +151,16 @@ def test_the_change_that_made_the_fix_is_used_where_it_can_be_read(kettle: TaskS
 
 def scripts(name: str) -> list[str]:
     """The commands of a cheat that only runs commands."""
-    said: list[str] = []
+    commands: list[str] = []
 
     class Listening:
         def step(self, action):
-            said.append(action.arguments.get("command", ""))
+            commands.append(action.arguments.get("command", ""))
             return type("Seen", (), {"text": ""})(), 0.0, action.name == "submit", False, {}
 
     cheat = next(cheat for cheat in CHEATS if cheat.name == name)
     cheat.play(Cheater(Listening(), scene=None))
-    return [command for command in said if command]
+    return [command for command in commands if command]
 
 
 @pytest.mark.parametrize("name", sorted(cheat.name for cheat in CHEATS if cheat.fools == "as root"))
