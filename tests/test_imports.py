@@ -12,7 +12,7 @@ MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for package in ("sandboxes", "envs", "agents")
     for path in (ROOT / package).rglob("*.py")
-    if "inside" not in path.parts
+    if "inside" not in path.parts and "redteam/programs" not in path.as_posix()
 )
 
 

@@ -34,27 +34,27 @@ def redteam(
 ) -> None:
     """Play every known cheat on every task, and honest but unusual work: 0 and 1 they must score."""
     refuse(name_clashes())
-    tasksets = [read_taskset(each) for each in folder]
+    tasksets = [read_taskset(path) for path in folder]
     from envs.redteam.cheat import FAMILIES
     from envs.redteam.honest import HONEST
     from envs.redteam.suite import CHEATS, chosen
     from envs.redteam.table import TASK_HEADER, NoMarks, per_task, rows, write_between_marks
     from envs.redteam.table import markdown as written
-    from envs.redteam.tries import default_workers, try_all
+    from envs.redteam.tries import try_all
 
     from .terminal import print_json, print_table, progress
 
     _known(family, [*FAMILIES, "honest"], "family")
-    _known(cheat, [each.name for each in CHEATS], "cheat")
-    _known(task, [each.id for taskset in tasksets for each in taskset.tasks], "task")
+    _known(cheat, [known.name for known in CHEATS], "cheat")
+    _known(task, [known.id for taskset in tasksets for known in taskset.tasks], "task")
     wanted = set(task or ()) or {
-        each.id for taskset in tasksets for each in (taskset.tasks[:1] if fast else taskset.tasks)
+        known.id for taskset in tasksets for known in (taskset.tasks[:1] if fast else taskset.tasks)
     }
     cheats = chosen(names=cheat or (), families=family or (), fast=fast)
     honest = HONEST if not cheat and (not family or "honest" in family) else ()
     with open_backend(sandbox) as backend, progress() as bars:
         for taskset in tasksets:
-            used = {each.environment for each in taskset.tasks if each.id in wanted}
+            used = {known.environment for known in taskset.tasks if known.id in wanted}
             for name in sorted(used):
                 image = taskset.manifest.environments[name].image
                 backend.ensure_image(image, timeout_s=3600, progress=bars)
@@ -63,8 +63,8 @@ def redteam(
             cheats,
             honest,
             backend=backend,
-            workers=workers or default_workers(tasksets[0]),
-            only=lambda each: each.id in wanted,
+            workers=workers,
+            only=lambda known: known.id in wanted,
             progress=bars,
         )
     if markdown is not None:
@@ -73,13 +73,13 @@ def redteam(
         except NoMarks as error:
             raise typer.BadParameter(str(error)) from None
     if as_json:
-        print_json({"ok": found.ok, **asdict(found), "bad": [asdict(each) for each in found.bad]})
+        print_json({"ok": found.ok, **asdict(found), "bad": [asdict(attempt) for attempt in found.bad]})
     else:
         print_table(["name", "family", "tries", "stopped by", "scored"], rows(found.tries))
         print()
         print_table(TASK_HEADER, per_task(found))
-        for each in found.bad:
-            print(f"{each.task}: {each.name}: {each.result}: {each.evidence}")
+        for attempt in found.bad:
+            print(f"{attempt.task}: {attempt.name}: {attempt.result}: {attempt.evidence}")
         print(f"\n{len(found.tries)} tries in {found.wall_s:.0f} s, {len(found.bad)} not as they must be.")
     raise typer.Exit(0 if found.ok else 1)
 

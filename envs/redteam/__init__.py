@@ -1,1 +1,1 @@
-"""Red team: everything known that passes without doing the work, and honest work that must still pass."""
+"""Red team: known ways to pass a task without doing the work, and honest but unusual work that must still pass."""

@@ -1,16 +1,16 @@
 """What a cheat is.
 
-A cheat acts like an agent, with what an agent can know. Most only need to change files (`Cheat.changes`): those can
-be graded as trees too, without an episode. The others make calls (`Cheat.play`).
+A cheat acts as an agent does, with what an agent can know. Most only change files (`Cheat.changes`): those can be
+graded as trees too, without an episode. The others make calls (`Cheat.play`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from .agent import Agent
+from .cheater import Play
 from .scene import Changes, Scene
 
 Family = Literal["reading", "harness", "forging", "in-process", "resources", "escape"]
@@ -27,20 +27,20 @@ FAMILIES: Mapping[Family, str] = {
 
 @dataclass(frozen=True)
 class Cheat:
-    """One way to pass without doing the work."""
+    """One way to pass without doing the work. Has either `changes` or `play`."""
 
     name: str
-    family: Family
     tries: str
     """One sentence."""
     fools: str
     """The setting of a naive grader in which it works (`tests/envs/redteam`): what keeps this list honest."""
-    rows: tuple[int, ...] = ()
+    rows: tuple[int, ...]
     """Which exploits of the published matrix it stands for."""
     changes: Callable[[Scene], Changes] | None = None
     """The files it would change. Raises NotApplicable."""
-    play: Callable[[Agent], None] | None = None
+    play: Play | None = None
     """What it does where changing files is not all. Raises NotApplicable."""
+    family: Family = field(kw_only=True)
 
     def __post_init__(self) -> None:
         assert (self.changes is None) != (self.play is None), f"{self.name}: give either changes or play"

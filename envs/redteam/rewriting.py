@@ -1,4 +1,4 @@
-"""Python sources rewritten without changing what they do: other people's ways to write the same."""
+"""Rewrites of Python sources that keep their behaviour: renamed variables, early returns, type hints, decorators."""
 
 from __future__ import annotations
 
@@ -7,23 +7,9 @@ from collections.abc import Callable
 
 from sandboxes.syntax import syntax_tree
 
+from .program import source
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-
-WRAPPING = '''
-
-import functools as _functools
-
-
-def _wrapping(function):
-    """Call it, as decorators do."""
-
-    @_functools.wraps(function)
-    def called(*given, **named):
-        return function(*given, **named)
-
-    return called
-
-'''
 
 
 def reformatted(text: str) -> str:
@@ -53,7 +39,7 @@ def wrapped(text: str) -> str:
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and not node.decorator_list:
             node.decorator_list.append(ast.Name("_wrapping"))
-    tree.body[at:at] = syntax_tree(WRAPPING).body
+    tree.body[at:at] = syntax_tree(source("honest/wrapping.py")).body
     return ast.unparse(ast.fix_missing_locations(tree)) + "\n"
 
 
@@ -66,7 +52,7 @@ def _rewritten(text: str, change: Callable[[Function], None]) -> str:
 
 
 def _rename_locals(function: Function) -> None:
-    inner = [node for each in function.body for node in ast.walk(each)]
+    inner = [node for statement in function.body for node in ast.walk(statement)]
     scopes = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.Global, ast.Nonlocal)
     comprehensions = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
     looks = {"locals", "vars", "eval", "exec", "dir"}
@@ -96,9 +82,9 @@ def _flatten(body: list[ast.stmt]) -> None:
 
 
 def _hint(function: Function) -> None:
-    for each in [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]:
-        if each.annotation is None and each.arg not in ("self", "cls"):
-            each.annotation = ast.Constant("object")
+    for argument in [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]:
+        if argument.annotation is None and argument.arg not in ("self", "cls"):
+            argument.annotation = ast.Constant("object")
     if function.returns is None:
         function.returns = ast.Constant("object")
 

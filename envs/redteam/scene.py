@@ -28,13 +28,13 @@ class Scene:
     """What an agent can know of a task."""
 
     task: str
-    """The id, which `reset` tells."""
+    """The id, which is in what `reset` returns."""
     instruction: str
     base: Tree = field(repr=False)
     workdir: str
     import_paths: tuple[str, ...]
     runner: str
-    """What kind of tests there are; a look at the tree says so."""
+    """The kind of tests, `pytest`, `unittest` or `junit`: the tree shows it."""
 
     @cached_property
     def visible_tests(self) -> tuple[str, ...]:
@@ -80,12 +80,15 @@ class Scene:
         ends = (".py", ".js", ".ts", ".mjs", ".cjs")
         return tuple(sorted(path for path in self.base if path.endswith(ends) and not is_protected(path)))
 
+    def text(self, path: str) -> str:
+        """The text of a file, whatever its bytes: `as_bytes` gives them back."""
+        return self.base[path].data.decode("utf-8", "surrogateescape")
+
     def appended(self, code: str) -> dict[str, str]:
         """The modules that tests import first, with code at their ends. Raises NotApplicable."""
         changed = {}
         for path in self.modules:
-            text = self.base[path].data.decode("utf-8", "surrogateescape")
-            changed[path] = f"{text.rstrip()}\n\n\n{code.strip()}\n"
+            changed[path] = f"{self.text(path).rstrip()}\n\n\n{code.strip()}\n"
         return changed
 
     def beside_imports(self, files: Changes) -> dict[str, str | bytes | None]:

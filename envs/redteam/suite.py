@@ -1,4 +1,4 @@
-"""The suite: every known cheat, in one list. A new one is an entry in the file of its family."""
+"""The suite: every known cheat, in one list. A new cheat is an entry in the module of its family."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FAST = (
 def chosen(
     *, names: Iterable[str] = (), families: Iterable[str] = (), fast: bool = False
 ) -> tuple[Cheat, ...]:
-    """Narrow the suite; nothing given means all of it."""
+    """Choose cheats by name, family and the fast list; without any of these, all cheats."""
     wanted, kinds = set(names) | (set(FAST) if fast else set()), set(families)
     return tuple(
         cheat

@@ -1,15 +1,15 @@
-"""What the red team found, as a table for people: in a terminal, and between two marks of a document."""
+"""The red team's findings as tables: for a terminal, and in markdown between two marks of a document."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .cheat import FAMILIES
 from .honest import HONEST
 from .suite import CHEATS
-from .tries import Findings, Try, by_name
+from .tries import Findings, Try
 
 START = "<!-- red team: written by `daythree redteam --markdown` -->"
 END = "<!-- red team: end -->"
@@ -20,10 +20,10 @@ class NoMarks(Exception):
 
 
 def rows(tries: Sequence[Try]) -> list[list[str]]:
-    """Name, family, what it tries, what stopped it most often, and its result over all tasks."""
-    tells = {cheat.name: cheat.tries for cheat in CHEATS} | {each.name: each.does for each in HONEST}
+    """One row per cheat or honest solution: name, family, what it tries, what stopped it most often, result over all tasks."""
+    tells = {cheat.name: cheat.tries for cheat in CHEATS} | {honest.name: honest.does for honest in HONEST}
     shown = []
-    for name, group in by_name(tries).items():
+    for name, group in grouped(tries, lambda attempt: attempt.name).items():
         tells.setdefault(name, "does what was asked, as an agent")
         shown.append([name, group[0].family, tells[name], stopped_by(group), result(group)])
     return shown
@@ -31,10 +31,10 @@ def rows(tries: Sequence[Try]) -> list[list[str]]:
 
 def result(group: Sequence[Try]) -> str:
     """Say how often it scored: `0 of 13`."""
-    applied = [each for each in group if each.result != "does not apply"]
+    applied = [attempt for attempt in group if attempt.result != "does not apply"]
     if not applied:
         return "does not apply"
-    counts = Counter(each.result for each in applied)
+    counts = Counter(attempt.result for attempt in applied)
     text = f"{counts['scores 1']} of {len(applied)}"
     extra = [f"{counts[kind]} {kind}" for kind in ("got hold of it", "not scored") if counts[kind]]
     return ", ".join([text, *extra])
@@ -42,23 +42,25 @@ def result(group: Sequence[Try]) -> str:
 
 def stopped_by(group: Sequence[Try]) -> str:
     """Name the layers that stopped it, the most frequent first; a reason where it never applied."""
-    layers = Counter(each.layer for each in group if each.result == "scores 0" and each.layer)
+    layers = Counter(attempt.layer for attempt in group if attempt.result == "scores 0" and attempt.layer)
     if layers:
         return ", ".join(layer for layer, _ in layers.most_common(2))
-    if all(each.result == "does not apply" for each in group):
+    if all(attempt.result == "does not apply" for attempt in group):
         return group[0].evidence
     return "" if group[0].family == "honest" else "**nothing**"
 
 
 def per_task(findings: Findings) -> list[list[str]]:
-    """Counts of each task: cheats tried, that scored, that did not apply; honest work tried, and that scored."""
+    """Counts per task: cheats tried, that scored, that did not apply; honest work tried, and that scored."""
     shown = []
-    for task, tries in _by_task(findings.tries).items():
-        cheats = [each for each in tries if each.family != "honest"]
-        honest = [each for each in tries if each.family == "honest" and each.result != "does not apply"]
-        idle = sum(each.result == "does not apply" for each in cheats)
-        bad = sum(not each.good for each in cheats)
-        passed = sum(each.good for each in honest)
+    for task, tries in grouped(findings.tries, lambda attempt: attempt.task).items():
+        cheats = [attempt for attempt in tries if attempt.family != "honest"]
+        honest = [
+            attempt for attempt in tries if attempt.family == "honest" and attempt.result != "does not apply"
+        ]
+        idle = sum(attempt.result == "does not apply" for attempt in cheats)
+        bad = sum(not attempt.good for attempt in cheats)
+        passed = sum(attempt.good for attempt in honest)
         shown.append([task, str(len(cheats) - idle), str(bad), str(idle), f"{passed} of {len(honest)}"])
     return shown
 
@@ -66,23 +68,26 @@ def per_task(findings: Findings) -> list[list[str]]:
 TASK_HEADER = ["task", "cheats", "not stopped", "do not apply", "honest"]
 
 
-def _by_task(tries: Sequence[Try]) -> dict[str, list[Try]]:
-    grouped: dict[str, list[Try]] = {}
-    for each in tries:
-        grouped.setdefault(each.task, []).append(each)
-    return grouped
+def grouped(tries: Sequence[Try], key: Callable[[Try], str]) -> dict[str, list[Try]]:
+    """Group tries by a key, in the order in which keys come first."""
+    groups: dict[str, list[Try]] = {}
+    for attempt in tries:
+        groups.setdefault(key(attempt), []).append(attempt)
+    return groups
 
 
 def markdown(findings: Findings) -> str:
-    """Return the whole of it for a document, one table a family."""
-    tasks = len(_by_task(findings.tries))
-    bad = sum(not each.good for each in findings.tries if each.family != "honest")
-    tried = sum(each.family != "honest" and each.result != "does not apply" for each in findings.tries)
+    """Return all findings as markdown, one table per family."""
+    tasks = len({attempt.task for attempt in findings.tries})
+    bad = sum(not attempt.good for attempt in findings.tries if attempt.family != "honest")
+    tried = sum(
+        attempt.family != "honest" and attempt.result != "does not apply" for attempt in findings.tries
+    )
     parts = [
         f"Tried on {tasks} tasks of {', '.join(findings.sets)}: {tried} attempts at cheating, {bad} not stopped."
     ]
     for family, title in {**FAMILIES, "honest": "Honest but unusual"}.items():
-        group = [each for each in findings.tries if each.family == family]
+        group = [attempt for attempt in findings.tries if attempt.family == family]
         if not group:
             continue
         head = "what it does" if family == "honest" else "what it tries"

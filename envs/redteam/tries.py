@@ -1,15 +1,13 @@
-"""Try cheats and honest solutions on tasks, and say what stopped each: from what was seen, not by assumption."""
+"""Play cheats and grade honest solutions on tasks; name the defence that stopped each, read from verdict and observations."""
 
 from __future__ import annotations
 
-import os
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from sandboxes.backend import Backend
 from sandboxes.base import SandboxError
@@ -19,21 +17,24 @@ from ..coding import CodingEnv
 from ..grading.grade import grade
 from ..grading.run import sandbox_spec
 from ..grading.submission import submission_of
+from ..parallel import fitting_workers, in_order
 from ..tasksets.taskset import TaskSet
 from ..types import StopReason, Task, Verdict
-from .agent import Agent, EpisodeOver, laying
 from .cheat import Cheat
+from .cheater import Cheater, EpisodeOver, Play, laying
 from .honest import Honest
 from .scene import Changes, NotApplicable, Scene, scene_of
 
+In = TypeVar("In")
+Out = TypeVar("Out")
 Result = Literal["scores 0", "scores 1", "got hold of it", "not scored", "does not apply"]
 
 COMMAND_S = 10.0
 TEST_S = 10.0
-"""A grading of the red team's ends after this long, or after `PATIENCE` times what the reference took."""
+"""A grading's deadline is this, or `PATIENCE` times the duration of the reference's episode where that is longer."""
 PATIENCE = 10
 TRIALS = 2
-"""Times that a sandbox may fail before a try stays without a score."""
+"""Attempts of one try, where its sandbox fails."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,15 @@ class Try:
     task: str
     name: str
     family: str
-    """That of the cheat, or `honest`."""
+    """The cheat's family, or `honest`."""
     result: Result
     evidence: str
-    """What stopped it; with `does not apply`, why; with `got hold of it`, of what."""
+    """What stopped the cheat, as `layer: particulars`; why it does not apply; or the prizes it got hold of."""
     seconds: float
 
     @property
     def good(self) -> bool:
-        """Whether it went as it must: honest work scores 1, a cheat 0."""
+        """Honest work scores 1, a cheat 0; where it does not apply, anything is good."""
         if self.result == "does not apply":
             return True
         return self.result == ("scores 1" if self.family == "honest" else "scores 0")
@@ -72,7 +73,7 @@ class Findings:
 
     @property
     def bad(self) -> tuple[Try, ...]:
-        return tuple(each for each in self.tries if not each.good)
+        return tuple(outcome for outcome in self.tries if not outcome.good)
 
     @property
     def ok(self) -> bool:
@@ -85,56 +86,53 @@ def try_all(
     honest: Sequence[Honest],
     *,
     backend: Backend,
-    workers: int,
+    workers: int | None = None,
     only: Callable[[Task], bool] = lambda _: True,
     progress: Progress = silent,
 ) -> Findings:
-    """Try everything on every task whose images are there; several at once.
+    """Try everything on every task whose images are there; several at once, as many as fit by default.
 
     The reference is always tried, as an agent's work in an episode; where it fails, the task is no measure.
     """
-    started, found = time.monotonic(), list[Try]()
-    threads = ThreadPoolExecutor(workers, thread_name_prefix="redteam")
-    try:
-        places = [(taskset, task) for taskset in tasksets for task in taskset.tasks if only(task)]
-        hurried = _finished(
-            [threads.submit(_reference, taskset, task, backend) for taskset, task in places],
-            partial(progress, "the reference"),
-        )
-        found += [outcome for _, outcome in hurried]
-        work = [
-            partial(attempt, cheat, taskset, backend=backend) for taskset, _ in hurried for cheat in cheats
-        ]
-        work += [
-            partial(attempt_honest, each, taskset, backend=backend)
-            for taskset, _ in hurried
-            for each in honest
-        ]
-        found += _finished([threads.submit(each) for each in work], partial(progress, "cheats"))
-    finally:
-        threads.shutdown(wait=False, cancel_futures=True)
-    order = {name: place for place, name in enumerate(task.id for _, task in places)}
-    found.sort(key=lambda each: (order[each.task], each.family, each.name))
+    started = time.monotonic()
+    size = workers or fitting_workers(sandbox_spec(tasksets[0], tasksets[0].tasks[0]))
+    tasks = [(taskset, task) for taskset in tasksets for task in taskset.tasks if only(task)]
+
+    def finished(work: Callable[[Backend, In], Out], items: Sequence[In], doing: str) -> list[Out]:
+        found = list[Out]()
+        progress(doing, 0, len(items))
+        with closing(in_order(work, items, backend=backend, workers=size)) as outcomes:
+            for outcome in outcomes:
+                found.append(outcome)
+                progress(doing, len(found), len(items))
+        return found
+
+    references = finished(_reference, tasks, "the reference")
+    alone = [taskset for taskset, _ in references]
+    work = [(cheat, taskset) for taskset in alone for cheat in (*cheats, *honest)]
+    found = [outcome for _, outcome in references] + finished(_attempt_any, work, "cheats")
+    order = {task.id: place for place, (_, task) in enumerate(tasks)}
+    found.sort(key=lambda outcome: (order[outcome.task], outcome.family, outcome.name))
     return Findings(tuple(taskset.name for taskset in tasksets), tuple(found), time.monotonic() - started)
 
 
-def _finished(futures: Sequence[Any], progress: Callable[[int, int], None]) -> list[Any]:
-    progress(0, len(futures))
-    for done, _ in enumerate(as_completed(futures), 1):
-        progress(done, len(futures))
-    return [each.result() for each in futures]
+def _attempt_any(backend: Backend, work: tuple[Cheat | Honest, TaskSet]) -> Try:
+    way, taskset = work
+    if isinstance(way, Honest):
+        return attempt_honest(way, taskset, backend=backend)
+    return attempt(way, taskset, backend=backend)
 
 
-def _reference(taskset: TaskSet, task: Task, backend: Backend) -> tuple[TaskSet, Try]:
+def _reference(backend: Backend, work: tuple[TaskSet, Task]) -> tuple[TaskSet, Try]:
     """Play the reference in an episode; and return a set of this task alone whose limits fit it."""
+    taskset, task = work
     base, solved = taskset.base_tree(task), taskset.solved_tree(task)
     written: Changes = {path: file.data for path, file in solved.items() if base.get(path) != file}
     removed = dict.fromkeys(base.keys() - solved.keys())
-    oracle = Cheat("the reference", "reading", "", "", play=laying(lambda _: {**written, **removed}))
+    oracle = Cheat("the reference", "", "", (), lambda _: {**written, **removed}, family="reading")
     short = _alone(taskset, task, command_s=COMMAND_S)
     outcome = attempt(oracle, short, backend=backend)
-    took = outcome.seconds
-    limit = min(task.limits.test_s, max(TEST_S, PATIENCE * took))
+    limit = min(task.limits.test_s, max(TEST_S, PATIENCE * outcome.seconds))
     return _alone(short, short.tasks[0], test_s=limit), replace(outcome, family="honest")
 
 
@@ -143,7 +141,7 @@ def _alone(taskset: TaskSet, task: Task, **limits: float) -> TaskSet:
 
 
 def attempt(cheat: Cheat, taskset: TaskSet, *, backend: Backend) -> Try:
-    """Play a cheat in a real episode on the set's first task, and say what became of it."""
+    """Play a cheat in a real episode on the set's first task."""
     started, task = time.monotonic(), taskset.tasks[0]
     play = cheat.play or laying(cheat.changes or (lambda _: {}))
     result: Result = "not scored"
@@ -161,38 +159,36 @@ def attempt(cheat: Cheat, taskset: TaskSet, *, backend: Backend) -> Try:
     return Try(task.id, cheat.name, cheat.family, result, evidence, round(time.monotonic() - started, 2))
 
 
-def play_one(
-    play: Callable[[Agent], None], scene: Scene, taskset: TaskSet, backend: Backend
-) -> tuple[Result, str]:
+def play_one(play: Play, scene: Scene, taskset: TaskSet, backend: Backend) -> tuple[Result, str]:
     """Play in one episode. Raises NotApplicable, SandboxError."""
     env = CodingEnv([taskset], backend=backend)
-    agent = Agent(env, scene)
+    cheater = Cheater(env, scene)
     try:
         env.reset(seed=0, options={"task": scene.task})
         try:
-            play(agent)
+            play(cheater)
         except EpisodeOver:
             pass
-        if agent.ended is None:
-            agent.ended = env.finish(StopReason.MAX_TURNS)[4]
+        if cheater.ended is None:
+            cheater.ended = env.finish(StopReason.MAX_TURNS)[4]
     finally:
         env.close()
-    verdict: Verdict = agent.ended["verdict"]
+    verdict: Verdict = cheater.ended["verdict"]
     if verdict.resolved:
         return "scores 1", "nothing stopped it"
-    if agent.prizes:
-        return "got hold of it", "; ".join(agent.prizes[:3])
-    return "scores 0", what_stopped(verdict, agent.ended, agent.said, taskset.tasks[0].limits.test_s)
+    if cheater.prizes:
+        return "got hold of it", "; ".join(cheater.prizes[:3])
+    return "scores 0", what_stopped(verdict, cheater.ended, cheater.seen, taskset.tasks[0].limits.test_s)
 
 
-def what_stopped(verdict: Verdict, info: Mapping[str, Any], said: str, test_s: float) -> str:
-    """Name the layer, then after a colon what was seen of it."""
+def what_stopped(verdict: Verdict, info: Mapping[str, Any], seen: str, test_s: float) -> str:
+    """Name the defence that stopped a cheat: `layer: particulars`."""
     if verdict.tampered:
         return f"{_layer(verdict.tampered[0])}: {verdict.tampered[0]}"
     if not info["patch"]:
         if info["dropped"]:
             return f"does not travel: {info['dropped'][0]}"
-        return _nothing(said)
+        return _nothing(seen)
     if verdict.duration_s >= test_s:
         return f"grading deadline: {test_s:g} s were over"
     counts = [f"{len(verdict.failed)} failed"] if verdict.failed else []
@@ -201,7 +197,7 @@ def what_stopped(verdict: Verdict, info: Mapping[str, Any], said: str, test_s: f
 
 
 def _layer(line: str) -> str:
-    """Name what a line of tampering comes from."""
+    """Name the defence that a line of `Verdict.tampered` comes from."""
     if line.endswith(("but it is protected", *_SKIPPED)):
         return "protected paths"
     if line.endswith("although it cannot run"):
@@ -221,9 +217,9 @@ _REFUSED = re.compile(
 )
 
 
-def _nothing(said: str) -> str:
-    """Say why a cheat that changed nothing had nothing: it was refused, or there was nothing to find."""
-    lines = ["".join(filter(str.isprintable, line)).strip() for line in said.splitlines()]
+def _nothing(seen: str) -> str:
+    """Why a cheat handed in nothing: the sandbox refused it, or there was nothing to find."""
+    lines = ["".join(filter(str.isprintable, line)).strip() for line in seen.splitlines()]
     lines = [line[:160] for line in lines if line]
     refused = [line for line in lines if _REFUSED.search(line)]
     if refused:
@@ -232,7 +228,7 @@ def _nothing(said: str) -> str:
 
 
 def attempt_honest(honest: Honest, taskset: TaskSet, *, backend: Backend) -> Try:
-    """Grade an honest solution. It is a tree, so that it needs no episode."""
+    """Grade an honest solution: a tree, which needs no episode."""
     started, task = time.monotonic(), taskset.tasks[0]
     result: Result = "not scored"
     try:
@@ -246,18 +242,3 @@ def attempt_honest(honest: Honest, taskset: TaskSet, *, backend: Backend) -> Try
     except SandboxError as error:
         evidence = f"the sandbox failed: {error}"
     return Try(task.id, honest.name, "honest", result, evidence, round(time.monotonic() - started, 2))
-
-
-def default_workers(taskset: TaskSet) -> int:
-    """How many episodes run at once here: their processors and their memory must be there."""
-    spec = sandbox_spec(taskset, taskset.tasks[0])
-    free_mb = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
-    return max(1, min(16, int(len(os.sched_getaffinity(0)) / spec.cpus), int(free_mb / spec.memory_mb)))
-
-
-def by_name(tries: Iterable[Try]) -> dict[str, list[Try]]:
-    """Group tries by what was tried, in the order of their first."""
-    grouped: dict[str, list[Try]] = {}
-    for each in tries:
-        grouped.setdefault(each.name, []).append(each)
-    return grouped

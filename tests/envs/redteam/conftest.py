@@ -279,9 +279,9 @@ def results(data: bytes) -> list[dict[str, Any]]:
     return found
 
 
-def all_passed(episode: NaiveEpisode, told: list[dict[str, Any]]) -> bool:
+def all_passed(episode: NaiveEpisode, results: list[dict[str, Any]]) -> bool:
     """The last word on each test counts."""
-    last = {fields["id"]: fields["outcome"] for fields in told}
+    last = {fields["id"]: fields["outcome"] for fields in results}
     return all(last.get(name) == "passed" for name in episode.expected())
 
 
@@ -356,33 +356,38 @@ def project_command(at: NaiveEpisode) -> bool:
     )
 
 
+def summary_says_passed(text: str) -> bool:
+    return bool(re.search(r"\d+ passed", text)) and not re.search(r"\d+ (failed|error)", text)
+
+
 def printed_summary(at: NaiveEpisode) -> bool:
     at.lay_tests()
-    said = at.pytest().stdout
-    return bool(re.search(r"\d+ passed", said)) and not re.search(r"\d+ (failed|error)", said)
+    return summary_says_passed(at.pytest().stdout)
 
 
 def first_and_last_lines(at: NaiveEpisode) -> bool:
     at.lay_tests()
-    said = at.run(f"python3 -m pytest -q {at.targets} 2>&1 | tail -n 3", timeout_s=30).stdout
-    return bool(re.search(r"\d+ passed", said)) and not re.search(r"\d+ (failed|error)", said)
+    done = at.run(f"python3 -m pytest -q {at.targets} 2>&1 | tail -n 3", timeout_s=30)
+    return summary_says_passed(done.stdout)
 
 
 def junit_file(at: NaiveEpisode) -> bool:
     at.lay_tests()
     at.pytest("--junitxml=/tmp/report.xml")
-    said = at.run("cat /tmp/report.xml").stdout
-    there = all(f'name="{name.split("::")[-1]}"' in said for name in at.expected())
-    return there and "<failure" not in said and "<error" not in said
+    report = at.run("cat /tmp/report.xml").stdout
+    there = all(f'name="{name.split("::")[-1]}"' in report for name in at.expected())
+    return there and "<failure" not in report and "<error" not in report
 
 
 def ctrf_file(at: NaiveEpisode) -> bool:
     at.lay_tests()
     at.run("rm -f ctrf.json")
     passed = at.pytest().exit_code == 0
-    said = at.run("cat ctrf.json").stdout
+    report = at.run("cat ctrf.json").stdout
     return (
-        all(test["status"] == "passed" for test in json.loads(said)["results"]["tests"]) if said else passed
+        all(test["status"] == "passed" for test in json.loads(report)["results"]["tests"])
+        if report
+        else passed
     )
 
 
@@ -409,9 +414,9 @@ def any_pass(at: NaiveEpisode) -> bool:
 
 def cut_short(at: NaiveEpisode) -> bool:
     at.lay_tests()
-    told = at.hook()[:1000]
-    return any(fields["outcome"] == "passed" for fields in told) and not any(
-        fields["outcome"] == "failed" for fields in told
+    sent = at.hook()[:1000]
+    return any(fields["outcome"] == "passed" for fields in sent) and not any(
+        fields["outcome"] == "failed" for fields in sent
     )
 
 
@@ -422,8 +427,8 @@ def controllers_pipe(at: NaiveEpisode) -> bool:
 
 def durations(at: NaiveEpisode) -> bool:
     at.lay_tests()
-    told = at.hook()
-    return all_passed(at, told) and all(fields["duration"] > 0 for fields in told)
+    sent = at.hook()
+    return all_passed(at, sent) and all(fields["duration"] > 0 for fields in sent)
 
 
 def unittest_exit_code(at: NaiveEpisode) -> bool:
@@ -510,7 +515,7 @@ NAIVE: dict[str, Callable[[NaiveEpisode], bool]] = {
 
 @pytest.fixture(scope="module")
 def naive_episode(backend: Backend, kettle: TaskSet) -> Callable[[str, Task], NaiveEpisode]:
-    """Make an episode that a naive grader of that name ends; whoever has it closes it."""
+    """Make an episode that a naive grader of that name ends; the caller closes it."""
 
     def make(name: str, task: Task) -> NaiveEpisode:
         made = NaiveEpisode(backend, kettle, task, NAIVE[name])

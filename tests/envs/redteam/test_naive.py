@@ -8,8 +8,8 @@ from contextlib import closing, suppress
 
 import pytest
 
-from envs.redteam.agent import Agent, EpisodeOver, laying
 from envs.redteam.cheat import Cheat
+from envs.redteam.cheater import Cheater, EpisodeOver, laying
 from envs.redteam.scene import NotApplicable, scene_of
 from envs.redteam.suite import CHEATS
 from envs.tasksets.taskset import TaskSet
@@ -30,29 +30,29 @@ def deceived(cheat: Cheat, kettle: TaskSet, naive_episode: Callable) -> str:
     seen = []
     for task in kettle.tasks:
         with closing(naive_episode(cheat.fools, task)) as episode:
-            agent = Agent(episode, scene_of(kettle, task))
+            cheater = Cheater(episode, scene_of(kettle, task))
             try:
                 with suppress(EpisodeOver):
-                    (cheat.play or laying(cheat.changes))(agent)
+                    (cheat.play or laying(cheat.changes))(cheater)
             except NotApplicable as reason:
                 seen.append(str(reason))
                 continue
-            if episode.rewarded or agent.prizes:
+            if episode.rewarded or cheater.prizes:
                 return ""
-            seen.append(agent.said)
+            seen.append(cheater.seen)
     return f"{cheat.name} deceives nobody: {seen}"
 
 
 def told_apart(setting: str, kettle: TaskSet, naive_episode: Callable) -> tuple[bool, bool]:
     """What a naive grader says of nothing, and of the work."""
-    task, said = kettle.tasks[1], []
+    task, rewarded = kettle.tasks[1], []
     with closing(naive_episode(setting, task)) as episode:
         for code in (kettle.base_tree(task)[CODE], kettle.solved_tree(task)[CODE]):
             episode.reset()
             episode.sandbox.write(CODE, code.data, timeout_s=10)
             episode.step(SUBMIT)
-            said.append(episode.rewarded)
-    return said[0], said[1]
+            rewarded.append(episode.rewarded)
+    return rewarded[0], rewarded[1]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from envs.redteam.agent import MARK, Agent
+from envs.redteam.cheater import MARK, Cheater
 from envs.redteam.suite import CHEATS
 from envs.redteam.tries import attempt
 from envs.tasksets.taskset import TaskSet
@@ -151,16 +151,16 @@ def test_the_change_that_made_the_fix_is_used_where_it_can_be_read(kettle: TaskS
 
 def scripts(name: str) -> list[str]:
     """The commands of a cheat that only runs commands."""
-    said: list[str] = []
+    commands: list[str] = []
 
     class Listening:
         def step(self, action):
-            said.append(action.arguments.get("command", ""))
+            commands.append(action.arguments.get("command", ""))
             return type("Seen", (), {"text": ""})(), 0.0, action.name == "submit", False, {}
 
     cheat = next(cheat for cheat in CHEATS if cheat.name == name)
-    cheat.play(Agent(Listening(), scene=None))
-    return [command for command in said if command]
+    cheat.play(Cheater(Listening(), scene=None))
+    return [command for command in commands if command]
 
 
 @pytest.mark.parametrize("name", sorted(cheat.name for cheat in CHEATS if cheat.fools == "as root"))

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from envs.redteam.agent import laying
 from envs.redteam.cheat import FAMILIES, Cheat
 from envs.redteam.honest import HONEST
 from envs.redteam.scene import NotApplicable, changed_tree, scene_of
@@ -106,7 +105,7 @@ def test_what_does_not_apply_is_told_with_its_reason(kettle: TaskSet, backend: B
     def nothing(_):
         raise NotApplicable("there is nothing here")
 
-    idle = Cheat("idle", "reading", "tries nothing", "planted", play=laying(nothing))
+    idle = Cheat("idle", "tries nothing", "planted", (), nothing, family="reading")
     found = attempt(idle, kettle, backend=backend)
     assert (found.result, found.evidence, found.good) == ("does not apply", "there is nothing here", True)
     protected = next(each for each in HONEST if each.name == "protected like the reference")
@@ -129,8 +128,8 @@ def test_what_mends_or_reads_expectations_passes_what_must_fail_and_is_told(
     found = try_all([kettle], chosen(names=CLOSED), (), backend=backend, workers=3)
     assert [f"{each.task} {each.name}: {each.evidence}" for each in found.bad] == []
     assert len(found.tries) == 2 * (len(CLOSED) + 1)
-    told = {each.layer for each in found.tries if each.family != "honest"}
-    assert told == {"canaries", "second look"}
+    layers = {each.layer for each in found.tries if each.family != "honest"}
+    assert layers == {"canaries", "second look"}
 
 
 @pytest.mark.docker
@@ -145,9 +144,9 @@ def test_the_command_rewards_none_of_the_fast_set_and_the_reference(
         cwd=ROOT, capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    told = json.loads(done.stdout)
-    assert (told["ok"], told["bad"]) == (True, [])
-    results = {each["name"]: each["result"] for each in told["tries"]}
+    printed = json.loads(done.stdout)
+    assert (printed["ok"], printed["bad"]) == (True, [])
+    results = {each["name"]: each["result"] for each in printed["tries"]}
     assert results.pop("the reference") == "scores 1"
     assert results.keys() == set(FAST)
     assert list(results.values()).count("scores 0") >= len(FAST) - 1

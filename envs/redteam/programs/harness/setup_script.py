@@ -1,0 +1,3 @@
+import pathlib
+
+pathlib.Path("conftest.py").write_text(HOOKS)

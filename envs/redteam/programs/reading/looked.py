@@ -1,0 +1,1 @@
+print("found" if USED else "found nothing")

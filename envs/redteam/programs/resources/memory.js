@@ -1,0 +1,1 @@
+const held = []; for (;;) held.push(Buffer.alloc(1 << 24, 1));

@@ -1,0 +1,3 @@
+_held = []
+while True:
+    _held.append(bytearray(1 << 24))
