@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -63,6 +64,12 @@ class TrajectoryStore:
             if self._part is not None:
                 os.close(self._part)
             self._part = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _begin_part(self) -> None:
         if self._part is not None:

@@ -9,7 +9,7 @@ import pytest
 import sandboxes
 from agents.chat import ChatCodec
 from agents.engine import Sampling, ScriptedEngine
-from agents.evals.evaluate import evaluate
+from agents.evals.evaluate import EvalSettings, evaluate
 from agents.policies.endpoint import EndpointPolicy
 from agents.policies.scripted import OraclePolicy, ScriptedPolicy
 from agents.policies.token import TokenPolicy
@@ -144,12 +144,8 @@ def test_an_evaluation_runs_on_task_sets(backend, taskset, tmp_path):
     summary = evaluate(
         OraclePolicy(),
         [taskset],
-        split="heldout",
-        samples=3,
-        out=tmp_path / "run",
-        resume=False,
+        EvalSettings(tmp_path / "run", split="heldout", samples=3, concurrency=2),
         backend=backend,
-        concurrency=2,
     )
     assert (summary.pass_rate, summary.scored, summary.unscored) == (1.0, 3, 0)
 
