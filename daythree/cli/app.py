@@ -137,7 +137,9 @@ def _task_row(task: Task) -> list[str]:
 def evaluate(
     *,
     tasks: Annotated[list[Path], typer.Option(help="Folder of a task set; may be given more than once.")],
-    policy: Annotated[str, typer.Option(help="oracle, scripted:…, vllm:MODEL or endpoint:URL#MODEL.")],
+    policy: Annotated[
+        str, typer.Option(help="oracle, scripted:…, vllm:MODEL, endpoint:URL#MODEL or own_module:attribute.")
+    ],
     out: Annotated[Path, typer.Option(help="Run folder to write.")],
     samples: Annotated[int, typer.Option(help="Episodes of each task.", min=1)] = 1,
     split: Annotated[str, typer.Option(help="train, heldout or all.")] = "all",
@@ -342,4 +344,5 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def main() -> NoReturn:
     """Entry point of the `daythree` command."""
     signal.signal(signal.SIGTERM, terminate)
+    sys.path.append(str(Path.cwd()))  # where a policy's own module lies; last, so that it hides nothing
     sys.exit(run())

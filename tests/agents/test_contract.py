@@ -1,8 +1,10 @@
 """Every policy in the real environment: real tools, real tests, real grading."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +35,7 @@ RECIPE = ImageRecipe(
         "pytest==9.2.0",
     ),
 )
+ROOT = Path(__file__).resolve().parents[2]
 CODE = "calculator.py"
 GOOD = '"""A calculator."""\n\n\ndef add(a, b):\n    total = a + b\n    return total\n'
 TESTS = "from calculator import add\n\n\ndef test_add():\n    assert add(2, 3) == 5\n"
@@ -157,3 +160,25 @@ def test_the_agents_side_needs_no_torch():
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     ).stdout
     assert printed == "False\n"
+
+
+def test_the_command_evaluates_a_policy_of_ones_own(backend, taskset, tmp_path):
+    (tmp_path / "my_policies.py").write_text(
+        "from agents.policies.scripted import OraclePolicy\n\n\n"
+        "class Mine(OraclePolicy):\n    name = 'mine'\n"
+    )
+    words = ["--tasks", str(taskset.folder), "--policy", "my_policies:Mine", "--out", "run", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "daythree", "eval", *words, "--sandbox", backend.name],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (json.loads(done.stdout)["policy"], json.loads(done.stdout)["pass_rate"]) == ("mine", 1.0)
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert (manifest["policy"], manifest["sandbox"]) == ("my_policies:Mine", backend.name)
+    assert manifest["tasks"] == {str(taskset.folder): taskset.digest}
