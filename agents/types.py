@@ -1,8 +1,8 @@
-"""The words of an agent at work: completions, turns, trajectories, and the policy contract.
+"""The types of an agent at work: completions, turns, trajectories, and the policy protocol.
 
-A policy is opened once per episode and gives a `Session`; the rollout loop (`agents.rollout`) asks the
-session to act and shows it what came of it. Policies that sample tokens keep the conversation as ids that
-are only ever appended; policies that do not (scripts, remote chat endpoints) leave the token fields empty.
+For each episode a policy starts a `Session`. The rollout loop (`agents.rollout`) asks the session to act and
+shows it the observations. Policies that sample tokens keep the conversation as ids that are only ever
+appended; policies without tokens (scripts, remote chat endpoints) leave the token fields empty.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class VersionSpan:
 
 @dataclass(frozen=True)
 class Completion:
-    """Tokens that were sampled. Log-probabilities are those of the sampling distribution (nats)."""
+    """Sampled tokens with their behaviour log-probabilities: nats, under the distribution sampled from."""
 
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
@@ -46,7 +46,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class Action:
-    """What a session decided: the calls to make, and how it came to them."""
+    """A session's decision: the calls to make, and the completion they were parsed from."""
 
     calls: tuple[ToolCall, ...]
     text: str = ""
@@ -60,7 +60,7 @@ class Action:
 
 @dataclass(frozen=True)
 class Turn:
-    """One action and what it led to. Holds only what this turn added."""
+    """One action and its observations; only the tokens and texts that this turn added."""
 
     action: Action
     observations: tuple[Observation, ...]
@@ -98,7 +98,7 @@ class Trajectory:
 
 
 class Session(Protocol):
-    """A policy's side of one episode."""
+    """A policy's conversation in one episode; not a session of pytest or of Ray."""
 
     def act(self, *, deadline: float) -> Action | StopReason:
         """Decide what to do next, or say why this episode cannot go on (MAX_TOKENS).

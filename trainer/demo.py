@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.evals.evaluate import evaluate
+from agents.evals.evaluate import EvalSettings, evaluate
 from agents.evals.scores import EvalSummary
 from agents.policies.scripted import OraclePolicy
 from agents.runs.folder import read_manifest
@@ -107,12 +107,12 @@ def _oracle(
     summary = evaluate(
         OraclePolicy(),
         sets,
-        split=settings.tasks.heldout,
-        samples=1,
-        out=run.path / "evals" / "oracle",
-        resume=False,
+        EvalSettings(
+            run.path / "evals" / "oracle",
+            split=settings.tasks.heldout,
+            concurrency=settings.sandbox.concurrency,
+        ),
         backend=backend,
-        concurrency=settings.sandbox.concurrency,
         progress=shown,
     )
     if summary.pass_rate != 1.0:

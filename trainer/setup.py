@@ -13,7 +13,7 @@ from pathlib import Path
 
 from agents.chat import ChatCodec
 from agents.engine import Sampling
-from agents.evals.evaluate import evaluate_tasks
+from agents.evals.evaluate import EvalSettings, evaluate_tasks
 from agents.executor import EpisodeRequest, Executor, ThreadExecutor
 from agents.policies.by_name import TokenPolicy
 from agents.policies.demonstrator import DemonstratorPolicy
@@ -153,11 +153,13 @@ class Setup:
             self._token_policy(),
             tasks,
             self._stage,
-            split=self._config.tasks.heldout,
-            samples=settings.samples,
-            out=self._run.path / "evals" / name,
-            resume=True,
-            seed=self._seed("evaluation"),
+            EvalSettings(
+                self._run.path / "evals" / name,
+                split=self._config.tasks.heldout,
+                samples=settings.samples,
+                seed=self._seed("evaluation"),
+                resume=True,
+            ),
             progress=watched,
         ).pass_rate
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-
-from pydantic import TypeAdapter
+from typing import Any
 
 from envs.coding import CodingEnv
 from envs.search.embedder import Embedder
 from envs.tasksets.taskset import TaskSet
 from envs.types import Task
 from sandboxes.backend import Backend
-from sandboxes.files import write_whole
 from sandboxes.progress import Progress, silent
 
 from ..executor import EpisodeRequest, Executor, ThreadExecutor
 from ..rollout import TaskEnv
+from ..runs.folder import RunFolder, describe
 from ..runs.store import TrajectoryStore
 from ..types import Policy, Trajectory
 from .scores import EvalSummary, summarize
@@ -28,95 +28,109 @@ class EvaluationError(Exception):
 
 
 class EvaluationOutage(EvaluationError):
-    """What was asked for is fine; sandboxes or the policy failed again and again."""
+    """The evaluation is possible, but sandboxes or the policy failed again and again."""
+
+
+@dataclass(frozen=True)
+class EvalSettings:
+    """How to run an evaluation and where to keep it."""
+
+    out: Path
+    """The run folder to write."""
+    split: str | None = None
+    """`train` or `heldout`; None means every task."""
+    samples: int = 1
+    """Episodes of each task; their seeds are `seed`, `seed + 1` and so on."""
+    seed: int = 0
+    resume: bool = False
+    """Continue an existing run folder: its scored episodes are not run again."""
+    concurrency: int = 4
+    """Episodes at once, where the evaluation makes its own environments."""
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    """More entries for `manifest.json`, such as the policy as the command line named it."""
+
+    def tasks_of(self, taskset: TaskSet) -> Sequence[Task]:
+        """The tasks of the split."""
+        return taskset.split(self.split) if self.split else taskset.tasks
 
 
 def evaluate(
     policy: Policy,
     tasksets: Sequence[TaskSet],
+    settings: EvalSettings,
     *,
-    split: str | None,
-    samples: int,
-    out: Path,
-    resume: bool,
     backend: Backend,
-    concurrency: int,
-    seed: int = 0,
     embedder: Embedder | None = None,
     progress: Progress = silent,
 ) -> EvalSummary:
-    """Run `samples` episodes of every task and write `out/trajectories/` and `out/summary.json`.
+    """Run a policy on task sets; write `manifest.json`, `trajectories/` and `summary.json` to `settings.out`.
 
-    `split` None means every task. With `resume`, scored episodes that are stored are not run again. Raises
-    `EvaluationError` in one sentence when the folder, or what is stored in it, does not allow the run.
+    Raises `EvaluationError` or `RunError` when the folder, or the episodes in it, do not allow the run.
     """
-    tasks = [task for one in tasksets for task in (one.split(split) if split else one.tasks)]
+    tasks = [task for taskset in tasksets for task in settings.tasks_of(taskset)]
 
     def make_env() -> TaskEnv:
-        return CodingEnv(tasksets, backend=backend, split=split, embedder=embedder)
+        return CodingEnv(tasksets, backend=backend, split=settings.split, embedder=embedder)
 
-    return evaluate_tasks(
-        policy,
-        tasks,
-        ThreadExecutor(make_env, concurrency),
-        split=split,
-        samples=samples,
-        out=out,
-        resume=resume,
-        seed=seed,
-        progress=progress,
-    )
+    ran_with = {
+        **describe([taskset.folder for taskset in tasksets], run=settings.out),
+        "policy": policy.name,
+        "sandbox": backend.name,
+        **settings.manifest,
+    }
+    executor = ThreadExecutor(make_env, settings.concurrency)
+    return evaluate_tasks(policy, tasks, executor, replace(settings, manifest=ran_with), progress=progress)
 
 
 def evaluate_tasks(
     policy: Policy,
     tasks: Sequence[Task],
-    stage: Executor,
+    executor: Executor,
+    settings: EvalSettings,
     *,
-    split: str | None,
-    samples: int,
-    out: Path,
-    resume: bool,
-    seed: int = 0,
     progress: Progress = silent,
 ) -> EvalSummary:
-    """`evaluate` on given tasks, played on a given stage."""
+    """`evaluate` on given tasks and a given executor. A manifest is written only if `settings` has one."""
     started = time.monotonic()
-    if not tasks:
-        raise EvaluationError(f"there are no tasks in the split {split!r}" if split else "there are no tasks")
-    if samples < 1:
-        raise EvaluationError(f"samples must be at least 1, got {samples}")
-    if not resume and out.exists() and any(out.iterdir()):
-        raise EvaluationError(f"{out} exists; continue it with --resume, or name another folder")
-    store = TrajectoryStore(out / "trajectories")
-    wanted = {(task.id, seed + n): task for n in range(samples) for task in tasks}
-    stored = _stored(store, wanted, policy.name)
-    requests = [
-        EpisodeRequest(task, number, f"eval/{task.id}")
-        for (task_id, number), task in wanted.items()
-        if (task_id, number) not in stored
-    ]
-    try:
-        found = _run(requests, stage, policy, store=store, progress=progress)
-    finally:
-        store.close()
-    summary = summarize(
-        [*stored.values(), *found],
-        tasks,
-        policy=policy.name,
-        split=split,
-        samples=samples,
-        seed=seed,
-        wall_s=time.monotonic() - started,
-    )
-    write_whole(out / "summary.json", TypeAdapter(EvalSummary).dump_json(summary, indent=2) + b"\n")
+    _check(tasks, settings)
+    with RunFolder.open(settings.out) as run, TrajectoryStore(run.trajectories) as store:
+        wanted = {(task.id, settings.seed + n): task for n in range(settings.samples) for task in tasks}
+        stored = _stored(store, wanted, policy.name)
+        run.note(settings.manifest)
+        requests = [
+            EpisodeRequest(task, seed, f"eval/{task.id}")
+            for (task_id, seed), task in wanted.items()
+            if (task_id, seed) not in stored
+        ]
+        played = _run(requests, executor, policy, store=store, progress=progress)
+        summary = summarize(
+            [*stored.values(), *played],
+            tasks,
+            policy=policy.name,
+            split=settings.split,
+            samples=settings.samples,
+            seed=settings.seed,
+            wall_s=time.monotonic() - started,
+        )
+        run.write_summary(asdict(summary))
     return summary
 
 
+def _check(tasks: Sequence[Task], settings: EvalSettings) -> None:
+    """Refuse an impossible evaluation before anything is written."""
+    split, out = settings.split, settings.out
+    if not tasks:
+        raise EvaluationError(f"there are no tasks in the split {split!r}" if split else "there are no tasks")
+    if settings.samples < 1:
+        raise EvaluationError(f"samples must be at least 1, got {settings.samples}")
+    if not settings.resume and out.exists() and any(out.iterdir()):
+        raise EvaluationError(f"{out} exists; continue it with --resume, or name another folder")
+
+
 def _stored(
-    store: TrajectoryStore, wanted: dict[tuple[str, int], Task], policy: str
+    store: TrajectoryStore, wanted: Mapping[tuple[str, int], Task], policy: str
 ) -> dict[tuple[str, int], Trajectory]:
-    """The scored episodes among those wanted; unscored ones are worth another try."""
+    """The wanted episodes, by task id and seed, that are stored and scored; unscored ones are tried again."""
     stored: dict[tuple[str, int], Trajectory] = {}
     for trajectory in store.read():
         key = (trajectory.task_id, trajectory.seed)
@@ -137,27 +151,27 @@ def _stored(
 
 def _run(
     requests: Sequence[EpisodeRequest],
-    stage: Executor,
+    executor: Executor,
     policy: Policy,
     *,
     store: TrajectoryStore,
     progress: Progress,
 ) -> list[Trajectory]:
     """Run and store episodes; give up when nothing works any more."""
-    found: list[Trajectory] = []
+    played: list[Trajectory] = []
     failed_in_a_row = 0
-    episodes = stage.play(requests, policy, progress=progress)
+    episodes = executor.play(requests, policy, progress=progress)
     try:
         for trajectory in episodes:
             store.append(trajectory)
-            found.append(trajectory)
+            played.append(trajectory)
             failed_in_a_row = failed_in_a_row + 1 if trajectory.reward is None else 0
-            patience = max(8, 2 * stage.slots)
+            patience = max(8, 2 * executor.slots)
             if failed_in_a_row >= patience:
                 raise EvaluationOutage(
                     f"the last {failed_in_a_row} episodes all failed ({trajectory.error}); "
-                    "what was scored is stored, continue with --resume"
+                    "scored episodes are stored, continue with --resume"
                 )
     finally:
         episodes.close()
-    return found
+    return played

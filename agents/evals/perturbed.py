@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 
 from envs.register.perturb.prove import PerturbedSets, perturb
@@ -15,8 +14,9 @@ from envs.tasksets.taskset import TaskSet
 from sandboxes.backend import Backend
 from sandboxes.progress import Progress, silent
 
+from ..runs.folder import RunFolder, digests
 from ..types import Policy
-from .evaluate import evaluate
+from .evaluate import EvalSettings, evaluate
 from .scores import Breakdown, EvalSummary
 
 FOLDER, TASKS = "perturbed", "perturbed-tasks"
@@ -52,39 +52,34 @@ def evaluate_perturbed(
     policy: Policy,
     tasksets: Sequence[TaskSet],
     plain: EvalSummary,
+    settings: EvalSettings,
     *,
-    split: str | None,
-    samples: int,
-    out: Path,
-    resume: bool,
     backend: Backend,
-    concurrency: int,
-    seed: int = 0,
     embedder: Embedder | None = None,
     progress: Progress = silent,
 ) -> tuple[PerturbedSummary, PerturbedSets]:
-    """Ask the tasks of an evaluation again under other names, within its run folder `out`.
+    """Evaluate once more under other names, within the run folder of the evaluation that gave `plain`.
 
-    The task sets are made, and proven, once for a run folder. Raises what `evaluate` and `perturb` raise.
+    The perturbed task sets are made and proven once per run folder, and its manifest and summary gain them.
+    Raises what `evaluate` and `perturb` raise.
     """
-    tasks = [(one, task) for one in tasksets for task in (one.split(split) if split else one.tasks)]
-    sets = perturb(tasks, out / TASKS, seed=seed, backend=backend, progress=progress)
-    again = None
+    tasks = [(taskset, task) for taskset in tasksets for task in settings.tasks_of(taskset)]
+    sets = perturb(tasks, settings.out / TASKS, seed=settings.seed, backend=backend, progress=progress)
+    perturbed: Mapping[str, Breakdown] = {}
     if sets.tasksets:
-        again = evaluate(
+        perturbed = evaluate(
             policy,
             sets.tasksets,
-            split=split,
-            samples=samples,
-            out=out / FOLDER,
-            resume=resume,
+            replace(settings, out=settings.out / FOLDER),
             backend=backend,
-            concurrency=concurrency,
-            seed=seed,
             embedder=embedder,
-            progress=lambda what, done, total: progress(f"perturbed {what}", done, total),
-        )
-    return summarize_pair(plain.by_task, again.by_task if again else {}, sets), sets
+            progress=lambda phase, done, total: progress(f"perturbed {phase}", done, total),
+        ).by_task
+    pair = summarize_pair(plain.by_task, perturbed, sets)
+    with RunFolder.open(settings.out) as run:
+        run.note({"tasks": digests([taskset.folder for taskset in sets.tasksets], run=settings.out)})
+        run.write_summary({**asdict(plain), **asdict(pair)})
+    return pair, sets
 
 
 def summarize_pair(

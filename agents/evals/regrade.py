@@ -1,8 +1,8 @@
 """Grade stored patches again, without running the agent, and say which verdicts changed.
 
-A stored patch is what travelled to grading: it is applied to the task's base tree, goes through today's
-rules of admission and is graded by `envs.grading.grade`, like any submission. What those rules once refused
-is not in the patch any more, so attempts on protected paths are carried over from the stored verdict.
+A stored patch is applied to the task's base tree, goes through today's rules of admission and is graded by
+`envs.grading.grade`, like any submission. Changes to protected paths were refused before the patch was stored
+and are not in it, so such attempts are carried over from the stored verdict.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -23,14 +22,14 @@ from envs.grading.run import sandbox_spec
 from envs.grading.submission import Submission, submission_of
 from envs.parallel import fitting_workers, in_order
 from envs.protection import is_protected
-from envs.tasksets.taskset import TaskSet, load_taskset
+from envs.tasksets.taskset import TaskSet
 from envs.tasksets.trees import PatchError, apply_patch
 from envs.types import Task, Verdict
 from sandboxes.backend import Backend
 from sandboxes.base import SandboxError
 from sandboxes.progress import Progress, silent
 
-from ..runs.store import TrajectoryStore
+from ..runs.read import read_trajectories
 
 NO_TASK = "there is no such task any more"
 NO_LONGER_APPLIES = "the patch no longer applies"
@@ -39,11 +38,11 @@ SHOWN_IDS = 3
 
 
 class RegradeError(Exception):
-    """What was named cannot be graded again. Takes one sentence."""
+    """The run or the file of predictions cannot be graded again. Takes one sentence."""
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredPatch:
     """A patch to grade again."""
 
     id: str
@@ -51,30 +50,30 @@ class Stored:
     task_id: str
     patch: str
     task_hash: str = ""
-    """Empty where it is not known."""
+    """Empty for a prediction."""
     verdict: Verdict | None = None
-    """None where it is not known."""
+    """None for a prediction."""
 
 
 @dataclass(frozen=True)
 class Regraded:
-    """What became of one stored verdict."""
+    """The stored and the new outcome of one patch."""
 
     id: str
     task_id: str
     before: str | None
-    """`resolved`, `failed` or `tampered`; None where it was not known."""
+    """`resolved`, `failed` or `tampered`; None where no verdict was stored."""
     after: str | None
-    """The same, of most gradings; None where it cannot be graded any more."""
+    """The outcome of most gradings; None where the patch cannot be graded any more."""
     reason: str = ""
-    """What is different, and why; empty when nothing is."""
+    """The difference between the verdicts, and why; empty when they are equal."""
     runs: int = 0
     agreed: int = 0
-    """How many of the gradings gave that very verdict, test by test."""
+    """How many of the gradings gave the most common verdict, test by test."""
 
     @property
     def changed(self) -> bool:
-        """Whether the outcome is another one, or there is none any more."""
+        """Whether the outcome differs, or the patch cannot be graded any more."""
         return self.after is None or (self.before is not None and self.before != self.after)
 
     @property
@@ -85,58 +84,50 @@ class Regraded:
 
 @dataclass(frozen=True)
 class RegradeReport:
-    """What grading again found."""
+    """Counts over all patches, and a row for each."""
 
     patches: int
-    """Stored patches with a verdict to compare, or without."""
+    """Stored patches, with a verdict to compare or without."""
     unscored: int
-    """Episodes that had not been graded and were left alone."""
+    """Episodes that had not been graded and were left out."""
     gradings: int
-    """Runs in a sandbox: equal patches of one task share theirs."""
+    """Test runs in a sandbox: equal patches of one task share them."""
     agreed: int
-    """Patches whose outcome is what it was."""
+    """Patches whose outcome is the stored one."""
     identical: int
     """Of those, how many got the same verdict test by test."""
     changed: int
     unstable: int
     """Patches whose own gradings gave different verdicts."""
     other_tasks: int
-    """Patches of a task that is another one by now; they were graded against what it is now."""
+    """Patches of a task that changed since; they were graded against the task as it is now."""
     rows: tuple[Regraded, ...] = field(repr=False, default=())
     wall_s: float = 0.0
 
     @property
-    def told(self) -> tuple[Regraded, ...]:
-        """Rows that say something: changed, unstable, or for another reason than before."""
+    def differing(self) -> tuple[Regraded, ...]:
+        """The rows of patches that changed, are unstable, or got another verdict test by test."""
         return tuple(row for row in self.rows if row.changed or row.reason or not row.stable)
 
 
-def read_run(run: Path) -> tuple[list[Stored], int]:
+def read_patches(run: Path) -> tuple[list[StoredPatch], int]:
     """Read every graded patch of a run folder, evaluations within it included, and count the unscored.
 
     Raises RegradeError, StoreError.
     """
-    folders = sorted({part.parent for part in run.glob("**/trajectories/**/part-*.jsonl")})
-    found, unscored = list[Stored](), 0
-    for trajectory in (each for folder in folders for each in TrajectoryStore(folder).read()):
-        if trajectory.verdict is None:
+    patches, unscored = list[StoredPatch](), 0
+    for episode in read_trajectories(run):
+        if episode.verdict is None:
             unscored += 1
-            continue
-        found.append(
-            Stored(
-                trajectory.id,
-                trajectory.task_id,
-                trajectory.patch,
-                trajectory.task_hash,
-                trajectory.verdict,
-            )
-        )
-    if not found:
+        else:
+            origin = episode.id, episode.task_id
+            patches.append(StoredPatch(*origin, episode.patch, episode.task_hash, episode.verdict))
+    if not patches:
         raise RegradeError(f"{run} holds no graded episode; name a run folder that train or eval wrote")
-    return found, unscored
+    return patches, unscored
 
 
-def read_predictions(file: Path) -> list[Stored]:
+def read_predictions(file: Path) -> list[StoredPatch]:
     """Read SWE-bench predictions: JSON lines, or one JSON list. Raises RegradeError."""
 
     @dataclass(frozen=True)
@@ -150,33 +141,19 @@ def read_predictions(file: Path) -> list[Stored]:
         rows = json.loads(text) if whole else [json.loads(line) for line in text.splitlines() if line.strip()]
         parsed = TypeAdapter(list[Row]).validate_python(rows)
     except (OSError, ValueError) as error:
-        said = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
-        reason = f"entry {said['loc'][0]}: {said['msg']}" if said and said["loc"] else str(error)
+        first = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
+        reason = f"entry {first['loc'][0]}: {first['msg']}" if first and first["loc"] else str(error)
         raise RegradeError(f"{file} holds no predictions: {' '.join(reason.split())}") from error
     if not parsed:
         raise RegradeError(f"{file} holds no predictions: it is empty")
     return [
-        Stored(f"{file.name}:{number}", row.instance_id, row.model_patch or "")
+        StoredPatch(f"{file.name}:{number}", row.instance_id, row.model_patch or "")
         for number, row in enumerate(parsed, 1)
     ]
 
 
-def tasksets_of(run: Path) -> list[TaskSet]:
-    """Load the task sets that a run folder's manifest names. Raises RegradeError, TaskSetError."""
-    try:
-        manifest: Mapping[str, Any] = json.loads((run / "manifest.json").read_bytes())
-        names = [str(name) for name in manifest["tasks"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise RegradeError(f"{run} does not say which tasks it ran; name them with --tasks") from None
-    places = [next((p for p in (Path(name), run / name) if p.is_dir()), None) for name in names]
-    for name, place in zip(names, places, strict=True):
-        if place is None:
-            raise RegradeError(f"the task set {name} is not there; say with --tasks where it is now")
-    return [load_taskset(place) for place in places if place is not None]
-
-
 def regrade(
-    stored: Sequence[Stored],
+    stored: Sequence[StoredPatch],
     tasksets: Sequence[TaskSet],
     *,
     backend: Backend,
@@ -193,21 +170,21 @@ def regrade(
     started = time.monotonic()
     plan = _Plan(stored, tasksets)
     verdicts: dict[int, list[Verdict]] = {number: [] for number in plan.cases}
-    what, total, done = "grading again", len(plan.cases) * runs, 0
-    progress(what, 0, total)
+    phase, total, done = "grading again", len(plan.cases) * runs, 0
+    progress(phase, 0, total)
 
-    def work(lent: Backend, case: _Case) -> tuple[int, Verdict]:
-        return case.number, _graded(case, lent)
+    def work(backend: Backend, case: _Case) -> tuple[int, Verdict]:
+        return case.number, _graded(case, backend)
 
     if plan.cases:
         first = next(iter(plan.cases.values()))
         size = workers or fitting_workers(sandbox_spec(first.taskset, first.task))
         items = (case for case in plan.cases.values() for _ in range(runs))
-        with closing(in_order(work, items, backend=backend, workers=size)) as found:
-            for number, verdict in found:
+        with closing(in_order(work, items, backend=backend, workers=size)) as graded:
+            for number, verdict in graded:
                 verdicts[number].append(verdict)
                 done += 1
-                progress(what, done, total)
+                progress(phase, done, total)
     rows = tuple(plan.row(each, verdicts) for each in stored)
     return RegradeReport(
         patches=len(rows),
@@ -225,7 +202,7 @@ def regrade(
 
 @dataclass(frozen=True)
 class _Case:
-    """A patch of a task as it is graded, whoever wrote it and how often."""
+    """One patch of one task to grade; equal patches of several episodes are one case."""
 
     number: int
     taskset: TaskSet
@@ -234,12 +211,12 @@ class _Case:
 
 
 class _Plan:
-    """What is graded, and which stored patches share a grading."""
+    """The cases to grade, and which stored patches share a case."""
 
-    def __init__(self, stored: Sequence[Stored], tasksets: Sequence[TaskSet]) -> None:
+    def __init__(self, stored: Sequence[StoredPatch], tasksets: Sequence[TaskSet]) -> None:
         self.cases: dict[int, _Case] = {}
         self._tasks = {task.id: (one, task) for one in tasksets for task in one.tasks}
-        # The very task that was worked on comes before another one of the same name.
+        # The very task that was worked on comes before a changed task of the same name.
         self._exact = {(task.id, task.hash): (one, task) for one in tasksets for task in one.tasks}
         self._numbers: dict[tuple[str, str, str, tuple[str, ...]], int | str] = {}
         for each in stored:
@@ -247,8 +224,8 @@ class _Plan:
             if found is not None and (key := self._key(each, found[1])) not in self._numbers:
                 self._numbers[key] = self._prepared(each, *found)
 
-    def row(self, stored: Stored, verdicts: Mapping[int, Sequence[Verdict]]) -> Regraded:
-        """Say what became of a stored verdict."""
+    def row(self, stored: StoredPatch, verdicts: Mapping[int, Sequence[Verdict]]) -> Regraded:
+        """Compare the stored verdict of a patch with its new ones."""
         before = outcome_of(stored.verdict) if stored.verdict else None
         found = self._find(stored)
         if found is None:
@@ -263,19 +240,19 @@ class _Plan:
         runs = len(verdicts[number])
         return Regraded(stored.id, stored.task_id, before, outcome_of(verdict), reason, runs, agreed)
 
-    def is_of_another_task(self, stored: Stored) -> bool:
-        """Whether the task of this name is not the one that was worked on."""
+    def is_of_another_task(self, stored: StoredPatch) -> bool:
+        """Whether the task of this name changed since the patch was stored."""
         found = self._find(stored)
         return found is not None and stored.task_hash not in ("", found[1].hash)
 
-    def _find(self, stored: Stored) -> tuple[TaskSet, Task] | None:
+    def _find(self, stored: StoredPatch) -> tuple[TaskSet, Task] | None:
         return self._exact.get((stored.task_id, stored.task_hash)) or self._tasks.get(stored.task_id)
 
-    def _key(self, stored: Stored, task: Task) -> tuple[str, str, str, tuple[str, ...]]:
+    def _key(self, stored: StoredPatch, task: Task) -> tuple[str, str, str, tuple[str, ...]]:
         return task.id, task.hash, stored.patch, attempts(stored.verdict)
 
-    def _prepared(self, stored: Stored, taskset: TaskSet, task: Task) -> int | str:
-        """Make a case of a stored patch and return its number, or say why there can be none."""
+    def _prepared(self, stored: StoredPatch, taskset: TaskSet, task: Task) -> int | str:
+        """Make a case of a stored patch and return its number, or the reason why it cannot be graded."""
         try:
             tree = apply_patch(taskset.base_tree(task), stored.patch)
         except PatchError:
@@ -309,7 +286,7 @@ def attempts(verdict: Verdict | None) -> tuple[str, ...]:
 
 
 def _beginnings(line: str) -> Iterator[str]:
-    """What stands before each colon of a line: one of them is its path, if it has one."""
+    """The text before each colon of a line: the line's path is among them, if it has one."""
     parts = line.split(": ")
     return (": ".join(parts[:end]) for end in range(1, len(parts)))
 
@@ -322,7 +299,7 @@ def most_common(verdicts: Sequence[Verdict]) -> tuple[Verdict, int]:
 
 
 def _signature(verdict: Verdict) -> tuple[object, ...]:
-    """What two gradings must share to be the same: everything but words and seconds."""
+    """The parts of a verdict that equal gradings share: all but its log and its time."""
     return verdict.resolved, verdict.passed, verdict.failed, verdict.missing, verdict.tampered
 
 

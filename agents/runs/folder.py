@@ -16,7 +16,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -81,6 +81,23 @@ class RunFolder:
         for leftover in path.glob("checkpoints/.*"):
             shutil.rmtree(leftover, ignore_errors=True)
         return run
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open a folder that holds no settings, such as an evaluation's; make it where there is none."""
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot make the run folder {path}: {error.strerror}") from None
+        return cls(path)
+
+    def note(self, manifest: Mapping[str, Any]) -> None:
+        """Write the manifest, or add to the one that is there: new task sets join, its other entries stay."""
+        if manifest:
+            place = self.path / "manifest.json"
+            stored = read_manifest(self.path) if place.exists() else {}
+            tasks = {**stored.get("tasks", {}), **manifest.get("tasks", {})}
+            write_json(place, {**manifest, **stored, "tasks": tasks})
 
     @property
     def trajectories(self) -> Path:
@@ -180,16 +197,28 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def describe(tasksets: Sequence[str]) -> dict[str, Any]:
-    """Say what a run runs with: versions, commit, task sets by folder, machine, time."""
+def describe(tasksets: Iterable[str | Path], *, run: Path | None = None) -> dict[str, Any]:
+    """The manifest of a run that begins now: versions, commit, task sets (see `digests`), machine, time."""
     return {
         "schema": MANIFEST_SCHEMA,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "versions": {"python": platform.python_version(), **_versions()},
-        "tasks": {name: folder_digest(Path(name)) or None for name in tasksets},
+        "tasks": digests(tasksets, run=run),
         "machine": _machine(),
     }
+
+
+def digests(tasksets: Iterable[str | Path], *, run: Path | None = None) -> dict[str, str | None]:
+    """Map folders of task sets to their digests, None where there is no whole set.
+
+    A folder inside the run folder is named from there, so that the run folder can be moved.
+    """
+    named: dict[str, str | None] = {}
+    for folder in map(Path, tasksets):
+        name = folder.relative_to(run) if run and folder.is_relative_to(run) else folder
+        named[str(name)] = folder_digest(folder) or None
+    return named
 
 
 def digest_before_schema_2(folder: Path) -> str | None:

@@ -1,7 +1,6 @@
-"""What a run folder holds, read back for people: the input of `agents.viewer.report`.
+"""The one reader of run folders: of training runs and evaluations, by this version or an older one.
 
-Copes with what is missing or cut short: `summary.json`, `metrics.jsonl`, `config.toml`, `manifest.json`,
-`trajectories/*.jsonl`, and the task sets that they name.
+The report copes with parts that are missing or cut short; grading again needs every trajectory and refuses.
 """
 
 from __future__ import annotations
@@ -9,22 +8,25 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from envs.tasksets.taskset import TaskSet, load_taskset
 
 from ..types import Trajectory
+from .folder import RunError
+from .store import TrajectoryStore
 
 TRAJECTORY_LIMIT = 600
 """Trajectories embedded in a page; beyond it an even choice over the run is taken, and the page says so."""
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A trajectory and the file it came from, which names its part of the run."""
+    """A trajectory and the part of the run that it belongs to, such as `training`."""
 
     part: str
     trajectory: Trajectory
@@ -32,7 +34,7 @@ class Shown:
 
 @dataclass
 class RunData:
-    """What a run folder holds, as far as it could be read."""
+    """Contents of a run folder, as far as they could be read."""
 
     name: str
     summary: dict[str, Any] = field(default_factory=dict)
@@ -49,7 +51,7 @@ class RunData:
 
 
 def read_run(run: Path) -> RunData:
-    """Read a run folder; what is missing or broken is left out. Raises FileNotFoundError without a folder."""
+    """Read a run folder; missing or broken parts are left out. Raises FileNotFoundError without a folder."""
     if not run.is_dir():
         raise FileNotFoundError(
             f"there is no run folder {run}; name one that `daythree train` or `eval` made"
@@ -57,65 +59,64 @@ def read_run(run: Path) -> RunData:
     data = RunData(name=run.resolve().name)
     data.summary = _json_object(run / "summary.json")
     data.manifest = _json_object(run / "manifest.json")
-    config = run / "config.toml"
-    if config.is_file():
-        try:
-            data.config = tomllib.loads(config.read_text(encoding="utf-8", errors="replace"))
-        except tomllib.TOMLDecodeError:
-            data.config = {}
+    data.config = _toml(run / "config.toml")
     data.metrics = [
         row for row in _json_lines(run / "metrics.jsonl") if isinstance(row.get("step"), int | float)
     ]
-    found, data.unread = _read_trajectories(run)
-    data.total = len(found)
-    order = parts_in_order(found)
-    data.trajectories = sorted(choose(found, TRAJECTORY_LIMIT), key=lambda shown: order.index(shown.part))
+    _read_shown(run, data)
     wanted = {shown.trajectory.task_id for shown in data.trajectories}
     data.tasks = {task: row for task, row in _read_tasks(run, data) if task in wanted}
     data.vocabulary = _read_vocabulary(run, data)
     return data
 
 
-def choose(found: Sequence[Shown], limit: int) -> list[Shown]:
-    """Return at most `limit` trajectories, spread evenly over the run."""
+def read_trajectories(run: Path) -> Iterator[Trajectory]:
+    """Yield every trajectory of a run, its evaluations included. Raises StoreError for an unreadable one."""
+    for store in stores(run):
+        yield from store.read()
+
+
+def stores(run: Path) -> list[TrajectoryStore]:
+    """The trajectory stores of a run folder: its own, and those of evaluations within it."""
+    return [
+        TrajectoryStore(folder)
+        for folder in sorted({part.parent for part in run.glob("**/trajectories/**/*.jsonl")})
+    ]
+
+
+def load_tasksets(run: Path) -> list[TaskSet]:
+    """Load the task sets that a run's manifest names. Raises RunError, TaskSetError."""
+    names = _task_folders(_json_object(run / "manifest.json"))
+    if not names:
+        raise RunError(f"{run} does not say which tasks it ran; name them with --tasks")
+    places = {name: next((p for p in (Path(name), run / name) if p.is_dir()), None) for name in names}
+    for name, place in places.items():
+        if place is None:
+            raise RunError(f"the task set {name} is not there; say with --tasks where it is now")
+    return [load_taskset(place) for place in places.values() if place is not None]
+
+
+def choose(found: Sequence[_Item], limit: int) -> list[_Item]:
+    """Return at most `limit` items, spread evenly over the run."""
     if len(found) <= limit:
         return list(found)
     return [found[index * len(found) // limit] for index in range(limit)]
 
 
-def _json_object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.is_file():
-        return
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            try:
-                value = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(value, dict):
-                yield value
-
-
-def _read_trajectories(run: Path) -> tuple[list[Shown], int]:
-    adapter, found, unread = TypeAdapter(Trajectory), [], 0
-    for path in sorted(run.glob("**/trajectories/**/*.jsonl")):
-        with path.open("rb") as lines:
-            for line in lines:
-                try:
-                    trajectory = adapter.validate_json(line)
-                except ValidationError:
-                    unread += 1
-                else:
-                    found.append(Shown(part_of(path.relative_to(run), trajectory.group), trajectory))
-    return found, unread
+def _read_shown(run: Path, data: RunData) -> None:
+    """Choose among all trajectories by their index entries, and read the chosen ones."""
+    found = []
+    for store in stores(run):
+        with store.index() as index:
+            data.unread += index.unread
+            for entry in index.entries():
+                part = part_of((store.folder / entry.file).relative_to(run), entry.group)
+                found.append((part, store, entry))
+    data.total = len(found)
+    order = parts_in_order(part for part, _, _ in found)
+    chosen = sorted(choose(found, TRAJECTORY_LIMIT), key=lambda item: order.index(item[0]))
+    for part, store, entry in chosen:
+        data.trajectories += [Shown(part, trajectory) for trajectory in store.read_entries([entry])]
 
 
 def part_of(path: Path, group: str) -> str:
@@ -127,21 +128,21 @@ def part_of(path: Path, group: str) -> str:
     where = path.parts.index("trajectories")
     below = path.parts[where + 1 : -1]
     if where > 0:
-        return _readable(path.parts[where - 1], "held out, step {}")
+        return _readable(path.parts[where - 1])
     if below:
-        return _readable(below[0], "held out, step {}")
+        return _readable(below[0])
     if not re.fullmatch(r"part-\d+", path.stem):
         return path.stem
     return re.sub(r"^step(-\d+)?$", "training", group.partition("/")[0]) if "/" in group else "training"
 
 
-def _readable(name: str, numbered: str) -> str:
+def _readable(name: str) -> str:
     step = re.fullmatch(r"step-(\d+)", name)
-    return numbered.format(int(step[1])) if step else name
+    return f"held out, step {int(step[1])}" if step else name
 
 
-def parts_in_order(found: Sequence[Shown]) -> list[str]:
-    """Return the parts of the run in the order in which they happened, as far as their names tell."""
+def parts_in_order(parts: Iterable[str]) -> list[str]:
+    """Return the different parts of a run in the order in which they happened, as far as their names tell."""
     known = ("oracle", "before", "demonstration", "warm", "held out, step 0", "training", "held out", "after")
 
     def place(part: str) -> tuple[int, int, str]:
@@ -149,29 +150,53 @@ def parts_in_order(found: Sequence[Shown]) -> list[str]:
         name = "held out" if step else part
         return known.index(name) if name in known else len(known), int(step[1]) if step else 0, part
 
-    return sorted(dict.fromkeys(shown.part for shown in found), key=place)
+    return sorted(dict.fromkeys(parts), key=place)
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, tomllib.TOMLDecodeError):
+        return {}
+
+
+def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except (OSError, ValueError):  # a name in a manifest may be no path at all
+        return
+    for line in lines:
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            yield value
 
 
 def _read_tasks(run: Path, data: RunData) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the tasks of every task set whose folder the configuration or the manifest names."""
-    names = {text for source in (data.config, data.manifest, data.summary) for text in _strings(source)}
-    folders = {Path(name) for name in names if 0 < len(name) < 1024 and "\0" not in name}
-    for folder in sorted(folders | {run / "tasks"}):
-        for base in (folder, run / folder):
+    """Yield the tasks of every task set that the configuration or the manifest names."""
+    configured = data.config.get("tasks")
+    sets = configured.get("sets") if isinstance(configured, dict) else None
+    names = {*_task_folders(data.manifest), *map(str, sets if isinstance(sets, list) else ()), run / "tasks"}
+    for name in sorted(names, key=str):
+        for base in (Path(name), run / name):
             for row in _json_lines(base / "tasks.jsonl"):
                 if isinstance(row.get("id"), str):
                     yield row["id"], row
 
 
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from (*_strings(key), *_strings(item))
-    elif isinstance(value, list):
-        for item in value:
-            yield from _strings(item)
+def _task_folders(manifest: dict[str, Any]) -> list[str]:
+    tasks = manifest.get("tasks")
+    return [str(name) for name in tasks] if isinstance(tasks, dict | list) else []
 
 
 def _read_vocabulary(run: Path, data: RunData) -> dict[int, str]:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
+from typing import Self
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from ..types import Trajectory
-
-_ADAPTER = TypeAdapter(Trajectory)
+from .index import STORED, Entry, TrajectoryIndex
 
 
 class StoreError(Exception):
@@ -35,7 +36,7 @@ class TrajectoryStore:
 
     def append(self, trajectory: Trajectory) -> None:
         """Write one trajectory; it survives the end of this process, however sudden."""
-        line = _ADAPTER.dump_json(trajectory) + b"\n"
+        line = STORED.dump_json(trajectory) + b"\n"
         with self._lock:
             if self._part is None or self._written >= self._part_bytes:
                 self._begin_part()
@@ -50,12 +51,47 @@ class TrajectoryStore:
 
         Raises `StoreError` naming file and line for one that is whole and still cannot be read.
         """
-        for part in sorted(self.folder.glob("part-*.jsonl")):
+        for part in sorted(self.folder.glob("*.jsonl")):
             with part.open("rb") as lines:
                 for number, line in enumerate(lines, 1):
                     if not line.endswith(b"\n"):
                         break  # torn by a sudden end
                     yield _parsed(line, f"{part}:{number}")
+
+    def index(self) -> TrajectoryIndex:
+        """Open the index of what is stored by now; the caller closes it."""
+        return TrajectoryIndex.open(self.folder)
+
+    def select(
+        self,
+        *,
+        task: str | None = None,
+        policy: str | None = None,
+        solved: bool | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Trajectory]:
+        """Yield the trajectories that match, in the order of writing, reading only their lines.
+
+        `solved` leaves unscored ones out; `limit` bounds their number. Raises `StoreError` where a part was
+        changed after it was indexed.
+        """
+        with self.index() as index:
+            entries = index.entries(task=task, policy=policy, solved=solved, limit=limit)
+        yield from self.read_entries(entries)
+
+    def read_entries(self, entries: Iterable[Entry]) -> Iterator[Trajectory]:
+        """Yield the trajectories of index entries. Raises `StoreError` like `select`."""
+        for name, group in groupby(entries, lambda entry: entry.file):
+            with (self.folder / name).open("rb") as lines:
+                for entry in group:
+                    lines.seek(entry.offset)
+                    where = f"{lines.name}, byte {entry.offset},"
+                    trajectory = _parsed(lines.readline(), where)
+                    if trajectory.id != entry.id:
+                        raise StoreError(
+                            f"{where} is not the trajectory {entry.id}: remove the index beside it"
+                        )
+                    yield trajectory
 
     def close(self) -> None:
         """Close this store's part. Safe to call twice."""
@@ -63,6 +99,12 @@ class TrajectoryStore:
             if self._part is not None:
                 os.close(self._part)
             self._part = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _begin_part(self) -> None:
         if self._part is not None:
@@ -82,7 +124,7 @@ class TrajectoryStore:
 
 def _parsed(line: bytes, where: str) -> Trajectory:
     try:
-        return _ADAPTER.validate_json(line)
+        return STORED.validate_json(line)
     except ValidationError as error:
         reason = error.errors(include_url=False)[0]["msg"]
         raise StoreError(f"{where} is not a trajectory this version can read: {reason}") from error

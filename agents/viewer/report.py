@@ -14,8 +14,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from pydantic import TypeAdapter
 
+from sandboxes.files import write_whole
+
+from ..runs.index import STORED
 from ..runs.read import RunData, Shown, outcome, parts_in_order, read_run
 from ..types import Trajectory
 from .charts import Mark, Point, learning_curve, sparkline
@@ -50,12 +52,7 @@ def write_report(run: Path) -> Path:
 
     Raises FileNotFoundError, with one sentence, where there is no such folder.
     """
-    page = render(read_run(run))
-    path = run / "report.html"
-    beside = run / ".report.html.new"
-    beside.write_text(page, encoding="utf-8")
-    beside.replace(path)
-    return path
+    return write_whole(run / "report.html", render(read_run(run)))
 
 
 def render(data: RunData) -> str:
@@ -80,7 +77,7 @@ def render(data: RunData) -> str:
         total=data.total,
         unread=data.unread,
         shown=len(data.trajectories),
-        parts=embed(parts_in_order(data.trajectories)),
+        parts=embed(_parts(data)),
         index=embed([_index_entry(number, shown, data) for number, shown in enumerate(data.trajectories)]),
         tasks=embed({task: _task_view(row) for task, row in data.tasks.items()}),
         vocabulary=embed(data.vocabulary),
@@ -203,7 +200,7 @@ def _kinds(data: RunData) -> dict[str, Any] | None:
         kind = data.tasks.get(shown.trajectory.task_id, {}).get("traits", {}).get("kind")
         if kind and shown.trajectory.reward is not None:
             cells.setdefault(str(kind), {}).setdefault(shown.part, []).append(shown.trajectory.reward)
-    parts = _few(parts_in_order(data.trajectories))
+    parts = _few(_parts(data))
     if not cells:
         return None
     rows = []
@@ -211,6 +208,10 @@ def _kinds(data: RunData) -> dict[str, Any] | None:
         rates = [_rate(cells[kind].get(part, [])) for part in parts]
         rows.append({"kind": kind.replace("_", " "), "rates": rates})
     return {"parts": parts, "rows": rows}
+
+
+def _parts(data: RunData) -> list[str]:
+    return parts_in_order(shown.part for shown in data.trajectories)
 
 
 def _few(parts: Sequence[str]) -> list[str]:
@@ -273,7 +274,7 @@ def _index_entry(number: int, shown: Shown, data: RunData) -> dict[str, Any]:
 
 def _body(trajectory: Trajectory) -> dict[str, Any]:
     """Return a trajectory as the page's script reads it; log-probabilities keep three digits."""
-    body = TypeAdapter(Trajectory).dump_python(trajectory, mode="json")
+    body = STORED.dump_python(trajectory, mode="json")
     for turn in body["turns"]:
         completion = turn["action"]["completion"]
         completion["logprobs"] = [round(value, 3) for value in completion["logprobs"]]

@@ -33,7 +33,6 @@ from .options import (
     refuse,
     say_error,
     terminate,
-    version,
     write_report,
 )
 from .redteam import redteam
@@ -138,7 +137,9 @@ def _task_row(task: Task) -> list[str]:
 def evaluate(
     *,
     tasks: Annotated[list[Path], typer.Option(help="Folder of a task set; may be given more than once.")],
-    policy: Annotated[str, typer.Option(help="oracle, scripted:…, vllm:MODEL or endpoint:URL#MODEL.")],
+    policy: Annotated[
+        str, typer.Option(help="oracle, scripted:…, vllm:MODEL, endpoint:URL#MODEL or own_module:attribute.")
+    ],
     out: Annotated[Path, typer.Option(help="Run folder to write.")],
     samples: Annotated[int, typer.Option(help="Episodes of each task.", min=1)] = 1,
     split: Annotated[str, typer.Option(help="train, heldout or all.")] = "all",
@@ -164,35 +165,34 @@ def evaluate(
     if split not in ("train", "heldout", "all"):
         raise typer.BadParameter(f"unknown split {split!r}; use train, heldout or all")
     tasksets = [read_taskset(folder) for folder in tasks]
+    from agents.evals.evaluate import EvalSettings
     from agents.evals.evaluate import evaluate as run
     from agents.evals.perturbed import evaluate_perturbed
-    from sandboxes.files import write_json
     from trainer.embedder import open_embedder
 
     from .terminal import print_result, progress
 
-    settings = {"temperature": temperature, "dialect": dialect}
-    asked: dict[str, Any] = {"split": None if split == "all" else split, "samples": samples, "seed": seed}
-    asked |= {"out": out, "resume": resume, "concurrency": concurrency}
+    settings = EvalSettings(
+        out,
+        split=None if split == "all" else split,
+        samples=samples,
+        seed=seed,
+        resume=resume,
+        concurrency=concurrency,
+        manifest={"policy": policy},
+    )
     with (
         open_backend(sandbox) as backend,
         progress() as bars,
         open_embedder(embedder) as ranking,
-        open_policy(policy, bars, **settings) as acting,
+        open_policy(policy, bars, temperature=temperature, dialect=dialect) as acting,
     ):
-        asked |= {"backend": backend, "embedder": ranking, "progress": bars}
-        summary = run(acting, tasksets, **asked)
-        result, used = asdict(summary), [*tasksets]
+        opened: dict[str, Any] = {"backend": backend, "embedder": ranking, "progress": bars}
+        summary = run(acting, tasksets, settings, **opened)
+        result = asdict(summary)
         if perturb:
-            pair, sets = evaluate_perturbed(acting, tasksets, summary, **asked)
+            pair, _ = evaluate_perturbed(acting, tasksets, summary, settings, **opened)
             result |= asdict(pair)
-            used += sets.tasksets
-            write_json(out / "summary.json", result)
-        ran = {"policy": policy, "sandbox": backend.name, "versions": {"daythree": version()}}
-    # What lies in the run folder is named from there, so that the folder can be moved.
-    places = [one.folder.relative_to(out) if one.folder.is_relative_to(out) else one.folder for one in used]
-    digests = {str(place): one.digest for place, one in zip(places, used, strict=True)}
-    write_json(out / "manifest.json", {**ran, "tasks": digests})
     print_result({**result, "report": str(write_report(out))}, as_json)
     raise typer.Exit(0 if summary.scored else 1)
 
@@ -345,6 +345,7 @@ def main() -> NoReturn:
     """Entry point of the `daythree` command."""
     signal.signal(signal.SIGTERM, terminate)
     take_interrupts()
+    sys.path.append(str(Path.cwd()))  # where a module of somebody's own lies; last, so that it hides nothing
     sys.exit(run())
 
 

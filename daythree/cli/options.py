@@ -100,22 +100,23 @@ def open_backend(name: str) -> Iterator[Backend]:
 
 @contextmanager
 def open_policy(spec: str, progress: Progress, **settings: Any) -> Iterator[Policy]:
-    if spec.startswith("vllm:"):
+    from agents.policies.by_name import build_policy
+    from agents.types import PolicyError
+
+    def start_vllm(model: str) -> Policy:
         from trainer.engine.client import VLLMPolicy
         from trainer.run import acting_policy
 
-        wanted = acting_policy(spec.removeprefix("vllm:"), **settings)
+        wanted = acting_policy(model, **settings)
         progress("starting vLLM", 0, 1)
-        policy: Policy = VLLMPolicy.open(wanted)
+        started = VLLMPolicy.open(wanted)
         progress("starting vLLM", 1, 1)
-    else:
-        from agents.policies.by_name import build_policy
-        from agents.types import PolicyError
+        return started
 
-        try:
-            policy = build_policy(spec)
-        except PolicyError as error:
-            raise typer.BadParameter(str(error)) from None
+    try:
+        policy = build_policy(spec, {"vllm:MODEL_PATH": start_vllm})
+    except PolicyError as error:
+        raise typer.BadParameter(str(error)) from None
     try:
         yield policy
     finally:

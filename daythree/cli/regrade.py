@@ -1,4 +1,4 @@
-"""`daythree regrade`: stored patches graded again, and the verdicts that changed."""
+"""`daythree regrade`: grade stored patches again and list the verdicts that changed."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def regrade(
     """Grade stored patches again, without the agent; exit code 1 when an outcome changed."""
     refuse(name_clashes())
     from agents.evals import regrade as grading
+    from agents.runs.read import load_tasksets
     from sandboxes.files import write_json
 
     from .terminal import print_json, print_result, print_table, progress
@@ -39,11 +40,11 @@ def regrade(
         raise typer.BadParameter("predictions do not say where their tasks are: name them with --tasks")
     unscored = 0
     if run.is_dir():
-        stored, unscored = grading.read_run(run)
+        stored, unscored = grading.read_patches(run)
     else:
         stored = grading.read_predictions(run)
-    tasksets = [read_taskset(one) for one in tasks] if tasks else grading.tasksets_of(run)
-    wanted = [each for each in stored if not task or each.task_id in task]
+    tasksets = [read_taskset(folder) for folder in tasks] if tasks else load_tasksets(run)
+    wanted = [patch for patch in stored if not task or patch.task_id in task]
     if not wanted:
         raise typer.BadParameter(f"{run} holds no graded patch of {', '.join(task or ())}")
     with open_backend(sandbox) as backend, progress() as bars:
@@ -53,12 +54,12 @@ def regrade(
     if out:
         write_json(out, asdict(report))
     if as_json:
-        print_json({**asdict(report), "rows": [asdict(row) for row in report.told]})
+        print_json({**asdict(report), "rows": [asdict(row) for row in report.differing]})
     else:
         print_result(asdict(report), as_json=False)
-        if report.told:
+        if report.differing:
             header = ["task", "was", "is", "agreed", "why", "episode"]
-            print_table(header, [_row(row) for row in report.told])
+            print_table(header, [_row(row) for row in report.differing])
     raise typer.Exit(1 if report.changed else 0)
 
 

@@ -1,15 +1,17 @@
 """Every policy in the real environment: real tools, real tests, real grading."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import sandboxes
 from agents.chat import ChatCodec
 from agents.engine import Sampling, ScriptedEngine
-from agents.evals.evaluate import evaluate
+from agents.evals.evaluate import EvalSettings, evaluate
 from agents.policies.endpoint import EndpointPolicy
 from agents.policies.scripted import OraclePolicy, ScriptedPolicy
 from agents.policies.token import TokenPolicy
@@ -33,6 +35,7 @@ RECIPE = ImageRecipe(
         "pytest==9.2.0",
     ),
 )
+ROOT = Path(__file__).resolve().parents[2]
 CODE = "calculator.py"
 GOOD = '"""A calculator."""\n\n\ndef add(a, b):\n    total = a + b\n    return total\n'
 TESTS = "from calculator import add\n\n\ndef test_add():\n    assert add(2, 3) == 5\n"
@@ -144,12 +147,8 @@ def test_an_evaluation_runs_on_task_sets(backend, taskset, tmp_path):
     summary = evaluate(
         OraclePolicy(),
         [taskset],
-        split="heldout",
-        samples=3,
-        out=tmp_path / "run",
-        resume=False,
+        EvalSettings(tmp_path / "run", split="heldout", samples=3, concurrency=2),
         backend=backend,
-        concurrency=2,
     )
     assert (summary.pass_rate, summary.scored, summary.unscored) == (1.0, 3, 0)
 
@@ -161,3 +160,25 @@ def test_the_agents_side_needs_no_torch():
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     ).stdout
     assert printed == "False\n"
+
+
+def test_the_command_evaluates_a_policy_of_ones_own(backend, taskset, tmp_path):
+    (tmp_path / "my_policies.py").write_text(
+        "from agents.policies.scripted import OraclePolicy\n\n\n"
+        "class Mine(OraclePolicy):\n    name = 'mine'\n"
+    )
+    words = ["--tasks", str(taskset.folder), "--policy", "my_policies:Mine", "--out", "run", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "daythree", "eval", *words, "--sandbox", backend.name],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (json.loads(done.stdout)["policy"], json.loads(done.stdout)["pass_rate"]) == ("mine", 1.0)
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert (manifest["policy"], manifest["sandbox"]) == ("my_policies:Mine", backend.name)
+    assert manifest["tasks"] == {str(taskset.folder): taskset.digest}

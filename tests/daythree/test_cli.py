@@ -154,8 +154,15 @@ def test_an_unknown_policy_gets_one_line_that_lists_the_known(tmp_path: Path) ->
     out = tmp_path / "run"
     words = ["eval", "--tasks", str(tmp_path / "set"), "--policy", "morse", "--out", str(out)]
     line = one_line(command(*words), 2)
-    assert "unknown policy 'morse'" in line
-    assert "oracle" in line
+    assert "there is no policy 'morse'" in line
+    for form in (
+        "oracle",
+        "scripted:FILE.jsonl",
+        "endpoint:URL#MODEL",
+        "vllm:MODEL_PATH",
+        "module:attribute",
+    ):
+        assert form in line
     assert not out.exists()
 
 

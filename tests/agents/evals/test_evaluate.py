@@ -2,14 +2,16 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
-from agents.evals.evaluate import EvaluationError, EvaluationOutage, evaluate_tasks
+from agents.evals.evaluate import EvalSettings, EvaluationError, EvaluationOutage, evaluate_tasks
 from agents.executor import ThreadExecutor
 from agents.policies.scripted import SUBMIT, OraclePolicy, ScriptedPolicy
 from agents.runs.store import TrajectoryStore
 from envs.types import ToolCall
+from sandboxes.progress import silent
 
 NOTHING = ScriptedPolicy([SUBMIT])
 
@@ -19,15 +21,10 @@ def run(make_env, make_task, tmp_path):
     """Returns `run(policy, …)`, an evaluation of three tasks in `tmp_path/run`."""
     tasks = [make_task(f"t-{n}") for n in range(3)]
 
-    def call(policy, *, env_options=None, **options):
-        defaults = {
-            "split": "heldout",
-            "samples": 2,
-            "out": tmp_path / "run",
-            "resume": False,
-        }
-        stage = ThreadExecutor(lambda: make_env(tasks, **(env_options or {})), 2)
-        return evaluate_tasks(policy, tasks, stage, **{**defaults, **options})
+    def call(policy, *, env_options=None, progress=silent, **options):
+        settings = EvalSettings(tmp_path / "run", split="heldout", samples=2)
+        executor = ThreadExecutor(lambda: make_env(tasks, **(env_options or {})), 2)
+        return evaluate_tasks(policy, tasks, executor, replace(settings, **options), progress=progress)
 
     return call
 
@@ -51,7 +48,8 @@ def test_trajectories_and_summary_are_written(run, tmp_path):
     written = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert written["pass_rate"] == summary.pass_rate == 1.0
     assert written["by_task"]["t-0"] == {"tasks": 1, "scored": 2, "pass_rate": 1.0}
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["summary.json", "trajectories"]
+    names = sorted(path.name for path in (tmp_path / "run").iterdir() if path.name != ".lock")
+    assert names == ["summary.json", "trajectories"]
 
 
 def test_an_existing_folder_is_refused_in_one_line_and_left_alone(run, tmp_path):
@@ -121,10 +119,7 @@ def test_a_folder_of_changed_tasks_is_refused(run, make_env, make_task, tmp_path
             OraclePolicy(),
             changed,
             ThreadExecutor(lambda: make_env(changed), 1),
-            split=None,
-            samples=1,
-            out=tmp_path / "run",
-            resume=True,
+            EvalSettings(tmp_path / "run", resume=True),
         )
 
 
@@ -138,10 +133,7 @@ def test_an_evaluation_of_nothing_is_refused_before_anything_is_written(tmp_path
             NOTHING,
             arguments["tasks"],
             ThreadExecutor(lambda: None, 1),
-            split="heldout",
-            samples=arguments["samples"],
-            out=tmp_path / "run",
-            resume=False,
+            EvalSettings(tmp_path / "run", split="heldout", samples=arguments["samples"]),
         )
     assert not (tmp_path / "run").exists()
 

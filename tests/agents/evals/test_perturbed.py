@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 import sandboxes
-from agents.evals.evaluate import evaluate
+from agents.evals.evaluate import EvalSettings, evaluate
 from agents.evals.perturbed import evaluate_perturbed, gap_interval, summarize_pair
 from agents.evals.scores import Breakdown
 from agents.policies.oracle import patch_calls
@@ -97,15 +98,22 @@ def test_the_oracle_scores_the_same_on_both_and_a_memory_only_on_one(shapes, bac
         (OraclePolicy(), (1.0, 1.0), 0.0),
         (ScriptedPolicy(by_heart), (1.0, 0.0), 1.0),
     ):
-        asked = {"split": None, "samples": 1, "out": tmp_path / policy.name, "concurrency": 2, "seed": 4}
-        plain = evaluate(policy, [shapes], resume=False, backend=backend, **asked)
-        pair, sets = evaluate_perturbed(policy, [shapes], plain, resume=False, backend=backend, **asked)
+        settings = EvalSettings(tmp_path / policy.name, seed=4, concurrency=2)
+        plain = evaluate(policy, [shapes], settings, backend=backend)
+        pair, sets = evaluate_perturbed(policy, [shapes], plain, settings, backend=backend)
         assert (pair.perturbed_tasks, pair.left_out, len(sets.tasksets)) == (2, {}, 2)
         assert (pair.pass_rate_plain, pair.pass_rate_perturbed) == rates
         assert (pair.gap, pair.gap_low, pair.gap_high) == (gap, gap, gap)
         assert pair.identifiers_renamed >= 2
         assert plain.pass_rate == 1.0
-    again, _ = evaluate_perturbed(policy, [shapes], plain, resume=True, backend=backend, **asked)
+        manifest, summary = (
+            json.loads((settings.out / f"{name}.json").read_text()) for name in ("manifest", "summary")
+        )
+        folders = [str(each.folder.relative_to(settings.out)) for each in sets.tasksets]
+        assert list(manifest["tasks"]) == [str(shapes.folder), *folders]
+        assert (summary["pass_rate"], summary["gap"]) == (plain.pass_rate, pair.gap)
+    settings = replace(settings, resume=True)
+    again, _ = evaluate_perturbed(policy, [shapes], plain, settings, backend=backend)
     assert again == pair
 
 

@@ -15,13 +15,14 @@ from agents.evals.regrade import (
     NO_TASK,
     OTHER_TASK,
     RegradeError,
-    Stored,
+    StoredPatch,
     compare,
+    read_patches,
     read_predictions,
-    read_run,
     regrade,
-    tasksets_of,
 )
+from agents.runs.folder import RunError
+from agents.runs.read import load_tasksets
 from envs.tasksets.taskset import Manifest, Runtime, TaskSet, write_taskset
 from envs.tasksets.trees import Tree, TreeFile, diff_trees, digest
 from envs.testing.run import RunnerSetup
@@ -121,20 +122,20 @@ def a_run(folder: Path, taskset: TaskSet, where: str = "trajectories") -> Path:
 
 def test_a_run_says_its_patches_and_its_tasks(tmp_path, taskset) -> None:
     run = a_run(tmp_path / "run", taskset, "evals/step-000010/trajectories")
-    (stored,), unscored = read_run(run)
+    (stored,), unscored = read_patches(run)
     assert (stored.id, stored.patch, stored.verdict.resolved, unscored) == ("e1", SOLUTION, True, 1)
-    assert [one.digest for one in tasksets_of(run)] == [taskset.digest]
+    assert [one.digest for one in load_tasksets(run)] == [taskset.digest]
 
 
 def test_what_cannot_be_read_is_refused_in_one_line(tmp_path, taskset) -> None:
     with pytest.raises(RegradeError, match="holds no graded episode"):
-        read_run(tmp_path)
-    with pytest.raises(RegradeError, match="does not say which tasks it ran; name them with --tasks"):
-        tasksets_of(tmp_path)
+        read_patches(tmp_path)
+    with pytest.raises(RunError, match="does not say which tasks it ran; name them with --tasks"):
+        load_tasksets(tmp_path)
     run = a_run(tmp_path / "run", taskset)
     (run / "manifest.json").write_text('{"tasks": {"gone/away": "x"}}')
-    with pytest.raises(RegradeError, match="task set gone/away is not there; say with --tasks"):
-        tasksets_of(run)
+    with pytest.raises(RunError, match="task set gone/away is not there; say with --tasks"):
+        load_tasksets(run)
     for text, reason in (
         ("{", "Expecting"),
         ('{"model_patch": "x"}', "entry 0: Field required"),
@@ -157,8 +158,8 @@ def test_predictions_are_read_as_lines_or_as_a_list(tmp_path) -> None:
 
 def test_what_can_no_longer_be_graded_counts_as_changed(taskset) -> None:
     stored = [
-        Stored("1", "area-2", SOLUTION, "", PASSED),
-        Stored("2", "area-1", "--- a/no.py\n+++ b/no.py\n@@ -1 +1 @@\n-x\n+y\n", "other", FAILED),
+        StoredPatch("1", "area-2", SOLUTION, "", PASSED),
+        StoredPatch("2", "area-1", "--- a/no.py\n+++ b/no.py\n@@ -1 +1 @@\n-x\n+y\n", "other", FAILED),
     ]
     report = regrade(stored, [taskset], backend=FakeBackend())
     assert [(r.before, r.after, r.reason) for r in report.rows] == [
@@ -179,12 +180,14 @@ def test_differences_are_named() -> None:
 def test_verdicts_that_changed_are_reported_with_their_reason(taskset, bubblewrap) -> None:
     task, attempt = taskset.tasks[0], ("test_area.py: changed, but it is protected",)
     stored = [
-        Stored("same", task.id, SOLUTION, task.hash, PASSED),
-        Stored("shares", task.id, SOLUTION, task.hash, PASSED),
-        Stored("better", task.id, SOLUTION, task.hash, FAILED),
-        Stored("worse", task.id, NO_HELP, task.hash, PASSED),
-        Stored("tampered", task.id, SOLUTION, task.hash, Verdict(False, PASSED.passed, tampered=attempt)),
-        Stored("unknown", task.id, OTHER),
+        StoredPatch("same", task.id, SOLUTION, task.hash, PASSED),
+        StoredPatch("shares", task.id, SOLUTION, task.hash, PASSED),
+        StoredPatch("better", task.id, SOLUTION, task.hash, FAILED),
+        StoredPatch("worse", task.id, NO_HELP, task.hash, PASSED),
+        StoredPatch(
+            "tampered", task.id, SOLUTION, task.hash, Verdict(False, PASSED.passed, tampered=attempt)
+        ),
+        StoredPatch("unknown", task.id, OTHER),
     ]
     report = regrade(stored, [taskset], backend=bubblewrap, runs=2)
     assert [(r.id, r.before, r.after, r.changed) for r in report.rows] == [
@@ -204,11 +207,11 @@ def test_verdicts_that_changed_are_reported_with_their_reason(taskset, bubblewra
     ]
     assert (report.gradings, report.unstable, report.changed) == (8, 0, 2)
     assert (report.agreed, report.identical) == (3, 3)
-    assert [row.id for row in report.told] == ["better", "worse"]
+    assert [row.id for row in report.differing] == ["better", "worse"]
 
 
 @pytest.mark.docker
 def test_thirty_gradings_of_a_patch_give_one_verdict(taskset, docker) -> None:
-    report = regrade([Stored("1", "area-1", SOLUTION)], [taskset], backend=docker, runs=30)
+    report = regrade([StoredPatch("1", "area-1", SOLUTION)], [taskset], backend=docker, runs=30)
     (row,) = report.rows
     assert (row.after, row.agreed, row.runs, report.unstable) == ("resolved", 30, 30, 0)

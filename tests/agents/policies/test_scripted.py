@@ -75,11 +75,11 @@ def test_a_bad_script_line_is_named(tmp_path, line):
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
-        ("", "unknown policy"),
-        ("gpt", "unknown policy 'gpt'; known are"),
-        ("scripted:", "unknown policy"),
+        ("", "there is no policy"),
+        ("gpt", "there is no policy 'gpt': use oracle, scripted:FILE.jsonl"),
+        ("scripted:", "it is written scripted:FILE.jsonl"),
         ("scripted:/no/such/file", "cannot read the script"),
-        ("oracle:x", "unknown policy"),
+        ("oracle:x", "it is written oracle"),
         ("vllm:/models/x", "with the train extra"),
         ("endpoint:localhost#m", "endpoint:URL#MODEL"),
         ("endpoint:http://localhost", "endpoint:URL#MODEL"),

@@ -3,7 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from agents.runs.folder import RunError, digest_before_schema_2, read_metrics
+from agents.runs.folder import (
+    RunError,
+    RunFolder,
+    describe,
+    digest_before_schema_2,
+    read_manifest,
+    read_metrics,
+)
 from trainer.config import Config, parse
 from trainer.run import TrainingRun
 
@@ -126,3 +133,23 @@ def test_the_summary_replaces_the_one_before(tmp_path: Path, config: Config) -> 
         path = run.write_summary({"pass_rate": 0.2})
         assert json.loads(path.read_text()) == {"pass_rate": 0.2}
         assert not list(run.path.glob(".*.part"))
+
+
+def test_an_evaluation_says_what_it_ran_with_from_its_beginning(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "run" / "sets", tmp_path / "sets"
+    for folder in (inside, outside):
+        folder.mkdir(parents=True)
+        for name in ("taskset.toml", "tasks.jsonl", "prs.jsonl", "trees.zip"):
+            (folder / name).write_text("")
+    with RunFolder.open(tmp_path / "run") as run:
+        run.note({**describe([outside], run=run.path), "policy": "oracle"})
+        run.note({**describe([inside], run=run.path), "policy": "other"})
+    manifest = read_manifest(tmp_path / "run")
+    assert (manifest["schema"], manifest["policy"]) == (2, "oracle")
+    assert list(manifest["tasks"]) == [str(outside), "sets"]
+    assert len(manifest["tasks"]["sets"]) == 64
+
+
+def test_two_processes_cannot_write_into_one_evaluation(tmp_path: Path) -> None:
+    with RunFolder.open(tmp_path / "run"), pytest.raises(RunError, match="in use by another process"):
+        RunFolder.open(tmp_path / "run")
