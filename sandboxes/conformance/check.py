@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..backend import Backend
-from ..base import Content, Sandbox, SandboxError
+from ..base import Sandbox, SandboxError
 from .attacks import ATTACKS
 from .commands import COMMANDS, FILES, small_spec
-from .forking import FORKING, OVERLAID, tree
+from .forking import FORKING, OVERLAID
 from .isolation import ENDING, ISOLATION
 from .limits import LIMITS
 from .recycling import DOUBTED, EITHER, GONE
@@ -65,7 +65,7 @@ def check_backend(
             continue
         forks = group in ("forking", "overlaid")
         for check in GROUPS[group]:
-            with _opened(backend, image, timeout_s, tree() if forks else None) as sandbox:
+            with _opened(backend, image, timeout_s) as sandbox:
                 _run(check, (backend, sandbox) if forks else (sandbox,), backend.name)
             passed.append(check.__name__)
     return ConformanceReport(tuple(passed), not_applied)
@@ -98,11 +98,9 @@ def _run(check: Callable[..., Any], arguments: tuple[Any, ...], name: str) -> No
 
 
 @contextmanager
-def _opened(
-    backend: Backend, image: str, timeout_s: float, content: Content | None = None
-) -> Iterator[Sandbox]:
+def _opened(backend: Backend, image: str, timeout_s: float) -> Iterator[Sandbox]:
     try:
-        sandbox = backend.open(small_spec(image), timeout_s=timeout_s, content=content)
+        sandbox = backend.open(small_spec(image), timeout_s=timeout_s)
     except SandboxError as error:
         raise ConformanceError(
             f"the backend {backend.name!r} opens no sandbox of {image}: {error}"
