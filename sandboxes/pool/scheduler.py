@@ -27,7 +27,6 @@ RECYCLE_S = 2.0
 """Longest time for making a sandbox blank; a start takes no longer."""
 SPARE_MEMORY = 0.2
 """Share of the machine's memory below which nothing is started ahead of need."""
-
 JobKind = Literal["start", "recycle", "end"]
 
 logger = logging.getLogger(__name__)
