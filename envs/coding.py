@@ -152,21 +152,13 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
         environment goes on as well. The backend is shared, and belongs to whom it belonged. Raises
         SandboxError, and leaves no branch behind then.
         """
-        taskset, task = self._episode()
         assert self._sandbox is not None, "the episode is over; call reset first"
-        snapshot, spec = self._sandbox.snapshot(timeout_s=SETUP_S), sandbox_spec(taskset, task)
         branches: list[CodingEnv] = []
-        try:
-            for _ in range(count):
-                branch = copy.copy(self)
-                branch._owns_backend, branch._sandbox = False, None
-                branch.np_random = copy.deepcopy(self.np_random)
-                branches.append(branch)
-                branch._sandbox = self._backend.open(spec, timeout_s=SETUP_S, content=snapshot)
-        except BaseException:
-            for branch in branches:
-                branch.close()
-            raise
+        for sandbox in sandboxes.fork(self._backend, self._sandbox, count, timeout_s=SETUP_S):
+            branch = copy.copy(self)
+            branch._owns_backend, branch._sandbox = False, sandbox
+            branch.np_random = copy.deepcopy(self.np_random)
+            branches.append(branch)
         return branches
 
     def render(self) -> str | None:  # pyright: ignore[reportIncompatibleMethodOverride]

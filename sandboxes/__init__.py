@@ -9,6 +9,7 @@ from .base import Content as Content
 from .base import EngineSilent as EngineSilent
 from .base import ExecResult as ExecResult
 from .base import Match as Match
+from .base import OnClose as OnClose
 from .base import Sandbox as Sandbox
 from .base import SandboxError as SandboxError
 from .base import SandboxLost as SandboxLost
@@ -19,6 +20,8 @@ from .base import TreeChanges as TreeChanges
 from .images.recipe import ImageRecipe as ImageRecipe
 from .leftovers import Swept as Swept
 from .leftovers import sweep as _sweep
+from .names import UnknownNameError as UnknownNameError
+from .names import resolve
 from .pool.pool import Pool as Pool
 from .pool.pool import PoolStats as PoolStats
 from .progress import Progress as Progress
@@ -30,13 +33,15 @@ RECYCLE_VARIABLE = "DAYTHREE_RECYCLE"
 def connect(
     name: str = "auto", *, timeout_s: float = 20.0, runtime: str | None = None, ready: int | None = None
 ) -> Pool:
-    """The backend of that name in a pool; `auto` is Docker where an engine answers, else bubblewrap.
+    """The backend of that name in a pool: `auto` (Docker where an engine answers, else bubblewrap), `docker`,
+    `bubblewrap`, `fake` (in memory, runs nothing), or `module:attribute` of a callable of yours.
 
-    `runtime` is for Docker: the OCI runtime of its containers (see `DockerBackend`). At most `ready` blank
-    sandboxes wait to be used, by default what suits the machine; with 0 none is kept ready and none recycled.
-    With `DAYTHREE_RECYCLE=0` in the environment they wait, and each is used once.
+    A callable of yours gets `timeout_s=` and returns a `Backend` or raises `SandboxUnavailable`. `runtime` is
+    the OCI runtime of Docker's containers, such as `runsc`. At most `ready` blank sandboxes are kept idle, by
+    default what suits the machine; with 0 none is kept and none recycled. With `DAYTHREE_RECYCLE=0` in the
+    environment each sandbox is used once.
 
-    What dead runs left in it is removed first. Raises `SandboxUnavailable`, in one line that says what to do.
+    What dead runs left is removed first. Raises `SandboxUnavailable`, and `UnknownNameError` for the name.
     """
     backend = _find(name, timeout_s, runtime)
     try:
@@ -56,16 +61,32 @@ def gc(*, timeout_s: float = 60.0) -> Swept:
     return _sweep(timeout_s=timeout_s)
 
 
+BACKENDS = {
+    "auto": "sandboxes:docker_or_bubblewrap",
+    "docker": "sandboxes.docker.backend:DockerBackend",
+    "bubblewrap": "sandboxes.bubblewrap.backend:BubblewrapBackend",
+    "fake": "sandboxes.fake:FakeBackend",
+}
+
+
 def _find(name: str, timeout_s: float, runtime: str | None) -> Backend:
+    options: dict[str, dict[str, object]] = {
+        "auto": {"timeout_s": timeout_s, "runtime": runtime},
+        "docker": {"timeout_s": timeout_s, "runtime": runtime},
+        "fake": {},
+    }
+    factory = resolve(name, BACKENDS, kind="sandbox backend")
+    backend = factory(**options.get(name, {"timeout_s": timeout_s}))
+    if not isinstance(backend, Backend):
+        raise SandboxUnavailable(f"{name} returned {type(backend).__name__}, which is no sandboxes.Backend")
+    return backend
+
+
+def docker_or_bubblewrap(*, timeout_s: float = 20.0, runtime: str | None = None) -> Backend:
+    """Docker where an engine answers, else bubblewrap. Raises `SandboxUnavailable`, with both reasons."""
     from .bubblewrap.backend import BubblewrapBackend
     from .docker.backend import DockerBackend
 
-    if name == "docker":
-        return DockerBackend(timeout_s=timeout_s, runtime=runtime)
-    if name == "bubblewrap":
-        return BubblewrapBackend(timeout_s=timeout_s)
-    if name != "auto":
-        raise SandboxUnavailable(f"there is no sandbox backend {name!r}; use docker, bubblewrap or auto")
     try:
         return DockerBackend(timeout_s=timeout_s, runtime=runtime)
     except SandboxUnavailable as no_docker:

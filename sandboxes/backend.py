@@ -1,11 +1,11 @@
-"""The backend contract: who makes sandboxes, and finds what dead runs left behind."""
+"""The backend contract: opens sandboxes, and removes what dead runs left behind."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -23,14 +23,14 @@ class Backend(Protocol):
     """One way to isolate. Methods may be called from several threads at once."""
 
     name: str
-    """`docker`, `bubblewrap` or `fake`."""
+    """A short name, such as `docker`."""
 
     def open(self, spec: SandboxSpec, *, timeout_s: float, content: Content | None = None) -> Sandbox:
-        """Start one with `content` in it. Raises `SandboxUnavailable`, also when it is not up in time."""
+        """Start a sandbox with `content` in it. Raises `SandboxUnavailable`, also at the deadline."""
         ...
 
     def expect(self, spec: SandboxSpec, count: int = 1) -> None:
-        """Hear that so many of this spec will be wanted soon; does nothing where none are kept ready."""
+        """Announce that `count` of this spec will be opened soon; does nothing where none are kept idle."""
         ...
 
     def ensure_image(self, recipe: ImageRecipe, *, timeout_s: float, progress: Progress = silent) -> str:
@@ -118,7 +118,7 @@ AT_ONCE = 8
 
 
 def fork(backend: Backend, sandbox: Sandbox, count: int, *, timeout_s: float) -> list[Sandbox]:
-    """So many more sandboxes of the same spec, whose files are those of `sandbox` now; it goes on as well.
+    """Open `count` sandboxes of the same spec with the files that `sandbox` has now; it goes on as well.
 
     None of them sees what another writes from here on. Raises what `snapshot` and `open` raise, and leaves no
     fork behind then.
@@ -126,14 +126,16 @@ def fork(backend: Backend, sandbox: Sandbox, count: int, *, timeout_s: float) ->
     deadline = time.monotonic() + timeout_s
     content = sandbox.snapshot(timeout_s=timeout_s)
 
-    def open_one(_number: int) -> Sandbox:
+    def open_fork() -> Sandbox:
         return backend.open(sandbox.spec, timeout_s=deadline - time.monotonic(), content=content)
 
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fork") as threads:
-        opening = [threads.submit(open_one, number) for number in range(count)]
-    if all(one.exception() is None for one in opening):
-        return [one.result() for one in opening]
-    for one in opening:
-        if one.exception() is None:
-            one.result().close()
-    raise next(error for error in (one.exception() for one in opening) if error is not None)
+    opening: list[Future[Sandbox]] = []
+    try:
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fork") as threads:
+            opening += [threads.submit(open_fork) for _ in range(count)]
+        return [opened.result() for opened in opening]
+    except BaseException:
+        for opened in opening:
+            if opened.exception() is None:
+                opened.result().close()
+        raise

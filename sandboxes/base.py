@@ -161,9 +161,17 @@ class TreeChanges:
     UTF-8), `unreadable`, `too large`, `too many`. Folders end in a slash; `...` is what was not looked at."""
 
 
+class OnClose(Protocol):
+    """What a lent handle calls when its user closes it. Neither raises nor waits."""
+
+    def __call__(self, sandbox: Sandbox, *, sound: bool) -> None:
+        """Get the sandbox back, under a new handle. `sound`: no call was under way, and none had failed."""
+        ...
+
+
 @runtime_checkable
 class Sandbox(Protocol):
-    """An isolated file system with processes, alive from creation to `close`.
+    """A handle of an isolated file system with processes. After `close`, its methods raise `SandboxLost`.
 
     Every method takes `timeout_s`, the seconds within which it answers or raises, and may raise
     `SandboxLost` or `SandboxUnresponsive`. Methods may be called from several threads at once.
@@ -171,6 +179,8 @@ class Sandbox(Protocol):
     """
 
     spec: SandboxSpec
+    on_close: OnClose | None
+    """None, or what `close` calls in place of ending the sandbox: a pool sets it to lend a sandbox out."""
 
     def ping(self, *, timeout_s: float) -> None:
         """Ask for a sign of life."""
@@ -272,5 +282,5 @@ class Sandbox(Protocol):
         ...
 
     def close(self) -> None:
-        """End it with everything that runs in it. Safe to call twice; never raises."""
+        """End it with all its processes, or give it back (`on_close`). Safe to call twice; never raises."""
         ...

@@ -7,19 +7,23 @@ holds it to them); what a command does is decided by whoever makes the fake.
 # ruff: noqa: ARG001, ARG002
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import posixpath
 import re
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from uuid import uuid4
 
-from .base import Content, ExecResult, Match, SandboxLost, SandboxSpec, TreeChanges
+from .base import Content, ExecResult, Match, OnClose, SandboxLost, SandboxSpec, TreeChanges
 from .images.recipe import ImageRecipe
 from .progress import Progress, silent
+from .remote.gate import Gate
 
 Files = dict[str, bytes]
 """Absolute path to content."""
@@ -52,20 +56,23 @@ class FakeSandbox:
         self.executable: set[str] = set()
         self.folders: set[str] = {"/"}
         self.calls: list[str] = []
+        self.on_close: OnClose | None = None
         self.closed = False
+        """Whether calls are lost: this handle has ended, or the sandbox is gone."""
         self._run = run
         self._fail_at = fail_at
         self.successor: FakeSandbox | None = None
-        """What it was recycled to."""
+        """The next handle of this sandbox, once it was recycled or given back."""
         self._blank = dict(files or {})
+        self._gate = Gate("the fake sandbox")
         self._lock = threading.RLock()
         self._make_folder(spec.workdir)
         for path, data in (files or {}).items():
             self._put(self._resolve(path), data)
 
     def ping(self, *, timeout_s: float) -> None:
-        with self._lock:
-            self._called("ping")
+        with self._call("ping"):
+            pass
 
     def exec(
         self,
@@ -79,19 +86,16 @@ class FakeSandbox:
         report: bool = False,
         forked: bool = False,
     ) -> ExecResult:
-        with self._lock:
-            self._called("exec")
+        with self._call("exec"):
             return self._run(command, self.files)
 
     def read(self, path: str, *, timeout_s: float, offset: int = 0, limit: int | None = None) -> bytes:
-        with self._lock:
-            self._called("read")
+        with self._call("read"):
             data = self._file(self._resolve(path))
             return data[offset:] if limit is None else data[offset : offset + limit]
 
     def write(self, path: str, data: bytes, *, timeout_s: float, executable: bool = False) -> None:
-        with self._lock:
-            self._called("write")
+        with self._call("write"):
             if path.endswith("/"):
                 raise IsADirectoryError(f"Is a directory: {path}")
             self._put(self._resolve(path), data)
@@ -99,8 +103,7 @@ class FakeSandbox:
                 self.executable.add(self._resolve(path))
 
     def listdir(self, path: str, *, timeout_s: float) -> list[str]:
-        with self._lock:
-            self._called("listdir")
+        with self._call("listdir"):
             root = self._resolve(path)
             if root in self.files:
                 raise NotADirectoryError(f"Not a directory: {root}")
@@ -113,8 +116,7 @@ class FakeSandbox:
             return sorted(names)
 
     def unpack(self, archive: bytes, path: str, *, timeout_s: float) -> None:
-        with self._lock:
-            self._called("unpack")
+        with self._call("unpack"):
             root = self._resolve(path)
             self._make_folder(root)
             with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
@@ -127,8 +129,7 @@ class FakeSandbox:
             self.unpack(content.scratch(), "/tmp", timeout_s=timeout_s)
 
     def snapshot(self, *, timeout_s: float) -> Content:
-        with self._lock:
-            self._called("snapshot")
+        with self._call("snapshot"):
             archives = [self._packed(self.spec.workdir), self._packed("/tmp")]
         return Content(f"snapshot-{uuid4().hex}", lambda: archives[0], lambda: archives[1])
 
@@ -164,8 +165,7 @@ class FakeSandbox:
     def changes(
         self, path: str, known: Mapping[str, str], *, timeout_s: float, file_limit: int = 1_048_576
     ) -> TreeChanges:
-        with self._lock:
-            self._called("changes")
+        with self._call("changes"):
             written: dict[str, bytes] = {}
             skipped: dict[str, str] = {}
             seen = set()
@@ -194,8 +194,7 @@ class FakeSandbox:
         glob: str | None = None,
         limit: int = 100,
     ) -> list[Match]:
-        with self._lock:
-            self._called("search")
+        with self._call("search"):
             try:
                 found = re.compile(pattern if regex else re.escape(pattern))
             except re.error as error:
@@ -211,29 +210,46 @@ class FakeSandbox:
             return matches[:limit]
 
     def recycled(self, *, timeout_s: float) -> FakeSandbox | None:
-        with self._lock:
-            if self.closed:
-                return None
-            self.close()
-            fresh = type(self)(self.spec, self._blank, run=self._run, fail_at=self._fail_at)
-            self.successor = fresh
-            return fresh
+        end = self._gate.end()
+        if end == "ended already":
+            return None
+        dead, self.closed = self.closed or end == "unsound", True
+        if dead:
+            self._give_back(sound=False)
+            return None
+        self.successor = type(self)(self.spec, self._blank, run=self._run, fail_at=self._fail_at)
+        self.successor.on_close = self.on_close
+        return self.successor
 
     def shut(self) -> None:
         """End it, whichever handle is valid now; for its backend."""
-        self.close()
+        self.closed = True
         if self.successor is not None:
             self.successor.shut()
 
     def close(self) -> None:
-        self.closed = True
+        end = self._gate.end()
+        if end != "ended already":
+            dead, self.closed = self.closed, True
+            self._give_back(sound=end == "sound" and not dead)
 
-    def _called(self, name: str) -> None:
-        self.calls.append(name)
-        if self.closed:
-            raise SandboxLost("the fake sandbox was closed")
-        if self._fail_at is not None and len(self.calls) >= self._fail_at:
-            raise SandboxLost(f"the fake sandbox is gone, as it was told to be at call {self._fail_at}")
+    def _give_back(self, *, sound: bool) -> None:
+        if self.on_close is None:
+            return
+        following = copy.copy(self)
+        following.on_close, following._gate, following.closed = None, Gate("the fake sandbox"), not sound
+        self.successor = following
+        self.on_close(following, sound=sound)
+
+    @contextmanager
+    def _call(self, name: str) -> Iterator[None]:
+        with self._gate.call(time.monotonic()), self._lock:
+            self.calls.append(name)
+            if self.closed:
+                raise SandboxLost("the fake sandbox was closed")
+            if self._fail_at is not None and len(self.calls) >= self._fail_at:
+                raise SandboxLost(f"the fake sandbox is gone, as planned for call {self._fail_at}")
+            yield
 
     def _resolve(self, path: str) -> str:
         return posixpath.normpath(posixpath.join(self.spec.workdir, path))

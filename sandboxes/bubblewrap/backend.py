@@ -28,27 +28,26 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
 from ..backend import OWNER_VARIABLE, Owner, reap_processes
-from ..base import Content, SandboxError, SandboxSpec, SandboxUnavailable
+from ..base import SandboxSpec, SandboxUnavailable
 from ..disks.disks import Disks, disks_of
 from ..disks.layers import reap_layers
 from ..images.build import cache_folder, ensure_base, ensure_environment
 from ..images.recipe import ImageRecipe
 from ..progress import Progress, silent
-from ..remote.channel import COMPLAINT_LIMIT, Channel, Stream
-from ..remote.leases import LEASE_S, Renewals
+from ..remote.backend import RemoteBackend, Started
+from ..remote.channel import COMPLAINT_LIMIT, Stream
+from ..remote.leases import LEASE_S
 from ..remote.sandbox import (
     LIVES,
     SERVER_PIDS,
     SERVER_USER,
     TEMPLATE_USER,
-    RemoteSandbox,
     base_environment,
     memory_bytes,
     server_settings,
@@ -64,10 +63,6 @@ logger = logging.getLogger(__name__)
 END_S = 5.0
 NUMBERS = itertools.count(1)
 """Tell the control groups of this process apart, whichever backend made them."""
-
-
-class BubblewrapSandbox(RemoteSandbox):
-    """A group of namespaces. Made by `BubblewrapBackend.open`."""
 
 
 class BubblewrapStream(Stream):
@@ -90,7 +85,7 @@ class BubblewrapStream(Stream):
         self._errors.close()
 
 
-class BubblewrapBackend:
+class BubblewrapBackend(RemoteBackend):
     """This machine's kernel."""
 
     name = "bubblewrap"
@@ -111,33 +106,14 @@ class BubblewrapBackend:
         """
         self._swap_disks = swap_disks
         self._separate_users = separate_users
-        self._renewals = Renewals(LEASE_S)
+        super().__init__(lease_s=LEASE_S)
         self._control_groups = control_groups
-        self._lock = threading.Lock()
-        self._open: set[BubblewrapSandbox] = set()
         # A sandbox dies with the *thread* that started it (the kernel's parent-death signal), so that
         # thread must not be one of a caller's, which may end while the sandbox is in use.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="bubblewrap")
         try_bubblewrap(timeout_s)
 
-    def open(
-        self, spec: SandboxSpec, *, timeout_s: float, content: Content | None = None
-    ) -> BubblewrapSandbox:
-        deadline = time.monotonic() + timeout_s
-        sandbox = self._start_one(spec, timeout_s=timeout_s)
-        if content is not None:
-            try:
-                sandbox.lay(content, timeout_s=deadline - time.monotonic())
-            except BaseException:
-                sandbox.close()
-                raise
-        return sandbox
-
-    def expect(self, spec: SandboxSpec, count: int = 1) -> None:
-        """Nothing is kept ready here; `sandboxes.pool.pool` does."""
-
-    def _start_one(self, spec: SandboxSpec, *, timeout_s: float) -> BubblewrapSandbox:
-        deadline = time.monotonic() + timeout_s
+    def _start(self, spec: SandboxSpec, deadline: float) -> Started:  # noqa: ARG002
         root, environment = self._image(spec.image)
         users = user_map(spec) if self._separate_users else None
         group = self._group(spec)
@@ -147,7 +123,7 @@ class BubblewrapBackend:
                 "or a user other than 0 in the spec"
             )
         try:
-            process, ours, errors = self._start(spec, root, environment, users, group)
+            process, ours, errors = self._spawn(spec, root, environment, users, group)
         except (OSError, RuntimeError) as error:  # no process to be had, or the backend was closed
             if group is not None:
                 group.remove()
@@ -155,25 +131,14 @@ class BubblewrapBackend:
                 users.abandon()
             raise SandboxUnavailable(f"bubblewrap could not be started: {error}") from None
         name = f"bubblewrap sandbox {process.pid}"
-        channel = Channel(BubblewrapStream(ours, errors), name)
-        sandbox = BubblewrapSandbox(
-            spec, name, channel, lambda: self._ended(sandbox, channel, process, group)
+        return Started(
+            name=name,
+            stream=BubblewrapStream(ours, errors),
+            settings=self._settings(spec, users is not None, group is not None),
+            end=lambda: end_process(name, process, group),
+            ready=users.write if users is not None else lambda _deadline: None,
+            disks=lambda _deadline: self._disks(spec, process),
         )
-        with self._lock:
-            self._open.add(sandbox)
-        try:
-            if users is not None:
-                users.write(deadline)
-            settings = self._settings(spec, users is not None, group is not None)
-            channel.start(settings, timeout_s=deadline - time.monotonic())
-            sandbox.own(self._disks(spec, process))
-        except BaseException as error:
-            sandbox.close()
-            if isinstance(error, SandboxError | OSError):
-                raise SandboxUnavailable(f"a sandbox of {spec.image} did not come up: {error}") from None
-            raise
-        self._renewals.add(channel)
-        return sandbox
 
     def _disks(self, spec: SandboxSpec, process: subprocess.Popen[bytes]) -> Disks | None:
         if not self._swap_disks:
@@ -183,7 +148,7 @@ class BubblewrapBackend:
             return None
         return disks_of(first, writable_disks(spec), base_environment(spec)["HOME"])
 
-    def _start(
+    def _spawn(
         self,
         spec: SandboxSpec,
         root: Path,
@@ -238,24 +203,6 @@ class BubblewrapBackend:
             raise SandboxUnavailable(f"image {ref} is not built; build it with ensure_image") from None
         return Path(record["root"]), Path(record["environment"])
 
-    def _ended(
-        self,
-        sandbox: BubblewrapSandbox,
-        channel: Channel,
-        process: subprocess.Popen[bytes],
-        group: Cgroup | None,
-    ) -> None:
-        self._renewals.remove(channel)
-        with self._lock:
-            self._open.discard(sandbox)
-        process.kill()  # what is inside dies with it
-        try:
-            process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            logger.warning("%s did not end; reap() will try again", sandbox.name)
-        if group is not None:
-            group.remove()
-
     def ensure_image(self, recipe: ImageRecipe, *, timeout_s: float, progress: Progress = silent) -> str:
         if self.has_image(recipe.ref):
             return recipe.ref
@@ -283,10 +230,7 @@ class BubblewrapBackend:
         return reap_processes() + reap_groups() + reap_layers(cache_folder())
 
     def close(self) -> None:
-        with self._lock:
-            left = list(self._open)
-        for sandbox in left:
-            sandbox.shut()
+        super().close()
         self._starter.shutdown()
 
 
@@ -317,6 +261,17 @@ def spawn(
         env=environ,
         start_new_session=True,
     )
+
+
+def end_process(name: str, process: subprocess.Popen[bytes], group: Cgroup | None) -> None:
+    """Kill bubblewrap; what is inside dies with it."""
+    process.kill()
+    try:
+        process.wait(END_S)
+    except subprocess.TimeoutExpired:
+        logger.warning("%s did not end; reap() will try again", name)
+    if group is not None:
+        group.remove()
 
 
 def first_process(bubblewrap: int) -> int | None:

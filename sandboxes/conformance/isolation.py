@@ -88,6 +88,25 @@ def a_closed_sandbox_is_lost(sandbox: Sandbox) -> None:
     refuses(SandboxLost, lambda: sandbox.listdir(".", timeout_s=SOON_S))
 
 
+def a_lent_sandbox_goes_back_when_it_is_closed(sandbox: Sandbox) -> None:
+    returned: list[tuple[Sandbox, bool]] = []
+
+    def take_back(sandbox: Sandbox, *, sound: bool) -> None:
+        returned.append((sandbox, sound))
+
+    sandbox.write("left", b"1", timeout_s=SOON_S)
+    sandbox.on_close = take_back
+    sandbox.close()
+    sandbox.close()
+    refuses(SandboxLost, lambda: sandbox.read("left", timeout_s=SOON_S))
+    assert len(returned) == 1, f"on_close was called {len(returned)} times, not once"
+    following, sound = returned[0]
+    assert sound, "no call was under way or had failed"
+    assert following.read("left", timeout_s=SOON_S) == b"1", "the sandbox goes on under the new handle"
+    following.close()
+    refuses(SandboxLost, lambda: following.read("left", timeout_s=SOON_S))
+
+
 ISOLATION: tuple[Check, ...] = (
     nothing_runs_with_privileges,
     calls_that_reach_beyond_the_sandbox_are_refused,
@@ -95,4 +114,4 @@ ISOLATION: tuple[Check, ...] = (
     the_system_cannot_be_changed,
     closing_ends_it,
 )
-ENDING: tuple[Check, ...] = (a_closed_sandbox_is_lost,)
+ENDING: tuple[Check, ...] = (a_closed_sandbox_is_lost, a_lent_sandbox_goes_back_when_it_is_closed)

@@ -25,15 +25,16 @@ import docker.utils
 import requests
 
 from ..backend import Owner
-from ..base import Content, EngineSilent, SandboxError, SandboxSpec, SandboxUnavailable
+from ..base import EngineSilent, SandboxSpec, SandboxUnavailable
 from ..disks.disks import Disks, disks_of
 from ..disks.layers import reap_layers
 from ..disks.mounts import mounter
 from ..images.build import cache_folder
 from ..images.recipe import ImageRecipe
 from ..progress import Progress, silent
-from ..remote.channel import COMPLAINT_LIMIT, Channel, Stream
-from ..remote.leases import LEASE_S, Renewals
+from ..remote.backend import RemoteBackend, Started
+from ..remote.channel import COMPLAINT_LIMIT, Stream
+from ..remote.leases import LEASE_S
 from ..remote.sandbox import LIVES, SERVER_USER, RemoteSandbox, base_environment, server_settings
 from .containers import OWNER_LABEL, container_config, is_left_over, writable_disks
 from .images import build_image
@@ -50,10 +51,6 @@ LOCAL_ENGINE = "http+docker://"
 """How docker-py calls an engine that it reaches by a socket of this machine, or by SSH."""
 
 logger = logging.getLogger(__name__)
-
-
-class DockerSandbox(RemoteSandbox):
-    """A container. Made by `DockerBackend.open`."""
 
 
 class DockerStream(Stream):
@@ -120,7 +117,7 @@ class Engine(docker.APIClient):
             del self._doing.until
 
 
-class DockerBackend:
+class DockerBackend(RemoteBackend):
     """A Docker engine."""
 
     name = "docker"
@@ -140,11 +137,9 @@ class DockerBackend:
         travels as archives even where disks could be swapped. Raises `SandboxUnavailable` when none answers.
         """
         self._swap_disks = swap_disks
-        self._renewals = Renewals(lease_s)
+        super().__init__(lease_s=lease_s)
         self._runtime = runtime or os.environ.get(RUNTIME_VARIABLE) or None
         self._network = os.environ.get(NETWORK_VARIABLE) or "bridge"
-        self._lock = threading.Lock()
-        self._open: set[DockerSandbox] = set()
         require_plain(os.environ)
         with translated("no Docker engine answers; start one (scripts/ensure-docker.sh) or use bubblewrap"):
             self._api: Any = Engine(
@@ -154,31 +149,20 @@ class DockerBackend:
         self._api.timeout = CALL_S
         self._interpreters = Interpreters(self._api)
 
-    def open(self, spec: SandboxSpec, *, timeout_s: float, content: Content | None = None) -> DockerSandbox:
-        deadline = time.monotonic() + timeout_s
+    def _open_blank(self, spec: SandboxSpec, deadline: float) -> RemoteSandbox:
         try:
-            sandbox = self._start_one(spec, timeout_s=timeout_s)
+            return super()._open_blank(spec, deadline)
         except SandboxUnavailable as error:
             if not lacks_python(error):
                 raise
-            sandbox = self._start_with_python(spec, deadline)
-        if content is not None:
-            try:
-                sandbox.lay(content, timeout_s=deadline - time.monotonic())
-            except BaseException:
-                sandbox.close()
-                raise
-        return sandbox
+            return self._start_with_python(spec, deadline)
 
-    def expect(self, spec: SandboxSpec, count: int = 1) -> None:
-        """Nothing is kept ready here; `sandboxes.pool.pool` does."""
-
-    def _start_with_python(self, spec: SandboxSpec, deadline: float) -> DockerSandbox:
+    def _start_with_python(self, spec: SandboxSpec, deadline: float) -> RemoteSandbox:
         """Start an image that has no usable Python with one that is brought along."""
         with self._api.until(deadline), translated(f"cannot lay a Python over {spec.image}"):
             self._interpreters.bring(spec.image, deadline=deadline)
         try:
-            return self._start_one(spec, timeout_s=deadline - time.monotonic())
+            return super()._open_blank(spec, deadline)
         except SandboxUnavailable as error:
             if not lacks_python(error):
                 raise
@@ -186,8 +170,7 @@ class DockerBackend:
                 f"image {spec.image} has neither python3 nor a shell (/bin/sh); a sandbox needs one of them"
             ) from None
 
-    def _start_one(self, spec: SandboxSpec, *, timeout_s: float) -> DockerSandbox:
-        deadline = time.monotonic() + timeout_s
+    def _start(self, spec: SandboxSpec, deadline: float) -> Started:
         owner = Owner.current(LIVES * spec.lifetime_s)
         with self._api.until(deadline):
             container = self._create(spec, owner)
@@ -198,22 +181,13 @@ class DockerBackend:
         except BaseException:
             self._remove(container)
             raise
-        name = f"container {container[:12]}"
-        channel = Channel(stream, name)
-        sandbox = DockerSandbox(spec, name, channel, lambda: self._ended(sandbox, channel, container))
-        with self._lock:
-            self._open.add(sandbox)
-        try:
-            settings = server_settings(spec, server_user=SERVER_USER, lease_s=self._renewals.lease_s)
-            channel.start(settings, timeout_s=deadline - time.monotonic())
-            sandbox.own(self._disks(spec, container, deadline))
-        except BaseException as error:
-            sandbox.close()
-            if isinstance(error, SandboxError):
-                raise SandboxUnavailable(f"a sandbox of {spec.image} did not come up: {error}") from None
-            raise
-        self._renewals.add(channel)
-        return sandbox
+        return Started(
+            name=f"container {container[:12]}",
+            stream=stream,
+            settings=server_settings(spec, server_user=SERVER_USER, lease_s=self._renewals.lease_s),
+            end=lambda: self._remove(container),
+            disks=lambda deadline: self._disks(spec, container, deadline),
+        )
 
     def _disks(self, spec: SandboxSpec, container: str, deadline: float) -> Disks | None:
         """The container's disks, where the engine is on this machine and we may mount here."""
@@ -246,12 +220,6 @@ class DockerBackend:
         finally:
             connection.close()
             attached.close()
-
-    def _ended(self, sandbox: DockerSandbox, channel: Channel, container: str) -> None:
-        self._renewals.remove(channel)
-        with self._lock:
-            self._open.discard(sandbox)
-        self._remove(container)
 
     def _remove(self, container: str) -> None:
         """Take a container away. The engine may be doing it already, or be gone itself."""
@@ -288,10 +256,7 @@ class DockerBackend:
         return removed
 
     def close(self) -> None:
-        with self._lock:
-            left = list(self._open)
-        for sandbox in left:
-            sandbox.shut()
+        super().close()
         self._api.close()
 
 

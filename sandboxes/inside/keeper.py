@@ -99,7 +99,7 @@ class Keeper:
         if self.template:
             self.template.line.close()
         while True:
-            pid, status = os.waitpid(-1, 0)  # orphans are buried
+            pid, status = os.waitpid(-1, 0)  # orphans are reaped
             self.kept.discard(pid)
             if pid == server:
                 return os.WIFEXITED(status) and os.WEXITSTATUS(status) == RETIRED

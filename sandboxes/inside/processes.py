@@ -15,7 +15,7 @@ MARK = "DAYTHREE_COMMAND"  # in the environment of everything a command starts
 
 
 class Reaper:
-    """Waits for every child, tells the commands among them, and buries the orphans."""
+    """Waits for every child, reports those of commands, and reaps the orphans."""
 
     def __init__(self):
         self.lock = threading.Lock()
@@ -32,7 +32,7 @@ class Reaper:
             try:
                 pid, status = os.waitpid(-1, 0)
             except ChildProcessError:
-                self.spawned.wait(0.5)  # the bound buries orphans that no command waits for
+                self.spawned.wait(0.5)  # the bound reaps orphans that no command waits for
                 self.spawned.clear()
                 continue
             self.ended(pid, status)

@@ -55,7 +55,7 @@ class Scrubbing:
         """Kill all that commands started; nothing but our own is there afterwards, dead or alive."""
         while True:
             self.identity.signal_everyone(signal.SIGKILL)
-            bury(own)
+            reap(own)
             left = {int(name) for name in os.listdir("/proc") if name.isdigit()} - own
             if not left:
                 return ""
@@ -79,8 +79,8 @@ class Scrubbing:
             time.sleep(PAUSE_S)
 
 
-def bury(own):
-    """Wait for whoever has ended."""
+def reap(own):
+    """Reap every child that has ended."""
     while True:
         try:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)

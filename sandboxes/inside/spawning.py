@@ -2,9 +2,9 @@
 
 The *starter* is a child of this program. It takes the policy's user only while it makes a command's process
 (`posix_spawn`, which copies no memory), and gives it up again: in that moment alone a command may signal it
-or change its limits. So whoever waits for a start has a deadline, and a starter that was touched or killed is
-replaced; what it started are this program's children then. A starter tells the end of every command before
-it buries it, so that none is missed whenever it dies.
+or change its limits. So a start has a deadline, and a starter that was touched or killed is replaced; its
+commands are this program's children then. A starter reports each exit before reaping the child (waitpid), so
+that none is missed whenever the starter dies.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import threading
 import time
 from functools import lru_cache
 
-from .starting import ANSWER, DEATH, Starting
+from .starting import ANSWER, EXIT, Starting
 
 START_S = 5.0  # longer than any start takes, however busy the machine
 
@@ -79,42 +79,42 @@ class Starter:
 
     def __init__(self, identity, ended):
         """`ended` is told every process id and wait status. Raises OSError where no process is to be had."""
-        self.buried = False  # its number may be another's then
-        self.mouth, ear = socket.socketpair()
-        deaths, scythe = os.pipe()
+        self.reaped = False  # its number may be another's then
+        self.parent_sock, child_sock = socket.socketpair()
+        exits_read, exits_write = os.pipe()
         try:
             self.pid = os.fork()
         except BaseException:
-            self.mouth.close()
-            os.close(deaths)
+            self.parent_sock.close()
+            os.close(exits_read)
             raise
         else:
             if self.pid == 0:
-                Starting(identity, ear, scythe).run()
+                Starting(identity, child_sock, exits_write).run()
         finally:
-            ear.close()
-            os.close(scythe)
-        threading.Thread(target=self.listen, args=(deaths, ended), daemon=True).start()
+            child_sock.close()
+            os.close(exits_write)
+        threading.Thread(target=self.listen, args=(exits_read, ended), daemon=True).start()
 
-    def listen(self, deaths, ended):
+    def listen(self, exits_read, ended):
         while True:
-            row = os.read(deaths, DEATH.size)  # written in one piece
+            row = os.read(exits_read, EXIT.size)  # written in one piece
             if not row:
-                os.close(deaths)
+                os.close(exits_read)
                 return
-            ended(*DEATH.unpack(row))
+            ended(*EXIT.unpack(row))
 
     def start(self, job, until):
         """The new process's id. Raises OSError when it cannot be started, socket.timeout when the starter
         does not answer, `BrokenPipeError` and its like when it is dead.
         """
-        self.mouth.settimeout(max(0.001, until - time.monotonic()))
+        self.parent_sock.settimeout(max(0.001, until - time.monotonic()))
         message = job.message()
         message = len(message).to_bytes(4, "big") + message
         handles = array.array("i", job.streams.values())
-        sent = self.mouth.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, handles)])
-        self.mouth.sendall(message[sent:])
-        answer = self.mouth.recv(ANSWER.size)
+        sent = self.parent_sock.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, handles)])
+        self.parent_sock.sendall(message[sent:])
+        answer = self.parent_sock.recv(ANSWER.size)
         if len(answer) < ANSWER.size:
             raise BrokenPipeError
         pid, number = ANSWER.unpack(answer)
@@ -124,11 +124,11 @@ class Starter:
 
     def end(self):
         try:
-            if not self.buried:
+            if not self.reaped:
                 os.kill(self.pid, signal.SIGKILL)
         except OSError:
             pass  # it is dead
-        self.mouth.close()
+        self.parent_sock.close()
 
 
 class Spawner:
@@ -145,12 +145,12 @@ class Spawner:
     def processes(self):
         """Its process, while there is one."""
         starter = self.starter
-        return set() if starter is None or starter.buried else {starter.pid}
+        return set() if starter is None or starter.reaped else {starter.pid}
 
     def heard_of_end(self, pid):
         starter = self.starter
         if starter is not None and starter.pid == pid:
-            starter.buried = True
+            starter.reaped = True
 
     def start(self, job, timeout_s):
         """The new process's id. Raises OSError when it cannot be started, TimeoutError when it is held up."""

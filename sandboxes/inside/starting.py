@@ -17,7 +17,7 @@ COMMAND_NICE = 5  # this program goes first when processor time is short
 FIRST_FREE = 16  # streams of a command have lower numbers
 STREAMS_LIMIT = 8
 ANSWER = struct.Struct("ii")  # process id, number of `errno`
-DEATH = struct.Struct("ii")  # process id, wait status
+EXIT = struct.Struct("ii")  # process id, wait status
 CATCHABLE = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
 """Signals that a command finds at their defaults. Python ignores two, `nohup` and a script's `&` others."""
 
@@ -25,15 +25,15 @@ CATCHABLE = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
 class Starting:
     """Waits for jobs and for the ends of what it started."""
 
-    def __init__(self, identity, ear, scythe):
+    def __init__(self, identity, child_sock, exits_write):
         self.identity = identity
-        self.ear = ear
-        self.scythe = scythe
+        self.child_sock = child_sock
+        self.exits_write = exits_write
 
     def run(self):
         """Start what is asked for until nobody asks. Never returns."""
         try:
-            let_go_of_all_but(self.ear.fileno(), self.scythe)
+            let_go_of_all_but(self.child_sock.fileno(), self.exits_write)
             wake, alarm = os.pipe()
             os.set_blocking(wake, False)
             os.set_blocking(alarm, False)
@@ -41,15 +41,15 @@ class Starting:
             signal.signal(signal.SIGCHLD, lambda *_: None)
             untouched = own_limits()
             poll = select.poll()
-            poll.register(self.ear, select.POLLIN)
+            poll.register(self.child_sock, select.POLLIN)
             poll.register(wake, select.POLLIN)
             while own_limits() == untouched:
                 for descriptor, _ in poll.poll():
                     if descriptor != wake:
-                        self.serve(receive_job(self.ear))
+                        self.serve(receive_job(self.child_sock))
                     else:
                         os.read(wake, 1 << 10)
-                        self.bury()
+                        self.reap()
         except (OSError, EOFError):
             pass  # nobody asks any more
         finally:
@@ -67,7 +67,7 @@ class Starting:
             for descriptor in job[-1].values():
                 os.close(descriptor)
             os.chdir("/")
-        self.ear.sendall(ANSWER.pack(pid, number))
+        self.child_sock.sendall(ANSWER.pack(pid, number))
 
     def spawn(self, path, arguments, environment, cwd, streams):
         os.chdir(cwd)
@@ -85,8 +85,8 @@ class Starting:
             let_the_kernel_pick(pid)
         return pid
 
-    def bury(self):
-        """Tell who ended, then let the kernel forget it."""
+    def reap(self):
+        """Report each exit, then reap the child (waitpid)."""
         while True:
             try:
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -96,7 +96,7 @@ class Starting:
                 return
             killed = ended.si_code in (os.CLD_KILLED, os.CLD_DUMPED)
             status = ended.si_status if killed else ended.si_status << 8  # as `waitpid` says it
-            os.write(self.scythe, DEATH.pack(ended.si_pid, status))
+            os.write(self.exits_write, EXIT.pack(ended.si_pid, status))
             os.waitpid(ended.si_pid, 0)
 
 
@@ -118,22 +118,22 @@ def let_go_of_all_but(*kept):
     os.closerange(first, os.sysconf("SC_OPEN_MAX"))
 
 
-def receive_job(ear):
+def receive_job(child_sock):
     """The next job with its streams, which have numbers from `FIRST_FREE` on. Raises EOFError."""
     room = socket.CMSG_SPACE(STREAMS_LIMIT * array.array("i").itemsize)
-    data, extra, _, _ = ear.recvmsg(4, room)
+    data, extra, _, _ = child_sock.recvmsg(4, room)
     handles = array.array("i")
     for _, _, rights in extra:
         handles.frombytes(rights)
-    size = int.from_bytes(data + exactly(ear, 4 - len(data)), "big")
-    path, arguments, environment, cwd, numbers = marshal.loads(exactly(ear, size))
+    size = int.from_bytes(data + exactly(child_sock, 4 - len(data)), "big")
+    path, arguments, environment, cwd, numbers = marshal.loads(exactly(child_sock, size))
     return path, arguments, environment, cwd, dict(zip(numbers, map(out_of_the_way, handles)))  # noqa: B905 - from Python 3.10 on
 
 
-def exactly(ear, size):
+def exactly(child_sock, size):
     parts = []
     while size:
-        parts.append(ear.recv(min(size, 1 << 16)))
+        parts.append(child_sock.recv(min(size, 1 << 16)))
         if not parts[-1]:
             raise EOFError
         size -= len(parts[-1])

@@ -83,7 +83,7 @@ class Template:
                 poll.register(self.line.fileno(), select.POLLIN)
             ready = {descriptor for descriptor, _ in poll.poll()}
             if self.wake in ready:
-                self.bury()
+                self.reap()
             if self.control.fileno() in ready:
                 self.connect()
             elif self.line.fileno() in ready and self.answer():
@@ -158,7 +158,7 @@ class Template:
             os.write(2, f"cannot start: {error}\n".encode("utf-8", "replace"))
             os._exit(126)
 
-    def bury(self):
+    def reap(self):
         """Tell how forks have ended."""
         try:
             os.read(self.wake, 1 << 12)

@@ -1,6 +1,6 @@
-"""Blank sandboxes that wait for somebody, bounded in number and in time. Pure bookkeeping.
+"""The set of idle sandboxes, bounded in number and in time. Pure bookkeeping: the caller ends sandboxes.
 
-Times are of the owner's clock, in seconds. What has to go is returned to the owner, who ends it.
+Times are seconds of the caller's clock.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from ..base import Sandbox, SandboxError, SandboxSpec
 from .usage import Usage
 
 QUIET_S = 5.0
-"""A spec that was not wanted for this long makes room for those that were."""
+"""A spec without demand for this long makes room for another spec."""
 
 
 class IdleSet:
-    """At most `room` sandboxes. One that waited for `idle_s` has to go, unless so many are in demand."""
+    """At most `room` sandboxes. Those idle for `idle_s` are overdue, down to the number that is in demand."""
 
     def __init__(self, room: int, idle_s: float, demand: Usage) -> None:
         self._room, self._idle_s, self._demand = room, idle_s, demand
@@ -30,55 +30,55 @@ class IdleSet:
         return len(self._rows.get(spec, ()))
 
     def take(self, spec: SandboxSpec, now: float) -> Idle | None:
-        """The one that came last, if it has enough of its lifetime left: the others are older."""
+        """Take out the newest, if enough of its lifetime is left: all others are older."""
         row = self._rows.get(spec)
         return self._remove(row[-1]) if row and row[-1].good_until >= now else None
 
-    def put(self, kept: Idle, now: float) -> Idle | None:
-        """Have one wait. Returns what has to go for it, which may be itself."""
-        gone = None
+    def put(self, idle: Idle, now: float) -> Idle | None:
+        """Add a sandbox. Returns the one to end in exchange, which may be itself."""
+        evicted = None
         if len(self) >= self._room:
-            gone = self.make_room(kept.spec, now)
-            if gone is None:
-                return kept
-        kept.since = now
-        self._rows.setdefault(kept.spec, []).append(kept)
-        return gone
+            evicted = self.make_room(idle.spec, now)
+            if evicted is None:
+                return idle
+        idle.since = now
+        self._rows.setdefault(idle.spec, []).append(idle)
+        return evicted
 
     def make_room(self, spec: SandboxSpec, now: float) -> Idle | None:
-        """Take out the oldest of the least recently wanted spec, if that is quiet, for one of `spec`."""
+        """Take out the oldest sandbox of the least recently wanted spec, if quiet, in favour of `spec`."""
         victim = self._quietest(spec, now)
         return self._remove(self._rows[victim][0]) if victim is not None else None
 
     def has_room(self, spec: SandboxSpec, coming: int, now: float) -> bool:
-        """Whether one more of `spec` could wait, when so many others are about to."""
+        """Whether one more of `spec` fits beside `coming` others that are about to be added."""
         return len(self) + coming < self._room or (
             coming < self._room and self._quietest(spec, now) is not None
         )
 
     def overdue(self, now: float) -> tuple[list[Idle], list[Idle]]:
-        """Take out those that waited too long, and those that used too much of their lifetime meanwhile."""
+        """Take out (those idle too long, those whose lifetime is too far spent)."""
         unwanted, stale = list[Idle](), list[Idle]()
         for spec, row in list(self._rows.items()):
             surplus = len(row) - self._demand.wanted(spec, now)
-            unwanted += [kept for kept in row[: max(0, surplus)] if kept.since + self._idle_s <= now]
-            stale += [kept for kept in row if kept.good_until < now and kept not in unwanted]
-        for kept in (*unwanted, *stale):
-            self._remove(kept)
+            unwanted += [idle for idle in row[: max(0, surplus)] if idle.since + self._idle_s <= now]
+            stale += [idle for idle in row if idle.good_until < now and idle not in unwanted]
+        for idle in (*unwanted, *stale):
+            self._remove(idle)
         return unwanted, stale
 
     def due(self, now: float) -> float:
-        """When `overdue` will have something, at the earliest; infinity when nothing waits."""
+        """Earliest time at which `overdue` may return something; infinity when empty."""
         return min((self._due(spec, row, now) for spec, row in self._rows.items()), default=math.inf)
 
     def clear(self) -> list[Idle]:
         """Take out all."""
         rows, self._rows = self._rows, {}
-        return [kept for row in rows.values() for kept in row]
+        return [idle for row in rows.values() for idle in row]
 
     def _due(self, spec: SandboxSpec, row: list[Idle], now: float) -> float:
         unwanted = row[0].since + self._idle_s
-        if unwanted <= now:  # it is kept for demand that will be forgotten
+        if unwanted <= now:  # kept for demand, which ages out
             unwanted = self._demand.changes_at(spec, now)
         return min(unwanted, math.nextafter(row[0].good_until, math.inf))
 
@@ -90,31 +90,31 @@ class IdleSet:
         last = self._demand.last(victim)
         return victim if now - last > QUIET_S and last < self._demand.last(spec) else None
 
-    def _remove(self, kept: Idle) -> Idle:
-        row = self._rows[kept.spec]
-        row.remove(kept)
+    def _remove(self, idle: Idle) -> Idle:
+        row = self._rows[idle.spec]
+        row.remove(idle)
         if not row:
-            del self._rows[kept.spec]
-        return kept
+            del self._rows[idle.spec]
+        return idle
 
 
 USED_SHARE = 0.1
-"""How much of its lifetime a sandbox may have waited away when it is handed out."""
+"""Share of its lifetime that a sandbox may have spent when it is handed out."""
 UNCHECKED_S = 1.0
-"""After waiting longer than this it is asked for a sign of life before it is handed out."""
+"""A sandbox that was idle for longer is pinged before it is handed out."""
 CHECK_S = 1.0
-"""How long that sign may take."""
+"""Deadline of that ping."""
 
 
 @dataclass(eq=False)
 class Idle:
-    """See the module. Times are of the pool's clock, in seconds."""
+    """A blank sandbox without a user."""
 
     sandbox: Sandbox
     renewed: float
-    """When its lifetime began, with its start or when it was last recycled."""
+    """When its lifetime began: at its start, or when it was last recycled."""
     since: float = 0.0
-    """When it began to wait."""
+    """When it became idle."""
 
     @property
     def spec(self) -> SandboxSpec:
@@ -125,7 +125,7 @@ class Idle:
         return self.renewed + USED_SHARE * self.spec.lifetime_s
 
     def is_sound(self, now: float, deadline: float) -> bool:
-        """Whether it is alive, as far as that has to be asked; not asked beyond `deadline` (real time)."""
+        """Whether it is alive, by a ping if it was idle long; `deadline` is of the machine's clock."""
         if now - self.since <= UNCHECKED_S:
             return True
         try:

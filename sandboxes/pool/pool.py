@@ -1,11 +1,11 @@
-"""A backend that keeps blank sandboxes ready, and gives those that come back out again.
+"""A backend that keeps blank sandboxes idle, hands them out, and recycles those that are closed.
 
-A sandbox takes long to start and a moment to fill, so blank ones of a spec wait here for any content. Who
-closes one returns it: it is recycled in the background where the backend can prove it blank, and thrown away
-in any doubt. As many of a spec are there as were lately in use at once and one to spare, within a bound for
-all that wait, while the machine has memory left. Every start goes through one throttle, callers' as well.
+A sandbox starts slowly and takes content fast, so blank sandboxes of a spec wait here for any content.
+Closing a sandbox returns it: it is recycled where the backend proves it blank, else it is thrown away.
+Per spec, keep (peak concurrent use in the last `idle_s`) + 1 idle sandboxes; at most `ready` idle in total;
+start none ahead when < 20 % memory is free. Every start, a caller's included, goes through one throttle.
 
-The key is the whole spec, so that what held a policy never serves for grading (`SandboxSpec.role`).
+The key is the whole spec, so that a sandbox that held a policy never serves for grading (`SandboxSpec.role`).
 """
 
 from __future__ import annotations
@@ -18,41 +18,39 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..backend import Backend
-from ..base import Content, SandboxLost, SandboxSpec
+from ..base import Content, Sandbox, SandboxLost, SandboxSpec
 from ..images.recipe import ImageRecipe
 from ..progress import Progress, silent
-from .lent import LentSandbox
 from .scheduler import Scheduler
 from .throttle import Throttle
 
 START_S = 60.0
-"""Longest time for a start, whoever waits for it."""
+"""Longest time for a start."""
 END_S = 20.0
 """Longest wait for threads and sandboxes when the pool is closed."""
 IDLE_S = 60.0
-"""How long one waits without demand before it is ended."""
+"""How long a sandbox stays idle without demand before it is ended."""
 
 
 @dataclass(frozen=True)
 class PoolStats:
-    """Counts since the pool was made, and what there is now. All that exists: `started - thrown_away`."""
+    """Counts since the pool was made; `idle` and `in_use` are those of now. `started - thrown_away` exist."""
 
     started: int
-    """Sandboxes that came up."""
     handed_out: int
     warm: int
-    """Of those handed out, how many had not to be started for it."""
+    """Handed out without a start for this caller."""
     recycled: int
     thrown_away: int
-    """Ended, for whatever reason."""
+    """Ended, for any reason."""
     failed: int
-    """Starts that came to nothing."""
+    """Failed starts."""
     idle: int
     in_use: int
 
 
 class Pool:
-    """See the module. A `Backend` around another, `inner`, which stays usable and is closed with this one."""
+    """A `Backend` around another, `inner`, which stays usable and is closed with this one."""
 
     def __init__(
         self,
@@ -66,16 +64,16 @@ class Pool:
         clock: Callable[[], float] = time.monotonic,
         spare_memory: Callable[[], float] | None = None,
     ) -> None:
-        """Keep at most `ready` waiting, by default what suits the machine; 0 keeps and recycles none.
+        """Keep at most `ready` idle, by default what suits the machine; 0 keeps and recycles none.
 
-        `clock` tells how long sandboxes have waited, and `spare_memory` the share of memory that is
-        available; deadlines of callers are real time.
+        `clock` measures how long sandboxes are idle, `spare_memory` returns the share of memory that is
+        available; callers' deadlines are real time.
         """
         self.name = inner.name
         self.inner = inner
         self._counting = threading.Lock()
         self._handed_out, self._warm = 0, 0
-        self._supply = Scheduler(
+        self._scheduler = Scheduler(
             inner,
             ready=suitable_ready() if ready is None else ready,
             recycle=recycle,
@@ -86,35 +84,36 @@ class Pool:
             spare_memory=spare_memory or available_memory,
         )
 
-    def open(self, spec: SandboxSpec, *, timeout_s: float, content: Content | None = None) -> LentSandbox:
-        """Hand one out with `content` in it, warm where there is one.
+    def open(self, spec: SandboxSpec, *, timeout_s: float, content: Content | None = None) -> Sandbox:
+        """Hand out a sandbox with `content` in it, warm where one is idle. Closing it returns it.
 
-        Where the engine does not answer it is tried again until the deadline. Raises `SandboxError`.
+        Where the engine does not answer, starts are retried until the deadline. Raises `SandboxError`.
         """
         deadline = time.monotonic() + timeout_s
         again = True
         while True:
-            sandbox, warm = self._supply.obtain(spec, deadline)
+            sandbox, warm = self._scheduler.obtain(spec, deadline)
             try:
                 if content is not None:
                     sandbox.lay(content, timeout_s=max(0.0, deadline - time.monotonic()))
             except BaseException as error:
-                self._supply.take_back(sandbox, sound=False)
+                self._scheduler.take_back(sandbox, sound=False)
                 if not (again and warm and isinstance(error, SandboxLost)):
                     raise
-                again = False  # it had died since it was looked at: once, that is nobody's fault
+                again = False  # it died while idle, after its last ping: try one more
             else:
                 with self._counting:
                     self._handed_out += 1
                     self._warm += warm
-                return LentSandbox(sandbox, self._supply)
+                sandbox.on_close = self._scheduler.take_back
+                return sandbox
 
     def expect(self, spec: SandboxSpec, count: int = 1) -> None:
-        """Start what is missing in the background, within the bounds.
+        """Start missing sandboxes in the background, within the bounds.
 
-        Of a spec whose `lifetime_s` is short (under ten times `idle_s`) none is started ahead of need.
+        Of a spec whose `lifetime_s` is under ten times `idle_s`, none is started ahead of demand.
         """
-        self._supply.expect(spec, count)
+        self._scheduler.expect(spec, count)
 
     def ensure_image(self, recipe: ImageRecipe, *, timeout_s: float, progress: Progress = silent) -> str:
         return self.inner.ensure_image(recipe, timeout_s=timeout_s, progress=progress)
@@ -127,23 +126,23 @@ class Pool:
 
     def stats(self) -> PoolStats:
         with self._counting:
-            return PoolStats(handed_out=self._handed_out, warm=self._warm, **self._supply.counts())
+            return PoolStats(handed_out=self._handed_out, warm=self._warm, **self._scheduler.counts())
 
     def settle(self, *, timeout_s: float) -> bool:
-        """Wait until nothing is being started, recycled or ended; whether that came in time."""
-        return self._supply.settle(timeout_s=timeout_s)
+        """Wait until no start, recycling or end is under way; whether that came in time."""
+        return self._scheduler.settle(timeout_s=timeout_s)
 
     def tend(self) -> None:
-        """Do what is due by now: end what waited too long, start what is missing. The pool does so itself."""
-        self._supply.tend()
+        """End what was idle too long, start what is missing. The pool does so by itself."""
+        self._scheduler.tend()
 
     def close(self) -> None:
-        self._supply.close(time.monotonic() + END_S)
+        self._scheduler.close(time.monotonic() + END_S)
         self.inner.close()
 
 
 def suitable_ready() -> int:
-    """How many idle sandboxes suit this machine: a few for each core, in a small part of its memory."""
+    """How many idle sandboxes suit this machine: 8 per core, at most one per 256 MB of memory."""
     try:
         memory_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
     except (OSError, ValueError):
@@ -152,7 +151,7 @@ def suitable_ready() -> int:
 
 
 def available_memory() -> float:
-    """The share of this machine's memory that is available; 1 where that cannot be told."""
+    """The share of this machine's memory that is available; 1 where it is unknown."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         values = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}

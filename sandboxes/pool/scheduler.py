@@ -1,7 +1,7 @@
-"""Where a pool's sandboxes come from and go to: what is started, kept, recycled and ended, and when.
+"""Schedules a pool's sandboxes: which are started, kept idle, recycled and ended, and when.
 
-One lock guards all of it. Under it `_plan` decides, after every change and when time is up; crews of threads
-do what was decided. No engine is asked while the lock is held.
+One lock guards all state. `_plan` runs under it after every change and at the next due time, and queues jobs;
+threads that live while there are jobs do them. No engine is called under the lock.
 """
 
 from __future__ import annotations
@@ -11,48 +11,49 @@ import math
 import os
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ..backend import Backend
 from ..base import EngineSilent, Sandbox, SandboxError, SandboxSpec, SandboxUnavailable
-from .crew import Crew
 from .idle import USED_SHARE, Idle, IdleSet
 from .throttle import Throttle
 from .usage import Usage
 
 RECYCLE_S = 2.0
-"""Longest time for making a sandbox blank; a new one would be there by then."""
+"""Longest time for making a sandbox blank; a start takes no longer."""
 SPARE_MEMORY = 0.2
 """Share of the machine's memory below which nothing is started ahead of need."""
+JobKind = Literal["start", "recycle", "end"]
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
 class Wanted:
-    """A caller who waits for a sandbox."""
+    """A caller that waits for a sandbox."""
 
     spec: SandboxSpec
     arrival: Future[tuple[Sandbox, bool]] = field(default_factory=Future)
-    """The sandbox, and whether it was there already."""
+    """The sandbox, and whether it is warm: was not started for this caller."""
     error: Exception | None = None
-    """Why the last start for it came to nothing."""
+    """Of the last failed start of this spec."""
     refused_at: float | None = None
-    """When the engine, which answered, first refused to start one."""
+    """When the engine first answered and refused a start, on the machine's clock."""
 
-    def is_refused_again(self, begun: float, now: float) -> bool:
-        """Note that a start was refused. The engine may have come back only then: the next one counts."""
+    def is_refused_again(self, begun: float) -> bool:
+        """Note a refused start. The first may be due to an engine that is just back: only the next counts."""
         if self.refused_at is None:
-            self.refused_at = now
+            self.refused_at = time.monotonic()
             return False
         return begun >= self.refused_at
 
 
 class Scheduler:
-    """See the module. All of a sandbox's life but its use; the arguments are those of `Pool`."""
+    """Schedules sandbox start, reuse and shutdown. Thread-safe; one lock; no engine call under it."""
 
     def __init__(
         self,
@@ -75,17 +76,16 @@ class Scheduler:
         self._clock, self._spare_memory = clock, spare_memory
         self._throttle = throttle or Throttle(min(cores, most), most)
         self._demand = Usage(idle_s)
-        self._shelf = IdleSet(ready, idle_s, self._demand)
-        self._starters = Crew("sandbox starts", most)
-        self._recyclers = Crew("sandbox recycling", 4)
-        self._enders = Crew("sandbox ends", 8)
+        self._idle = IdleSet(ready, idle_s, self._demand)
         self._changed = threading.Condition()
+        self._jobs: dict[JobKind, deque[Callable[[], None]]] = defaultdict(deque)
+        self._threads: Counter[JobKind] = Counter()
+        self._most_threads: dict[JobKind, int] = {"start": most, "recycle": 4, "end": 8}
         self._counts: Counter[str] = Counter()
-        self._out: dict[int, Idle] = {}
+        self._out = 0
         self._waiting: list[Wanted] = []
         self._starting: Counter[SandboxSpec] = Counter()
         self._recycling: Counter[SandboxSpec] = Counter()
-        self._ending = 0
         self._keeper: threading.Thread | None = None
         self._wakes_at = math.inf
         self._closed = False
@@ -96,9 +96,9 @@ class Scheduler:
             self._plan()
 
     def obtain(self, spec: SandboxSpec, deadline: float) -> tuple[Sandbox, bool]:
-        """One for the caller alone, and whether it was there already."""
+        """Return a sandbox for the caller alone, and whether it is warm."""
         with self._changed:
-            # The next one is to find one, unless all that come back fill the shelf without that.
+            # Have an idle one for the next caller, unless those in use will fill the idle set.
             spare = not self._recycles or self._demand.in_use() + 1 < self._ready
             self._demand.begin(spec, int(spare), self._clock())
         try:
@@ -114,77 +114,65 @@ class Scheduler:
                 if self._closed:
                     raise SandboxUnavailable("the pool of sandboxes was closed")
                 now = self._clock()
-                kept = self._shelf.take(spec, now)
+                idle = self._idle.take(spec, now)
                 wanted = Wanted(spec)
-                if kept is None:
+                if idle is None:
                     self._waiting.append(wanted)
                 else:
-                    self._out[id(kept.sandbox)] = kept
+                    self._out += 1
                 self._plan()
-            if kept is None:
+            if idle is None:
                 return self._wait(wanted, deadline)
-            if kept.is_sound(now, deadline):
-                return kept.sandbox, True
+            if idle.is_sound(now, deadline):
+                return idle.sandbox, True
             with self._changed:
-                self._dismiss(kept.sandbox, False)
+                self._out -= 1
+                self._end(idle.sandbox)
 
     def take_back(self, sandbox: Sandbox, *, sound: bool) -> None:
+        """Get back what `obtain` returned, to be recycled if `sound`."""
         with self._changed:
             self._demand.end(sandbox.spec, self._clock())
-            self._dismiss(sandbox, sound)
-            self._plan()
-
-    def _dismiss(self, sandbox: Sandbox, sound: bool) -> None:
-        """Recycle or end one that is out; where the pool was closed it has been ended. The lock is held."""
-        kept = self._out.pop(id(sandbox), None)
-        if kept is not None and sound and self._may_recycle(kept):
-            self._recycle(kept)
-        elif kept is not None:
-            self._end(kept)
-
-    def exchange(self, old: Sandbox, fresh: Sandbox) -> None:
-        with self._changed:
-            kept = self._out.pop(id(old), None)
-            now = self._clock()
-            if kept is None:
-                self._end(Idle(fresh, now))
+            self._out -= 1
+            if not self._closed:
+                self._recycle(sandbox) if sound and self._may_recycle(sandbox.spec) else self._end(sandbox)
+                self._plan()
                 return
-            self._out[id(fresh)] = Idle(fresh, now)
-            self._counts["recycled"] += 1
+            self._counts["thrown_away"] += 1
+        sandbox.close()  # in the user's thread: the pool's threads have ended
 
     def tend(self) -> None:
-        """Do what is due by now. It happens by itself as well."""
+        """Plan now. The keeper's thread does so when something is due."""
         with self._changed:
             self._plan()
 
     def settle(self, *, timeout_s: float) -> bool:
         """Wait until nothing is being started, recycled or ended; whether that came in time."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._busy(), timeout=timeout_s)
+            return self._changed.wait_for(
+                lambda: not (self._waiting or self._threads.total() or any(self._jobs.values())), timeout_s
+            )
 
     def counts(self) -> dict[str, int]:
-        """How often what happened, and how many there are: the fields of `PoolStats` that are known here."""
+        """Return the fields of `PoolStats` that are known here."""
         with self._changed:
-            kinds = ("started", "recycled", "thrown_away", "failed")
-            counts = {kind: self._counts[kind] for kind in kinds}
-            return {**counts, "idle": len(self._shelf), "in_use": len(self._out)}
+            counts = {kind: self._counts[kind] for kind in ("started", "recycled", "thrown_away", "failed")}
+            return {**counts, "idle": len(self._idle), "in_use": self._out}
 
     def close(self, deadline: float) -> None:
-        """End every sandbox and every thread. What is not done at the deadline goes on without anybody."""
+        """End idle sandboxes and threads, as far as the deadline allows; `inner.close` ends the rest."""
         with self._changed:
             self._closed = True
-            waiting, self._waiting = self._waiting, []
-            for wanted in waiting:
+            for wanted in self._waiting:
                 wanted.arrival.set_exception(SandboxUnavailable("the pool of sandboxes was closed"))
-            out, self._out = list(self._out.values()), {}
-            for kept in (*self._shelf.clear(), *out):
-                self._end(kept)
-            keeper = self._keeper
+            self._waiting.clear()
+            for idle in self._idle.clear():
+                self._end(idle.sandbox)
             self._changed.notify_all()
-        for crew in (self._starters, self._recyclers, self._enders):
-            crew.finish(deadline)
-        if keeper is not None:
-            keeper.join(max(0.0, deadline - time.monotonic()))
+            self._changed.wait_for(
+                lambda: self._keeper is None and not self._threads.total(),
+                timeout=max(0.0, deadline - time.monotonic()),
+            )
 
     def _wait(self, wanted: Wanted, deadline: float) -> tuple[Sandbox, bool]:
         waits_s = max(0.0, deadline - time.monotonic())
@@ -192,7 +180,7 @@ class Scheduler:
             return wanted.arrival.result(waits_s)
         except TimeoutError:
             if not self._withdraw(wanted):
-                return wanted.arrival.result()  # it came in the last moment
+                return wanted.arrival.result()  # set between the timeout and the lock
             late = (
                 f"no sandbox of {wanted.spec.image} was there within {waits_s:.1f} s; others may be starting"
             )
@@ -200,29 +188,30 @@ class Scheduler:
         except KeyboardInterrupt:
             if not self._withdraw(wanted) and not wanted.arrival.exception():
                 with self._changed:
-                    self._dismiss(wanted.arrival.result()[0], True)
+                    self._out -= 1
+                    self._end(wanted.arrival.result()[0])
             raise
 
     def _withdraw(self, wanted: Wanted) -> bool:
-        """Wait no longer; False when there is an answer already."""
+        """Stop waiting; False when the arrival has been set already."""
         with self._changed:
             if wanted not in self._waiting:
                 return False
             self._waiting.remove(wanted)
             return True
 
-    # What is decided, with the lock held
+    # Decisions. The lock is held.
 
     def _plan(self) -> None:
-        """Bring what there is in line with what is wanted. Called after every change, and when time is up."""
+        """Queue jobs that bring what exists in line with demand."""
         if self._closed:
             return
         now = self._clock()
-        unwanted, stale = self._shelf.overdue(now)
-        for kept in stale:
-            self._recycle(kept) if self._may_recycle(kept) else self._end(kept)
-        for kept in unwanted:
-            self._end(kept)
+        unwanted, stale = self._idle.overdue(now)
+        for idle in stale:
+            self._recycle(idle.sandbox) if self._may_recycle(idle.spec) else self._end(idle.sandbox)
+        for idle in unwanted:
+            self._end(idle.sandbox)
         coming = self._starting + self._recycling
         for wanted in self._waiting:
             if coming[wanted.spec]:
@@ -233,27 +222,27 @@ class Scheduler:
         self._set_alarm(now)
 
     def _start_ahead(self, coming: Counter[SandboxSpec], now: float) -> None:
-        """Start what will be wanted, where that takes nothing from anybody. `coming` will be idle soon."""
-        room = self._ready - len(self._shelf) - coming.total()
+        """Start sandboxes for expected demand, unless callers need the slot. `coming` will be idle soon."""
+        room = self._ready - len(self._idle) - coming.total()
         for spec in self._demand.specs():
             if USED_SHARE * spec.lifetime_s < self._idle_s:
-                continue  # it would be too old when it is wanted
-            missing = self._demand.wanted(spec, now) - self._shelf.count(spec) - coming[spec]
+                continue  # too short-lived: too old before it is idle for `idle_s`
+            missing = self._demand.wanted(spec, now) - self._idle.count(spec) - coming[spec]
             for _ in range(missing):
                 if not self._throttle.has_slack() or self._spare_memory() < SPARE_MEMORY:
                     return
                 if room > 0:
                     room -= 1
-                elif (quiet := self._shelf.make_room(spec, now)) is not None:
-                    self._end(quiet)
+                elif (quiet := self._idle.make_room(spec, now)) is not None:
+                    self._end(quiet.sandbox)
                 else:
                     break
                 self._start(spec)
 
     def _set_alarm(self, now: float) -> None:
-        """Have the keeper plan again when time alone will have changed something."""
+        """Have the keeper's thread plan again when something is next due."""
         paused_s = self._throttle.wait_s()
-        due = self._shelf.due(now)
+        due = self._idle.due(now)
         if 0 < paused_s < math.inf:
             due = min(due, now + paused_s)
         if due >= self._wakes_at:
@@ -268,82 +257,103 @@ class Scheduler:
         self._wakes_at = due
         self._changed.notify_all()
 
-    def _may_recycle(self, kept: Idle) -> bool:
-        now = self._clock()
+    def _may_recycle(self, spec: SandboxSpec) -> bool:
+        """Whether a blank sandbox of this spec would be handed out at once or find room in the idle set."""
         if not self._recycles or self._closed:
             return False
-        wanted = sum(other.spec == kept.spec for other in self._waiting)
-        return wanted > self._recycling[kept.spec] or self._shelf.has_room(
-            kept.spec, self._recycling.total(), now
+        return len(self._waiting_for(spec)) > self._recycling[spec] or self._idle.has_room(
+            spec, self._recycling.total(), self._clock()
         )
 
-    def _arrive(self, kept: Idle, *, warm: bool) -> None:
-        """Give a blank sandbox to who has waited longest, else keep it."""
+    def _arrive(self, sandbox: Sandbox, *, warm: bool) -> None:
+        """Give a blank sandbox to the caller who has waited longest, else keep it idle."""
         if self._closed:
-            self._end(kept)
+            self._end(sandbox)
             return
-        for wanted in self._waiting:
-            if wanted.spec == kept.spec:
-                self._waiting.remove(wanted)
-                self._out[id(kept.sandbox)] = kept
-                wanted.arrival.set_result((kept.sandbox, warm))
-                return
-        gone = self._shelf.put(kept, self._clock())
-        if gone is not None:
-            self._end(gone)
+        if waiting := self._waiting_for(sandbox.spec):
+            self._waiting.remove(waiting[0])
+            self._out += 1
+            waiting[0].arrival.set_result((sandbox, warm))
+            return
+        surplus = self._idle.put(Idle(sandbox, renewed=self._clock()), self._clock())
+        if surplus is not None:
+            self._end(surplus.sandbox)
 
-    def _busy(self) -> bool:
-        return bool(self._waiting or self._starting.total() or self._recycling.total() or self._ending)
+    def _queue(self, kind: JobKind, job: Callable[[], None]) -> None:
+        """Have a thread do a job, which must not raise."""
+        self._jobs[kind].append(job)
+        if self._threads[kind] < self._most_threads[kind]:
+            thread = threading.Thread(target=self._work, args=(kind,), name=f"sandbox {kind}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                return  # no thread to be had just now; the thread of the next job does this one too
+            self._threads[kind] += 1
 
-    # What is done, by threads that nobody waits for
+    # Jobs. Their threads take the lock themselves.
+
+    def _work(self, kind: JobKind) -> None:
+        """A thread's life: do jobs until there are none."""
+        while True:
+            with self._changed:
+                if not self._jobs[kind]:
+                    self._threads[kind] -= 1
+                    self._changed.notify_all()
+                    return
+                job = self._jobs[kind].popleft()
+            job()
 
     def _start(self, spec: SandboxSpec) -> None:
         self._starting[spec] += 1
-        begun = self._throttle.begin()
-        self._starters.do(lambda: self._do_start(spec, begun))
+        token = self._throttle.begin()
+        self._queue("start", lambda: self._do_start(spec, token))
 
-    def _do_start(self, spec: SandboxSpec, begun: float) -> None:
+    def _do_start(self, spec: SandboxSpec, token: float) -> None:
+        begun = time.monotonic()
         try:
             sandbox = self._inner.open(spec, timeout_s=self._start_s)
-        except Exception as error:  # whatever it is, it is for who waits
-            self._failed(spec, begun, error)
+        except Exception as error:  # also a backend's defect: the callers who wait raise it
+            self._failed(spec, token, begun, error)
             return
         with self._changed:
-            now = self._clock()
-            self._throttle.succeed(begun)
+            self._throttle.succeed(token)
             self._starting -= Counter([spec])
             self._counts["started"] += 1
-            self._arrive(Idle(sandbox, now), warm=False)
+            self._arrive(sandbox, warm=False)
             self._plan()
-            self._changed.notify_all()
 
-    def _failed(self, spec: SandboxSpec, begun: float, error: Exception) -> None:
+    def _failed(self, spec: SandboxSpec, token: float, begun: float, error: Exception) -> None:
+        """Note a failed start: callers retry where the engine is silent, else raise the error.
+
+        `token` is the throttle's time of the start, `begun` that of the machine's clock.
+        """
+        silent = isinstance(error, EngineSilent) or time.monotonic() - begun >= self._start_s
         with self._changed:
-            self._demand.forget(spec)  # nobody waits for what is started ahead: it would fail for ever
+            self._demand.forget(
+                spec
+            )  # a start ahead of demand has no caller to raise to: it would retry for ever
             for wanted in self._waiting_for(spec):
                 wanted.error = error
-        silent = isinstance(error, EngineSilent) or self._clock() - begun >= self._start_s
         there = None if silent else self._has_image(spec.image)
         with self._changed:
             self._starting -= Counter([spec])
             self._counts["failed"] += 1
             waiting = self._waiting_for(spec)
             if there is None:
-                self._throttle.fail(begun)
+                self._throttle.fail(token)
             else:
-                self._throttle.refuse(begun)
+                self._throttle.refuse(token)
             if there and isinstance(error, SandboxError):
-                waiting = [wanted for wanted in waiting[:1] if wanted.is_refused_again(begun, self._clock())]
+                waiting = [wanted for wanted in waiting[:1] if wanted.is_refused_again(begun)]
             elif there is None:
                 waiting = []
             for wanted in waiting:
                 self._waiting.remove(wanted)
                 wanted.arrival.set_exception(error)
             self._plan()
-            self._changed.notify_all()
 
     def _has_image(self, ref: str) -> bool | None:
-        """Whether the image is there; None when the engine does not say."""
+        """None when the engine does not answer."""
         try:
             return self._inner.has_image(ref)
         except SandboxError:
@@ -352,40 +362,32 @@ class Scheduler:
     def _waiting_for(self, spec: SandboxSpec) -> list[Wanted]:
         return [wanted for wanted in self._waiting if wanted.spec == spec]
 
-    def _recycle(self, kept: Idle) -> None:
-        self._recycling[kept.spec] += 1
-        self._recyclers.do(lambda: self._do_recycle(kept))
+    def _recycle(self, sandbox: Sandbox) -> None:
+        self._recycling[sandbox.spec] += 1
+        self._queue("recycle", lambda: self._do_recycle(sandbox))
 
-    def _do_recycle(self, kept: Idle) -> None:
+    def _do_recycle(self, sandbox: Sandbox) -> None:
         fresh = None
         try:
-            fresh = kept.sandbox.recycled(timeout_s=RECYCLE_S)
-        except Exception:  # in doubt it is thrown away, whatever the doubt
+            fresh = sandbox.recycled(timeout_s=RECYCLE_S)
+        except Exception:  # a backend's defect: not proven blank, so thrown away
             logger.warning("a sandbox could not be recycled", exc_info=True)
-            kept.sandbox.close()
+            sandbox.close()
         with self._changed:
-            self._recycling -= Counter([kept.spec])
+            self._recycling -= Counter([sandbox.spec])
             if fresh is None:
                 self._counts["thrown_away"] += 1
             else:
                 self._counts["recycled"] += 1
-                self._arrive(Idle(fresh, self._clock()), warm=True)
+                self._arrive(fresh, warm=True)
             self._plan()
-            self._changed.notify_all()
 
-    def _end(self, kept: Idle) -> None:
-        self._ending += 1
-        self._enders.do(lambda: self._do_end(kept.sandbox))
-
-    def _do_end(self, sandbox: Sandbox) -> None:
-        sandbox.close()
-        with self._changed:
-            self._ending -= 1
-            self._counts["thrown_away"] += 1
-            self._changed.notify_all()
+    def _end(self, sandbox: Sandbox) -> None:
+        self._counts["thrown_away"] += 1
+        self._queue("end", sandbox.close)
 
     def _keep(self) -> None:
-        """The keeper's thread: wait for the alarm. It ends when there is none."""
+        """The keeper's thread: plan at every due time; end when nothing is due."""
         with self._changed:
             while not self._closed and self._wakes_at < math.inf:
                 left_s = self._wakes_at - self._clock()
@@ -395,3 +397,4 @@ class Scheduler:
                 self._wakes_at = math.inf
                 self._plan()
             self._keeper = None
+            self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Calls into a sandbox, and moments without any."""
+"""Which calls of one handle may reach its sandbox: side by side, one alone, or none any more."""
 
 from __future__ import annotations
 
@@ -6,46 +6,73 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
-from ..base import SandboxUnresponsive
+from ..base import SandboxError, SandboxLost, SandboxUnresponsive
+
+End = Literal["ended already", "unsound", "sound"]
+"""What ending a handle found: it had ended, a call was under way or had failed, or neither."""
 
 
 class Gate:
-    """Lets calls into a sandbox side by side, and holds them back while its disks are changed."""
+    """Counts the calls of a handle, holds them back while disks change, and lets none in after its end."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._changed = threading.Condition()
         self._count = 0
         self._held = False
+        self._failed = False
+        self._ended = False
+
+    def end(self) -> End:
+        """Let no further call in. Those that are under way go on; those held back are lost."""
+        with self._changed:
+            if self._ended:
+                return "ended already"
+            self._ended = True
+            self._changed.notify_all()
+            return "unsound" if self._count or self._held or self._failed else "sound"
 
     @contextmanager
-    def under_way(self, deadline: float, name: str) -> Iterator[None]:
-        """Around a call. Raises `SandboxUnresponsive` at the deadline."""
+    def call(self, deadline: float) -> Iterator[None]:
+        """Around a call. Raises `SandboxLost` after the end, `SandboxUnresponsive` at the deadline."""
         with self._changed:
-            self._wait(lambda: not self._held, deadline, f"{name} is being snapshotted")
+            self._enter(deadline)
             self._count += 1
         try:
             yield
+        except SandboxError:
+            self._failed = True
+            raise
         finally:
             with self._changed:
                 self._count -= 1
                 self._changed.notify_all()
 
     @contextmanager
-    def held_back(self, deadline: float, name: str) -> Iterator[None]:
-        """Wait for those under way, and let no other begin. Raises `SandboxUnresponsive` at the deadline."""
+    def alone(self, deadline: float) -> Iterator[None]:
+        """Around a call that waits for those under way and holds others back. Raises as `call` does."""
         with self._changed:
-            self._wait(lambda: not self._held, deadline, f"{name} is being snapshotted")
+            self._enter(deadline)
             self._held = True
         try:
             with self._changed:
-                self._wait(lambda: not self._count, deadline, f"{name} is at work")
+                self._wait(lambda: not self._count, deadline, "is at work")
             yield
+        except SandboxError:
+            self._failed = True
+            raise
         finally:
             with self._changed:
                 self._held = False
                 self._changed.notify_all()
 
+    def _enter(self, deadline: float) -> None:
+        self._wait(lambda: self._ended or not self._held, deadline, "is being snapshotted")
+        if self._ended:
+            raise SandboxLost(f"{self._name} was closed")
+
     def _wait(self, ready: Callable[[], bool], deadline: float, otherwise: str) -> None:
         if not ready() and not self._changed.wait_for(ready, max(0.0, deadline - time.monotonic())):
-            raise SandboxUnresponsive(f"{otherwise}, and was until the deadline of another call")
+            raise SandboxUnresponsive(f"{self._name} {otherwise}, and was until the deadline of another call")

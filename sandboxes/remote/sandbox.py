@@ -7,8 +7,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 from uuid import uuid4
 
@@ -17,6 +16,7 @@ from ..base import (
     Content,
     ExecResult,
     Match,
+    OnClose,
     SandboxError,
     SandboxLost,
     SandboxSpec,
@@ -49,14 +49,13 @@ logger = logging.getLogger(__name__)
 
 
 class Connection:
-    """What the handles of one sandbox share, one after the other: everything but being valid."""
+    """The sandbox itself, shared by its handles, of which one after the other is valid."""
 
     def __init__(self, channel: Channel, end: Callable[[], None]) -> None:
         self.channel = channel
         self.disks: Disks | None = None
         self.opened = time.monotonic()
         self._end = end
-        self.calls = Gate()
         self._closing = threading.Lock()
         self._closed = False
 
@@ -79,25 +78,26 @@ class Connection:
 
 
 class RemoteSandbox:
-    """A sandbox at the far end of a channel; `end` takes away what the backend made for it."""
+    """A handle of the sandbox at the far end of a channel; `end` takes away what the backend made for it."""
 
     def __init__(self, spec: SandboxSpec, name: str, channel: Channel, end: Callable[[], None]) -> None:
         self.spec = spec
         self.name = name
+        self.on_close: OnClose | None = None
         self._channel = channel
-        self._room = Connection(channel, end)
-        self._begin()
+        self._connection = Connection(channel, end)
+        self._gate = Gate(name)
 
-    def _begin(self) -> None:
-        """Make this the handle that may use the room."""
-        self._using = threading.Lock()
-        self._in_flight = 0
-        self._over = False
+    def _next_handle(self, on_close: OnClose | None) -> Self:
+        """The handle that is valid when this one has ended."""
+        following = copy.copy(self)
+        following.on_close, following._gate = on_close, Gate(self.name)
+        return following
 
     @property
     def disks(self) -> Disks | None:
         """What the sandbox can be recycled with; None where its disks cannot be swapped."""
-        return self._room.disks
+        return self._connection.disks
 
     def exec(
         self,
@@ -151,7 +151,7 @@ class RemoteSandbox:
     def lay(self, content: Content, *, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         if self.disks is not None:
-            with self._in_use(), self._room.calls.held_back(deadline, self.name):
+            with self._gate.alone(deadline):
                 self.disks.swap(content, timeout_s=deadline - time.monotonic())
             return
         self.unpack(content.archive(), ".", timeout_s=timeout_s)
@@ -160,7 +160,7 @@ class RemoteSandbox:
 
     def snapshot(self, *, timeout_s: float) -> Content:
         deadline = time.monotonic() + timeout_s
-        with self._in_use(), self._room.calls.held_back(deadline, self.name):
+        with self._gate.alone(deadline):
             stopped = self._running(deadline, stop=True)
             try:
                 left = deadline - time.monotonic()
@@ -228,35 +228,33 @@ class RemoteSandbox:
         return [Match(*row) for row in json.loads(payload)]
 
     def ping(self, *, timeout_s: float) -> None:
-        """Ask for a sign of life."""
         self._ask("ping", {}, timeout_s=timeout_s)
 
     def own(self, disks: Disks | None) -> None:
         """Take over the disks that were found when the sandbox was up."""
-        self._room.own(disks)
+        self._connection.own(disks)
 
     def recycled(self, *, timeout_s: float) -> Self | None:
         deadline = time.monotonic() + timeout_s
-        with self._using:
-            if self._over:
-                return None
-            self._over = True
-            unused = self._in_flight == 0
+        end = self._gate.end()
+        if end == "ended already":
+            return None
         fresh = None
         try:
-            if unused and self._may_live_on():
+            if end == "sound" and self._may_live_on():
                 self._make_blank(deadline)
-                fresh = copy.copy(self)
-                fresh._begin()
+                fresh = self._next_handle(self.on_close)
         except SandboxError as error:
             logger.info("%s is thrown away: %s", self.name, error)
         finally:
             if fresh is None:
-                self._room.close()
+                self._connection.close()
+                if self.on_close is not None:
+                    self.on_close(self._next_handle(None), sound=False)
         return fresh
 
     def _may_live_on(self) -> bool:
-        age_s = time.monotonic() - self._room.opened
+        age_s = time.monotonic() - self._connection.opened
         return (
             self.disks is not None
             and self._channel.settled()
@@ -280,20 +278,23 @@ class RemoteSandbox:
             raise reply_error(begun.header)
 
     def close(self) -> None:
-        with self._using:
-            over, self._over = self._over, True
-        if not over:
-            self._room.close()
+        end = self._gate.end()
+        if end == "ended already":
+            return
+        if self.on_close is None:
+            self._connection.close()
+        else:
+            self.on_close(self._next_handle(None), sound=end == "sound")
 
     def shut(self) -> None:
         """End the sandbox, whichever handle is valid now; for its backend."""
-        self._room.close()
+        self._connection.close()
 
     def _ask(
         self, operation: str, fields: dict[str, Any], payload: bytes = b"", *, timeout_s: float
     ) -> Reply:
         deadline = time.monotonic() + timeout_s
-        with self._in_use(), self._room.calls.under_way(deadline, self.name):
+        with self._gate.call(deadline):
             return self._send(operation, fields, payload, timeout_s=deadline - time.monotonic())
 
     def _send(
@@ -303,19 +304,6 @@ class RemoteSandbox:
         if "error" in reply.header:
             raise reply_error(reply.header)
         return reply
-
-    @contextmanager
-    def _in_use(self) -> Iterator[None]:
-        """Around whatever reaches the sandbox. Raises `SandboxLost` when this handle is over."""
-        with self._using:
-            if self._over:
-                raise SandboxLost(f"{self.name} was closed")
-            self._in_flight += 1
-        try:
-            yield
-        finally:
-            with self._using:
-                self._in_flight -= 1
 
 
 def split(data: bytes | bytearray, sizes: Sequence[int]) -> list[bytes]:

@@ -6,14 +6,36 @@ import time
 
 import pytest
 
-from sandboxes import Backend, SandboxUnavailable, connect
+from sandboxes import Backend, SandboxSpec, SandboxUnavailable, UnknownNameError, connect
 from sandboxes.backend import Owner, process_start, this_host
 from sandboxes.fake import FakeBackend
 
 
+def backend_of_ones_own(*, timeout_s: float) -> Backend:
+    assert timeout_s > 0
+    return FakeBackend()
+
+
+def no_backend(*, timeout_s: float) -> str:
+    return f"for {timeout_s} s"
+
+
 def test_an_unknown_backend_is_one_clear_line() -> None:
-    with pytest.raises(SandboxUnavailable, match="use docker, bubblewrap or auto"):
+    with pytest.raises(UnknownNameError, match="use auto, docker, bubblewrap, fake, or module:attribute"):
         connect("podman")
+
+
+def test_the_fake_and_a_backend_of_ones_own_are_found_by_name() -> None:
+    for name in ("fake", f"{__name__}:backend_of_ones_own"):
+        pool = connect(name)
+        assert pool.name == "fake"
+        pool.open(SandboxSpec("any"), timeout_s=5).close()
+        pool.close()
+
+
+def test_a_factory_that_returns_no_backend_is_one_clear_line() -> None:
+    with pytest.raises(SandboxUnavailable, match=r"returned str, which is no sandboxes\.Backend"):
+        connect(f"{__name__}:no_backend")
 
 
 @pytest.mark.docker

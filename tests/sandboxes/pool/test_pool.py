@@ -5,16 +5,15 @@ import random
 import tarfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import pytest
 
-from sandboxes import Backend, SandboxError, SandboxLost, SandboxSpec, SandboxUnavailable
+from sandboxes import Backend, ExecResult, SandboxError, SandboxLost, SandboxSpec, SandboxUnavailable
 from sandboxes.base import Content
-from sandboxes.fake import FakeBackend, FakeSandbox
-from sandboxes.pool.lent import LentSandbox
+from sandboxes.fake import FakeBackend, FakeSandbox, Files, succeed
 from sandboxes.pool.pool import Pool
 from sandboxes.pool.throttle import Throttle
 
@@ -35,8 +34,9 @@ class Engine(FakeBackend):
     """Takes its time, fails when it is told to, and knows how many starts were under way at once."""
 
     def __init__(self, *, start_s: float = 0.0) -> None:
-        super().__init__()
+        super().__init__(run=self._run_command)
         self.start_s = start_s
+        self.at_work: Callable[[], object] = lambda: None
         self.down = False
         self.failing: Callable[[], Exception | None] = lambda: None
         self.missing: set[str] = set()
@@ -62,6 +62,10 @@ class Engine(FakeBackend):
         finally:
             with self._counting:
                 self._under_way -= 1
+
+    def _run_command(self, command: str | Sequence[str], files: Files) -> ExecResult:
+        self.at_work()
+        return succeed(command, files)
 
     def has_image(self, ref: str) -> bool:
         if self.down:
@@ -151,14 +155,19 @@ def test_a_late_call_of_an_old_user_never_reaches_the_next_one(scene: Scene) -> 
 def test_what_was_lost_or_in_use_when_it_was_closed_is_thrown_away(scene: Scene) -> None:
     pool = scene.pool(ready=1)
     lost = pool.open(WORK, timeout_s=SOON_S)
-    scene.engine.opened[0].close()
+    scene.engine.opened[0].shut()
     with pytest.raises(SandboxLost):
         lost.read("x", timeout_s=1)
     lost.close()
     settled(pool)
     busy = pool.open(WORK, timeout_s=SOON_S)
-    with busy.in_use():
+    running, finish = threading.Event(), threading.Event()
+    scene.engine.at_work = lambda: (running.set(), finish.wait(SOON_S))
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(busy.exec, "true", timeout_s=SOON_S)
+        assert running.wait(SOON_S)
         busy.close()
+        finish.set()
     assert settled(pool).stats().recycled == 0 and pool.stats().thrown_away == 2
 
 
@@ -311,6 +320,29 @@ def test_a_missing_image_is_told_at_once_to_all_who_wait(scene: Scene) -> None:
     assert time.monotonic() - started < 2
 
 
+def test_the_pools_clock_says_nothing_about_how_long_a_start_took(scene: Scene) -> None:
+    """A missing image is an answer of the engine, however far the clock is from the machine's."""
+    scene.engine.missing.add("any")
+    pool = scene.pool()
+    for now in (-1e9, 1e9):
+        scene.clock.now = now
+        started = time.monotonic()
+        with pytest.raises(SandboxUnavailable, match="is not there"):
+            pool.open(WORK, timeout_s=5)
+        assert time.monotonic() - started < 2
+
+
+def test_a_refused_start_is_tried_once_more_whatever_the_pools_clock(scene: Scene) -> None:
+    pool = scene.pool()
+    scene.engine.failing = lambda: SandboxUnavailable("the disk is full")
+    for now in (-1e9, 1e9):
+        scene.clock.now = now
+        started = time.monotonic()
+        with pytest.raises(SandboxUnavailable, match="the disk is full"):
+            pool.open(WORK, timeout_s=5)
+        assert time.monotonic() - started < 2
+
+
 def test_a_start_that_is_refused_is_told_unchanged_and_not_tried_for_ever(scene: Scene) -> None:
     class Full(SandboxUnavailable):
         pass
@@ -384,10 +416,6 @@ def test_under_load_each_has_a_blank_one_alone_and_the_bounds_hold(scene: Scene)
     lock = threading.Lock()
     wrong: list[str] = []
 
-    def behind(sandbox: LentSandbox) -> int:
-        with sandbox.in_use() as real:
-            return id(real)
-
     def episode(number: int) -> None:
         spec = replace(WORK, memory_mb=100 + number % 3)
         try:
@@ -396,7 +424,7 @@ def test_under_load_each_has_a_blank_one_alone_and_the_bounds_hold(scene: Scene)
             if "bad luck" not in str(error):
                 wrong.append(str(error))
             return
-        name = behind(sandbox)
+        name = id(sandbox.files)
         with lock:
             if name in held:
                 wrong.append("two users had the same sandbox")

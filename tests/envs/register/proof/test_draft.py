@@ -33,7 +33,8 @@ class ScriptedSandbox(FakeSandbox):
     tests: Tests
 
     def exec(self, command, *, stdin: bytes = b"", **_) -> ExecResult:  # pyright: ignore
-        self._called("exec")
+        with self._call("exec"):
+            pass
         request = json.loads(stdin)
         files = {path.removeprefix("/workspace/"): data for path, data in self.files.items()}
         outcomes = self.tests(files, request["targets"])
