@@ -1,7 +1,7 @@
-"""Gymnasium spaces that contain what really occurs.
+"""Gymnasium spaces of tool calls and observations, both any Unicode text.
 
-`gymnasium.spaces.Text` holds short alphanumeric strings by default; tool calls and observations are any
-Unicode. Samples are harmless calls that only look, because Gymnasium's checker steps with them.
+`gymnasium.spaces.Text` holds short alphanumeric strings by default. Samples only read files, because
+Gymnasium's checker steps with them.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class Prs:
             raise ToolError("path, author and label narrow a search only")
         past = prs.view(at.taskset, at.task)
         if self.read:
-            # A page must fit into an observation uncut, with what is said of it.
+            # A page must fit into an observation uncut, with its heading.
             size = max(at.task.limits.observation_chars - 200, 200)
             return prs.read(past, self.read, page=self.page, page_chars=size)
         if self.blame:

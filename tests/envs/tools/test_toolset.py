@@ -157,7 +157,7 @@ def finished(calculator: TaskSet, reward: Any) -> tuple[float, Verdict]:
     with CodingEnv([calculator], reward=reward, backend=FakeBackend()) as env:
         env.reset(seed=0)
         _, value, _, _, info = env.finish(StopReason.MAX_TOKENS)
-        return value, info["verdict"]
+    return value, info["verdict"]
 
 
 def test_a_reward_of_ones_own_is_the_steps_and_the_verdict_stays_the_law(calculator: TaskSet) -> None:
