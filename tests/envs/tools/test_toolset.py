@@ -154,9 +154,9 @@ def len_missing(verdict: Verdict) -> float:
 
 
 def finished(calculator: TaskSet, reward: Any) -> tuple[float, Verdict]:
-    with CodingEnv([calculator], reward=reward, backend=FakeBackend()) as env:
-        env.reset(seed=0)
-        _, value, _, _, info = env.finish(StopReason.MAX_TOKENS)
+    env = CodingEnv([calculator], reward=reward, backend=FakeBackend())
+    env.reset(seed=0)
+    _, value, _, _, info = env.finish(StopReason.MAX_TOKENS)
     return value, info["verdict"]
 
 
