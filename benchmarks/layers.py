@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from envs.grading.checks.inspection import first_run
-from envs.grading.checks.rerun import plan, second_look
-from envs.grading.checks.sessions import Session
+from envs.grading.checks.rerun import plan, rerun
+from envs.grading.checks.runs import RunRequest
 from envs.grading.grade import grade, inspection
 from envs.grading.submission import Submission, submission_of
 from envs.tasksets.trees import TreeFile
@@ -57,19 +57,19 @@ def _suite(backend: Backend, folder: Path, tests: int, rounds: int) -> dict[str,
 
     submission = another()
     looked = inspection(submission, taskset, task, backend)
-    tree, listed, run = looked.tree, looked.listed, looked.run
+    tree, listed, run = looked.tree, looked.runs.listed, looked.runs.run
 
     def judge() -> None:
         assert grade(another(), taskset, task, backend).resolved
 
     def look_again() -> None:
         chosen = plan(listed.runner, listed.fail_to_pass, listed.pass_to_pass, tree, looked.identity)
-        finding = second_look(chosen, tree, lambda: tree, run)
+        finding = rerun(chosen, tree, lambda: tree, run)
         assert not (finding.failed or finding.tampered), finding
 
     work: dict[str, Callable[[], Any]] = {
         "bare pytest, cold": lambda: bare_run(taskset, task, backend),
-        "forked, without layers": lambda: timed(lambda: run(tree, [Session(listed.files)])),
+        "forked, without layers": lambda: timed(lambda: run(tree, [RunRequest(listed.files)])),
         "forked, with canaries and tripwire": lambda: timed(lambda: first_run(tree, listed, run)),
         "second look": lambda: timed(look_again),
         "patch to verdict": lambda: timed(judge),

@@ -22,18 +22,19 @@ import gymnasium
 
 import sandboxes
 from sandboxes.backend import Backend
-from sandboxes.base import Content, Sandbox
+from sandboxes.base import Content, Sandbox, SandboxError
 
 from .grading.grade import grade
+from .grading.reward import Reward, find_reward, rewarded
 from .grading.run import SETUP_S, grading_specs, sandbox_spec
 from .grading.submission import collect
 from .search.embedder import Embedder
 from .spaces import ObservationSpace, ToolCallSpace
 from .tasksets.taskset import TaskSet, TaskSetError, load_taskset
 from .tasksets.trees import one_commit, pack
-from .tools.base import ToolContext, ToolError
+from .tools.base import Tool, ToolContext, ToolDefect, ToolError
 from .tools.text import cut_middle
-from .tools.toolset import parse_call, tool_specs
+from .tools.toolset import Toolset
 from .types import Observation, StopReason, Task, ToolCall
 
 Step = tuple[Observation, float, bool, bool, dict[str, Any]]
@@ -51,6 +52,8 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
         self,
         tasksets: Sequence[TaskSet | Path | str],
         *,
+        tools: Toolset | Sequence[str | type[Tool]] | None = None,
+        reward: Reward | str = "outcome",
         backend: Backend | str = "auto",
         split: str | None = None,
         embedder: Embedder | None = None,
@@ -58,16 +61,24 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
     ) -> None:
         """Open on task sets, loaded or by folder; `split` narrows what `reset` chooses from.
 
-        A `backend` may be shared by many environments; through `gymnasium.make`, which copies its
-        arguments, give its name. With an `embedder`, search by meaning uses it beside the words.
+        `tools` are all of ours by default (`Toolset.of` says how to name others), and `reward` is the outcome
+        (`envs.grading.reward`). A `backend` may be shared by many environments; through `gymnasium.make`,
+        which copies its arguments, give its name. With an `embedder`, search by meaning ranks by its vectors
+        too.
 
-        Raises TaskSetError, and SandboxUnavailable when `backend` is a name and nothing answers to it.
+        Raises TaskSetError, ToolsetError, RewardError, UnknownNameError, and SandboxUnavailable when
+        `backend` is a name and no such backend runs here.
         """
         assert render_mode in (None, *self.metadata["render_modes"]), f"unknown render mode {render_mode!r}"
-        self._sets = [one if isinstance(one, TaskSet) else load_taskset(one) for one in tasksets]
+        self.toolset = (
+            tools if isinstance(tools, Toolset) else Toolset() if tools is None else Toolset.of(tools)
+        )
+        self._reward = find_reward(reward)
         self._tasks = {
             task.id: (taskset, task)
-            for taskset in self._sets
+            for taskset in (
+                given if isinstance(given, TaskSet) else load_taskset(given) for given in tasksets
+            )
             for task in taskset.tasks
             if split in (None, task.split)
         }
@@ -80,8 +91,8 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
         self._current: tuple[TaskSet, Task] | None = None
         self._turns, self._ends, self._last = 0, 0.0, Observation("")
         self.render_mode = render_mode
-        self.tools = tool_specs()
-        self.action_space = ToolCallSpace()
+        self.tools = self.toolset.specs()
+        self.action_space = ToolCallSpace(self.toolset)
         self.observation_space = ObservationSpace()
 
     @property
@@ -102,19 +113,22 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
         self._backend.ensure_image(taskset.runtime(task).image, timeout_s=task.limits.episode_s)
         spec, content = sandbox_spec(taskset, task), _content(taskset, task)
         self._sandbox = self._backend.open(spec, timeout_s=SETUP_S, content=content)
-        for each in grading_specs(taskset, task):
-            self._backend.expect(each)  # it starts while the policy works
+        for grading_spec in grading_specs(taskset, task):
+            self._backend.expect(grading_spec)  # it starts while the policy works
         self._turns, self._ends = 0, time.monotonic() + task.limits.episode_s
         self._last = Observation(task.instruction)
         return self._last, {"task": task.id, "set": taskset.name}
 
     def step(self, action: ToolCall) -> Step:
-        """Make one tool call. A call that is malformed or fails is an observation, not an error."""
+        """Make one tool call. A call that is malformed or fails is an observation, not an error.
+
+        Raises SandboxError, ToolDefect when a tool's own code breaks, and what `finish` raises.
+        """
         if time.monotonic() >= self._ends:
             return self.finish(StopReason.TIME)
         self._turns += 1
-        observation = self._act(action)
-        if action.name == "submit" and not observation.is_error:
+        observation, handed_in = self._act(action)
+        if handed_in:
             return self.finish(StopReason.SUBMITTED, observation)
         if self._turns >= self.task.limits.max_turns:
             return self.finish(StopReason.MAX_TURNS, observation)
@@ -122,9 +136,10 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
         return observation, 0.0, False, False, {"turns": self._turns}
 
     def finish(self, reason: StopReason, observation: Observation | None = None) -> Step:
-        """End the episode for this reason and grade it. The one place where a reward is made.
+        """End the episode for this reason and grade it; `info["verdict"]` says which tests passed.
 
-        Limits that the environment cannot see (tokens, format) are brought here by their owner.
+        The caller of `step` ends the episode here for limits that only the caller knows (tokens, format).
+        Raises SandboxError, and RewardError when an own reward gives no finite number.
         """
         taskset, task = self._episode()
         assert self._sandbox is not None, "the episode is over; call reset first"
@@ -142,7 +157,7 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
             "turns": self._turns,
         }
         terminated = reason is StopReason.SUBMITTED
-        return self._last, verdict.reward, terminated, not terminated, info
+        return self._last, rewarded(self._reward, verdict), terminated, not terminated, info
 
     def fork(self, count: int) -> list[CodingEnv]:
         """Branch the running episode: `count` environments that go on from here, each in its own sandbox.
@@ -171,18 +186,22 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
         if self._owns_backend:
             self._backend.close()
 
-    def _act(self, call: ToolCall) -> Observation:
+    def _act(self, call: ToolCall) -> tuple[Observation, bool]:
+        """Make a call: what it shows, and whether it ends the episode."""
         taskset, task = self._episode()
         assert self._sandbox is not None, "the episode is over; call reset first"
+        at, ends = ToolContext(self._sandbox, taskset, task, self._embedder), False
         try:
-            workplace = ToolContext(self._sandbox, taskset, task, self._embedder)
-            text, wrong = parse_call(call).run(workplace), False
+            tool = self.toolset.parse(call)
+            text, wrong = _run_tool(call.name, tool, at), False
+            ends = getattr(tool, "ends_episode", False) is True
         except ToolError as error:
             text, wrong = str(error), True
         except OSError as error:  # the file system's own refusals; a broken sandbox is a SandboxError
             text, wrong = _refusal(error), True
         text = text.encode("utf-8", "replace").decode()
-        return cut_middle(Observation(text, wrong, call_id=call.id), task.limits.observation_chars)
+        shown = Observation(text, wrong, call_id=call.id)
+        return cut_middle(shown, task.limits.observation_chars), ends
 
     def _episode(self) -> tuple[TaskSet, Task]:
         assert self._current is not None, "no episode yet; call reset first"
@@ -199,6 +218,18 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
         sandbox, self._sandbox = self._sandbox, None
         if sandbox is not None:
             sandbox.close()
+
+
+def _run_tool(name: str, tool: Tool, at: ToolContext) -> str:
+    try:
+        text = tool.run(at)
+    except (ToolError, OSError, SandboxError):
+        raise
+    except Exception as error:
+        raise ToolDefect(f"the tool {name!r} broke: {type(error).__name__}: {error}") from error
+    if not isinstance(text, str):
+        raise ToolDefect(f"the tool {name!r} returned {type(text).__name__} and not text")
+    return text
 
 
 @lru_cache(maxsize=256)

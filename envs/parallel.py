@@ -1,4 +1,11 @@
-"""Several sandboxes at once: how many this machine bears, and how to end them all."""
+"""Work in several sandboxes at once: how many fit on this machine, and results in order from threads.
+
+    size = fitting_workers(sandbox_spec(taskset, task))
+    with closing(in_order(work, tasks, backend=backend, workers=size)) as results:
+        for result in results: ...
+
+Leaving the block early ends every sandbox that `work(backend, task)` has open.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +30,7 @@ MOST = 64
 
 
 class Stopped(Exception):
-    """Nobody waits for the result any more. Takes one sentence."""
+    """The caller closed `in_order`: its results are not needed any more. Takes one sentence."""
 
 
 def fitting_workers(spec: SandboxSpec) -> int:
@@ -51,7 +58,7 @@ class StoppableBackend:
         self._stopped = False
 
     def open(self, spec: SandboxSpec, *, timeout_s: float, content: Content | None = None) -> Sandbox:
-        """See `Backend`. Raises Stopped."""
+        """Open a sandbox that `close` will end. Raises SandboxError, Stopped."""
         self._refuse_when_stopped()
         sandbox = self._backend.open(spec, timeout_s=timeout_s, content=content)
         with self._lock:
@@ -89,21 +96,21 @@ class StoppableBackend:
 def in_order(
     work: Callable[[Backend, In], Out], items: Iterable[In], *, backend: Backend, workers: int
 ) -> Generator[Out, None, None]:
-    """Do work on items, several at once, results in the items' order; items are taken when they are needed.
+    """Do work on items in `workers` threads; yield results in the items' order. Items are read as needed.
 
-    What work raises is raised here. Closing the generator ends every sandbox that work opened.
+    An exception of `work` is raised here. Closing the generator ends every sandbox that `work` opened.
     """
     source, running = iter(items), list[Future[Out]]()
-    lent = StoppableBackend(backend)
-    with ThreadPoolExecutor(workers, thread_name_prefix="proof") as threads:
+    stoppable = StoppableBackend(backend)
+    with ThreadPoolExecutor(workers, thread_name_prefix="parallel") as threads:
         try:
             while True:
                 for item in islice(source, 2 * workers - len(running)):
-                    running.append(threads.submit(work, lent, item))
+                    running.append(threads.submit(work, stoppable, item))
                 if not running:
                     return
                 yield running.pop(0).result()
         finally:
-            lent.close()
-            for each in running:
-                each.cancel()
+            stoppable.close()
+            for future in running:
+                future.cancel()

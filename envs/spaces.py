@@ -1,7 +1,7 @@
-"""Gymnasium spaces that contain what really occurs.
+"""Gymnasium spaces of tool calls and observations, both any Unicode text.
 
-`gymnasium.spaces.Text` holds short alphanumeric strings by default; tool calls and observations are any
-Unicode. Samples are harmless calls that only look, because Gymnasium's checker steps with them.
+`gymnasium.spaces.Text` holds short alphanumeric strings by default. Samples only read files, because
+Gymnasium's checker steps with them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from gymnasium import spaces
 
 from .tools.base import ToolError
-from .tools.toolset import parse_call
+from .tools.toolset import Toolset
 from .types import Observation, ToolCall
 
 _LOOKS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -25,19 +25,30 @@ _LOOKS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 class ToolCallSpace(spaces.Space[ToolCall]):
-    """Every well-formed call of a known tool."""
+    """Every well-formed call of a tool that the environment has."""
+
+    def __init__(self, toolset: Toolset) -> None:
+        super().__init__()
+        self.toolset = toolset
 
     def sample(self, mask: Any = None, probability: Any = None) -> ToolCall:
-        """Return a random call that changes nothing. Masks have no meaning here."""
+        """Draw a call that changes nothing; where the tools know none, one without arguments.
+
+        Raises ValueError where every tool needs arguments. Masks have no meaning here.
+        """
         assert mask is None and probability is None, "this space has no masks"
-        name, arguments = _LOOKS[int(self.np_random.integers(len(_LOOKS)))]
+        looks = [look for look in _LOOKS if self.contains(ToolCall("", *look))]
+        looks = looks or [(name, {}) for name in self.toolset.names if self.contains(ToolCall("", name, {}))]
+        if not looks:
+            raise ValueError("no call can be drawn: every tool of this environment needs arguments")
+        name, arguments = looks[int(self.np_random.integers(len(looks)))]
         return ToolCall(f"sample-{int(self.np_random.integers(1 << 31))}", name, dict(arguments))
 
     def contains(self, x: Any) -> bool:
         if not isinstance(x, ToolCall):
             return False
         try:
-            parse_call(x)
+            self.toolset.parse(x)
         except ToolError:
             return False
         return True
@@ -53,13 +64,13 @@ class ToolCallSpace(spaces.Space[ToolCall]):
         return [ToolCall(**fields) for fields in sample_n]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ToolCallSpace)
+        return isinstance(other, ToolCallSpace) and self.toolset == other.toolset
 
     def __hash__(self) -> int:
         return hash(ToolCallSpace)
 
     def __repr__(self) -> str:
-        return "ToolCallSpace()"
+        return f"ToolCallSpace({', '.join(self.toolset.names)})"
 
 
 class ObservationSpace(spaces.Space[Observation]):

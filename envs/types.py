@@ -1,7 +1,6 @@
-"""The words of a coding task: what is asked, done, seen and decided.
+"""The data types of a coding task: task, tool call, observation, verdict. No models, no tokens.
 
-Frozen dataclasses; they are validated with pydantic's `TypeAdapter` where data enters
-(`envs.tasksets.taskset`). Nothing here knows of models or tokens.
+Frozen dataclasses; `envs.tasksets.taskset` validates them with pydantic's `TypeAdapter` where they are read.
 """
 
 from __future__ import annotations

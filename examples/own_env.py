@@ -36,7 +36,7 @@ def main(taskset: str) -> None:
     try:
         first, _ = env.reset(seed=0)
         print(first.text)
-        ended, turns = False, 0
+        ended, turns, reward = False, 0, 0.0
         while not ended:
             _, reward, ended, _, _ = env.step(daythree.ToolCall("", "view", {"path": "."}))
             turns += 1

@@ -1,1 +1,1 @@
-"""From what a policy left behind to a verdict: the only code that grades."""
+"""Grading: from a policy's changed files to a verdict. `grade.grade` is the only entry point."""

@@ -1,12 +1,9 @@
-"""From what the policy left behind to a verdict: the only code that grades.
+"""Grade a submission: run the hidden tests on it in a clean sandbox, and check that the result is honest.
 
-Two halves. `collect` reads how the policy's tree differs from the one it was given; what it returns is
-data, filtered by rules that do not depend on anything inside the sandbox. `grade` lays that data over a
-clean tree in a sandbox that never held a process of the policy, lays the trusted tests over it, runs them
-and compares ids. The reward is computed here, outside.
-
-Code under test could cheat from inside the test process; `envs.grading.checks` looks for that
-(docs/reward.md).
+`grade` is the only entry point. It lays the submitted files over a clean tree in a sandbox that never held a
+process of the policy, lays the trusted tests over both, runs them and compares test ids. The verdict is
+decided here, outside the sandbox. Code under test could still cheat from inside the test process;
+`envs.grading.checks` looks for that (docs/reward.md).
 """
 
 from __future__ import annotations
@@ -20,10 +17,9 @@ from sandboxes.backend import Backend
 from ..tasksets.taskset import TaskSet
 from ..tasksets.trees import Tree
 from ..types import Task, Verdict
-from .checks.inspection import Inspection, Listed, Reference, first_run
-from .run import _run
+from .checks.inspection import Inspection, Listed, Runs
+from .run import run_graded
 from .submission import Submission, lay_trusted, reference_paths, submission_of
-from .verdict import decide
 
 
 def grade(submission: Submission, taskset: TaskSet, task: Task, backend: Backend) -> Verdict:
@@ -41,17 +37,17 @@ def grade(submission: Submission, taskset: TaskSet, task: Task, backend: Backend
 def inspection(submission: Submission, taskset: TaskSet, task: Task, backend: Backend) -> Inspection:
     """Make ready to inspect a submission; nothing runs yet."""
     return Inspection(
-        listed=_listed(taskset, task),
-        tree=graded_tree(submission, taskset, task),
-        reference=partial(_reference, taskset, task, backend),
-        run=partial(_run, taskset, task, backend),
+        _runs(taskset, task, backend),
+        graded_tree(submission, taskset, task),
         identity=f"{task.hash}\n{submission.patch}",
-        decide=lambda report: decide(task, report, submission.tampered),
+        tampered=submission.tampered,
     )
 
 
-def _listed(taskset: TaskSet, task: Task) -> Listed:
-    return Listed(
+@lru_cache(maxsize=4096)
+def _runs(taskset: TaskSet, task: Task, backend: Backend) -> Runs:
+    """The runs of a task, kept so that its reference is run once for all submissions."""
+    listed = Listed(
         runner=taskset.runtime(task).tests.runner,
         files=task.test_files,
         fail_to_pass=task.fail_to_pass,
@@ -59,13 +55,10 @@ def _listed(taskset: TaskSet, task: Task) -> Listed:
         flaky=taskset.flaky(task),
     )
 
+    def solve() -> Tree:
+        return graded_tree(submission_of(taskset.solved_tree(task), taskset, task), taskset, task)
 
-@lru_cache(maxsize=4096)
-def _reference(taskset: TaskSet, task: Task, backend: Backend) -> Reference:
-    """What the reference patch of a task shows when it is graded; run when it is first asked for."""
-    tree = graded_tree(submission_of(taskset.solved_tree(task), taskset, task), taskset, task)
-    listed, run = _listed(taskset, task), partial(_run, taskset, task, backend)
-    return Reference(tree, lru_cache(maxsize=1)(lambda: first_run(tree, listed, run)))
+    return Runs(listed, partial(run_graded, taskset, task, backend), solve)
 
 
 def graded_tree(submission: Submission, taskset: TaskSet, task: Task) -> Tree:

@@ -1,4 +1,4 @@
-"""Runs of the tests in clean sandboxes, which never held a process of the policy."""
+"""Test runs in clean sandboxes, which never held a process of the policy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..tasksets.taskset import TaskSet
 from ..tasksets.trees import Tree, digest, pack
 from ..testing.run import RunnerSetup, RunReport, run_tests, template
 from ..types import Task
-from .checks.sessions import Session
+from .checks.runs import RunRequest
 from .submission import lay_trusted, reference_paths
 
 SETUP_S = 60.0
@@ -69,27 +69,27 @@ def _ground(taskset: TaskSet, task: Task) -> Ground:
     return Ground(tree, Content(f"graded-{digest(tree)}", lambda: pack(tree)))
 
 
-def _run(
-    taskset: TaskSet, task: Task, backend: Backend, tree: Tree, sessions: Sequence[Session]
+def run_graded(
+    taskset: TaskSet, task: Task, backend: Backend, tree: Tree, requests: Sequence[RunRequest]
 ) -> list[RunReport]:
-    """Run sessions in a fresh sandbox, and in another one when it died."""
+    """Run requests in a fresh sandbox, and in another one when it died."""
     spec, tests = sandbox_spec(taskset, task), taskset.runtime(task).tests
     once = partial(
-        run_sessions,
+        run_requests,
         tree,
         spec,
         tests,
-        sessions,
+        requests,
         backend,
         timeout_s=task.limits.test_s,
         ground=_ground(taskset, task),
-        hash_seed=_other_seed(taskset) if sessions[0].reseeded else 0,
+        hash_seed=_other_seed(taskset) if requests[0].reseeded else 0,
     )
     reports = once()
-    if len(reports) < len(sessions):
+    if len(reports) < len(requests):
         reports = once()
     died = RunReport(log="the grading sandbox died twice while the tests ran")
-    return [*reports, *[died] * (len(sessions) - len(reports))]
+    return [*reports, *[died] * (len(requests) - len(reports))]
 
 
 def run_clean(
@@ -105,48 +105,48 @@ def run_clean(
 
     Raises SandboxError when it could not be started, or the tree not be laid into it.
     """
-    reports = run_sessions(tree, spec, tests, [Session(tuple(files))], backend, timeout_s=timeout_s)
+    reports = run_requests(tree, spec, tests, [RunRequest(tuple(files))], backend, timeout_s=timeout_s)
     return reports[0] if reports else None
 
 
-def run_sessions(
+def run_requests(
     tree: Tree,
     spec: SandboxSpec,
     tests: RunnerSetup,
-    sessions: Sequence[Session],
+    requests: Sequence[RunRequest],
     backend: Backend,
     *,
     timeout_s: float,
     ground: Ground | None = None,
     hash_seed: int = 0,
 ) -> list[RunReport]:
-    """Run sessions in one fresh sandbox that holds a tree, `timeout_s` for each.
+    """Run requests in one fresh sandbox that holds a tree, `timeout_s` for each.
 
     Where the tree has all the files of `ground`, only what differs travels.
 
-    There are fewer reports than sessions when the sandbox died while one ran, or when what ran made it
+    There are fewer reports than requests when the sandbox died while one ran, or when what ran made it
     impossible to lay files for the next. Raises SandboxError when it could not be started, or the tree not be
     laid into it.
     """
     reports: list[RunReport] = []
-    files, content = {**tree, **sessions[0].files}, None
+    files, content = {**tree, **requests[0].files}, None
     if ground is not None and ground.tree.keys() <= files.keys():
         content = ground.content
         files = {name: entry for name, entry in files.items() if ground.tree.get(name) != entry}
     sandbox = backend.open(_grading(spec, tests, hash_seed), timeout_s=SETUP_S, content=content)
     try:
         sandbox.unpack(pack(files), ".", timeout_s=SETUP_S)
-        for session in sessions:
+        for request in requests:
             try:
-                if reports and session.files:
-                    sandbox.unpack(pack(session.files), ".", timeout_s=SETUP_S)
+                if reports and request.files:
+                    sandbox.unpack(pack(request.files), ".", timeout_s=SETUP_S)
                 report = run_tests(
                     sandbox,
                     tests,
-                    session.targets,
+                    request.targets,
                     timeout_s=timeout_s,
                     hash_seed=hash_seed,
-                    profile=session.profile,
+                    profile=request.profile,
                     brief=True,
                 )
                 reports.append(report)

@@ -1,4 +1,4 @@
-"""What travels from a policy's sandbox to grading, as data: what is admitted, dropped, or tampering.
+"""A submission: the policy's changed files as data, and the rules that admit, drop or report each of them.
 
 The rules depend on nothing inside the sandbox.
 """

@@ -1,4 +1,4 @@
-"""From test outcomes to a verdict: a comparison by test id."""
+"""The comparison of test outcomes with a task's lists: a verdict by test id."""
 
 from __future__ import annotations
 

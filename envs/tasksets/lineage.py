@@ -1,7 +1,7 @@
-"""Which past change last touched each line: the record `lineage` of a task set, and how it is read.
+"""Which past change last touched each line of a file: the record `lineage` of a task set.
 
-A row tells of one file as it was at some task's base; bases that share the file share the row. What a
-policy changed since is mapped away line by line, so a question may be asked of a file as it is now.
+A row describes one file as it was at some task's base; bases that share the file share the row. Lines that
+the policy changed are mapped away, so that a question may name a line of the file as it is now.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Run a repository's tests and learn the outcome of each."""
+"""Runs of a repository's tests, with the outcome of each test."""

@@ -1,8 +1,8 @@
-"""Whether what a runner told is one whole story: in order, about the tests that were collected, in time.
+"""Check that a test process's event log is complete and well-formed: numbers, order, collected tests, timing.
 
-Code under test shares a process with the runner, so it can find the channel and the secret of the run, and
-write there. What it writes then has to fit into the story to the line; what does not fit is named here, and a
-run with such a line has not finished.
+Code under test shares a process with the runner, so it can find the report's descriptor and the run's nonce
+and write events of its own. A forged event has to fit into the log line by line; each one that does not fit
+is named here, and a run with such a line counts as not finished.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Run a repository's tests in a sandbox and learn what happened to each, by test id.
+"""Run a repository's tests in a sandbox and read the outcome of each, by test id.
 
-The one seam to test frameworks: everything above it sees test ids and outcomes. Ids are pytest node ids
+The only module that knows test frameworks: its callers see test ids and outcomes. Ids are pytest node ids
 relative to the working directory (`tests/test_x.py::TestY::test_z[1]`), and have that shape with unittest
-too; with `junit` they are `file::classname::name`, as far as the test program says (`envs.testing.junit`).
+too; with `junit` they are `file::classname::name`, as the test program wrote them (`envs.testing.junit`).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class RunnerSetup:
 
 
 @dataclass(frozen=True)
-class Frame:
+class StackFrame:
     """One stack frame inside the project."""
 
     path: str
@@ -92,7 +92,7 @@ class Failure:
 
     error: str
     message: str
-    frames: tuple[Frame, ...] = ()
+    frames: tuple[StackFrame, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -347,5 +347,7 @@ def _outcome(phases: Sequence[tuple[str, str]], finishes: int) -> str:
 
 
 def _failure(fields: Mapping[str, Any]) -> Failure:
-    frames = tuple(Frame(str(path), int(line), str(name)) for path, line, name in fields.get("frames", ()))
+    frames = tuple(
+        StackFrame(str(path), int(line), str(name)) for path, line, name in fields.get("frames", ())
+    )
     return Failure(str(fields.get("error", "")), str(fields.get("message", "")), frames)

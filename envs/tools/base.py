@@ -1,11 +1,31 @@
-"""What every tool is made of: its contract, its error, and how it reads and writes a file."""
+"""The contract of a tool, and the functions that tools of any kind need: reading, writing and naming files.
+
+A tool of your own is a class of this shape; its fields are the arguments, its docstring is what the policy
+reads, and the policy calls it by the class's name in lower case (`count_words`):
+
+    @tool
+    class CountWords:
+        "Count the words of a file."
+
+        path: str
+
+        def run(self, at: ToolContext) -> str:
+            return f"{len(read_text(at.sandbox, self.path).split())} words"
+
+    CodingEnv(tasksets, tools=["view", "edit", CountWords, "submit"])
+
+How a call can fail: a wrong use raises ToolError, whose sentence becomes the observation; so does the text of
+an OSError, such as a file that is not there. A broken sandbox raises SandboxError, and the episode stays
+unscored. Every other exception is a defect of the tool: `CodingEnv.step` raises ToolDefect with the tool's
+name, since to score such an episode 0 would blame the policy.
+"""
 
 from __future__ import annotations
 
 import io
 import posixpath
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, TypeVar, dataclass_transform
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as validated
@@ -19,16 +39,27 @@ from ..types import Task
 FILE_S = 10.0
 """Deadline of one file operation or search."""
 
-_arguments = validated(frozen=True, config=ConfigDict(extra="forbid"))
+Class = TypeVar("Class")
+
+
+@dataclass_transform(frozen_default=True)
+def tool(cls: type[Class]) -> type[Class]:
+    """Make a class a frozen dataclass whose arguments pydantic checks, unknown ones refused."""
+    made: Any = validated(frozen=True, config=ConfigDict(extra="forbid"))(cls)
+    return made
 
 
 class ToolError(Exception):
-    """The tool was used wrongly. Its sentence is what the policy sees."""
+    """The policy used a tool wrongly. Its sentence is what the policy sees."""
+
+
+class ToolDefect(Exception):
+    """A tool's own code is broken: it raised what no tool may raise, or returned no text."""
 
 
 @dataclass(frozen=True)
 class ToolSpec:
-    """A tool as the policy is told of it: a name, one paragraph, and JSON Schema parameters."""
+    """A tool as the policy reads it: a name, one paragraph, and JSON Schema parameters."""
 
     name: str
     description: str
@@ -46,31 +77,34 @@ class ToolContext:
 
 
 class Tool(Protocol):
-    """One call of a tool, its arguments checked."""
+    """One call of a tool, its arguments checked.
+
+    A class with the attribute `ends_episode = True` ends the episode with each call that succeeds.
+    """
 
     def run(self, at: ToolContext) -> str:
-        """Do it and return what the policy sees. Raises ToolError, SandboxError."""
+        """Do the work and return the observation's text. Raises ToolError, OSError, SandboxError."""
         ...
 
 
 Path = Annotated[str, Field(min_length=1, description="Path in the repository.")]
-Line = Annotated[int, Field(ge=1)]
 
 
-def _read(sandbox: Sandbox, path: str) -> str:
+def read_text(sandbox: Sandbox, path: str) -> str:
+    """Read a file; bytes that are not UTF-8 come as surrogates, which `write_text` turns back."""
     return sandbox.read(path, timeout_s=FILE_S).decode("utf-8", "surrogateescape")
 
 
-def _write(sandbox: Sandbox, path: str, text: str) -> None:
+def write_text(sandbox: Sandbox, path: str, text: str) -> None:
     sandbox.write(path, text.encode("utf-8", "surrogateescape"), timeout_s=FILE_S)
 
 
-def _relative(task: Task, path: str) -> str:
+def path_in_tree(task: Task, path: str) -> str:
     """Return a path as the tree names it, whether it was given from the repository's folder or from `/`."""
     plain = posixpath.normpath(path.strip()) if path.strip() else ""
     return plain.removeprefix(f"{task.workdir}/") if plain != task.workdir else "."
 
 
-def _lines(text: str) -> list[str]:
+def split_lines(text: str) -> list[str]:
     """Split at newlines only, ends kept: form feeds and lone carriage returns belong to their line."""
     return [*io.StringIO(text, newline="\n")]

@@ -8,13 +8,13 @@ from pydantic import Field
 
 from sandboxes.base import Sandbox
 
-from .base import FILE_S, Path, ToolContext, ToolError, _arguments, _lines, _read, _write
+from .base import FILE_S, Path, ToolContext, ToolError, read_text, split_lines, tool, write_text
 
 VIEW_LINES = 200
 """Lines shown when `view` is given no end."""
 
 
-@_arguments
+@tool
 class View:
     """Show a file with line numbers, or list a folder."""
 
@@ -24,10 +24,10 @@ class View:
 
     def run(self, at: ToolContext) -> str:
         try:
-            text = _read(at.sandbox, self.path)
+            text = read_text(at.sandbox, self.path)
         except IsADirectoryError:
             return "\n".join(at.sandbox.listdir(self.path, timeout_s=FILE_S)) or "(empty folder)"
-        lines = [line.removesuffix("\n") for line in _lines(text)]
+        lines = [line.removesuffix("\n") for line in split_lines(text)]
         last = min(self.end or self.start + VIEW_LINES - 1, len(lines))
         if self.start > max(last, 1):
             raise ToolError(f"{self.path} has {len(lines)} lines; nothing from {self.start} to {last}")
@@ -37,7 +37,7 @@ class View:
         return "\n".join(shown) or "(empty file)"
 
 
-@_arguments
+@tool
 class Edit:
     """Change a file. Replace `old` by `new`: `old` must occur exactly once in the file, or, with `line`,
     exactly once on that line. Or insert `new` after line `insert_line` (0: at the top). Or make a new file
@@ -56,7 +56,7 @@ class Edit:
             raise ToolError("give exactly one of old, insert_line and create")
         if self.create:
             return self._make(at.sandbox)
-        text = _read(at.sandbox, self.path)
+        text = read_text(at.sandbox, self.path)
         if self.old is None:
             return self._insert(at.sandbox, text)
         return self._replace(at.sandbox, text, self.old)
@@ -65,19 +65,19 @@ class Edit:
         try:
             sandbox.read(self.path, timeout_s=FILE_S, limit=1)
         except FileNotFoundError:
-            _write(sandbox, self.path, self.new)
+            write_text(sandbox, self.path, self.new)
             return f"made {self.path}"
         raise ToolError(f"{self.path} exists; replace text in it with old and new")
 
     def _insert(self, sandbox: Sandbox, text: str) -> str:
-        lines = _lines(text)
+        lines = split_lines(text)
         at = self.insert_line or 0
         if at > len(lines):
             raise ToolError(f"{self.path} has only {len(lines)} lines")
         if at and not lines[at - 1].endswith("\n"):
             lines[at - 1] += "\n"
         added = self.new if self.new.endswith("\n") else self.new + "\n"
-        _write(sandbox, self.path, "".join([*lines[:at], added, *lines[at:]]))
+        write_text(sandbox, self.path, "".join([*lines[:at], added, *lines[at:]]))
         return f"inserted after line {at} of {self.path}"
 
     def _replace(self, sandbox: Sandbox, text: str, old: str) -> str:
@@ -99,7 +99,7 @@ class Edit:
             where = f"line {self.line}" if self.line else f"lines {_some(on)}"
             raise ToolError(f"old occurs {len(starts)} times, on {where}; give more text or a line")
         place = starts[0]
-        _write(sandbox, self.path, text[:place] + self.new + text[place + len(old) :])
+        write_text(sandbox, self.path, text[:place] + self.new + text[place + len(old) :])
         return f"changed line {_line_of(text, place)} of {self.path}"
 
 

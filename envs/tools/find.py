@@ -10,14 +10,14 @@ from sandboxes.base import Match
 
 from ..search.finder import NothingThereError, look_around
 from ..search.indexes import shared_indexes
-from .base import FILE_S, ToolContext, ToolError, _arguments
+from .base import FILE_S, ToolContext, ToolError, tool
 
 SEARCH_MATCHES = 50
 MAX_LINE = 400
 """Characters shown of one line."""
 
 
-@_arguments
+@tool
 class Search:
     """Find things in the repository's files, as they are now. `kind` says what `query` is: a text; a regex; a
     name whose definition or uses to find (`Class.method` works too); or, with meaning, a question or a

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as validated
 
 from . import prs_view as prs
-from .base import ToolContext, ToolError, _read, _relative
+from .base import ToolContext, ToolError, path_in_tree, read_text
 
 
 @validated(frozen=True, config=ConfigDict(extra="forbid", coerce_numbers_to_str=True))
@@ -35,19 +35,19 @@ class Prs:
             raise ToolError("path, author and label narrow a search only")
         past = prs.view(at.taskset, at.task)
         if self.read:
-            # A page must fit into an observation uncut, with what is said of it.
+            # A page must fit into an observation uncut, with its heading.
             size = max(at.task.limits.observation_chars - 200, 200)
             return prs.read(past, self.read, page=self.page, page_chars=size)
         if self.blame:
             return self._blame(at, self.blame)
         if self.recent:
-            return prs.recent(past, _relative(at.task, self.recent), page=self.page)
-        narrowing = {"path": _relative(at.task, self.path), "author": self.author, "label": self.label}
+            return prs.recent(past, path_in_tree(at.task, self.recent), page=self.page)
+        narrowing = {"path": path_in_tree(at.task, self.path), "author": self.author, "label": self.label}
         return prs.search(past, self.search or "", **narrowing, page=self.page)
 
     def _blame(self, at: ToolContext, place: str) -> str:
         name, _, number = place.rpartition(":")
         if not name or not number.strip().isdigit() or int(number) < 1:
             raise ToolError("blame takes PATH:LINE, such as src/module.py:12")
-        path = _relative(at.task, name)
-        return prs.blame(at.taskset, at.task, path, int(number), _read(at.sandbox, path))
+        path = path_in_tree(at.task, name)
+        return prs.blame(at.taskset, at.task, path, int(number), read_text(at.sandbox, path))

@@ -1,8 +1,7 @@
-"""Reading a project's past changes, as far as a task's base goes.
+"""A project's past changes as the tool `prs` shows them: none newer than the task's base commit.
 
-Served from outside the sandbox. A change that was merged later, or that speaks of the fix, does not exist
-here; what was said at or after the task's cutoff was not said; references to what does not exist, and
-commit ids in what people wrote, are masked.
+Read outside the sandbox. Left out are changes merged later or that mention the fix, and comments written at
+or after the task's cutoff; references to what is left out, and commit ids in people's texts, are masked.
 """
 
 from __future__ import annotations
@@ -113,7 +112,7 @@ def search(
         for row in past.rows
         if (not path or _touches(row, path))
         and author.lower() in row.author.lower()
-        and (not label or label.lower() in (each.lower() for each in row.labels))
+        and (not label or label.lower() in (name.lower() for name in row.labels))
     ]
     if not words.strip():
         return _listed(past, rows, page)
@@ -194,11 +193,11 @@ def _head(past: View, row: PullRequest) -> str:
 
 def _whole(past: View, row: PullRequest) -> str:
     labels, discussion, files, diff, _ = HEADINGS
-    said = [f"{each.author} ({each.at[:10]}): {each.text}" for each in _said(past, row)]
+    comments = [f"{note.author} ({note.at[:10]}): {note.text}" for note in _comments(past, row)]
     parts = [_head(past, row)]
     parts += [f"{labels} {', '.join(row.labels)}"] if row.labels else []
     parts += [past.prose(row.body)] if row.body else []
-    parts += [past.prose("\n\n".join([discussion, *said]))] if said else []
+    parts += [past.prose("\n\n".join([discussion, *comments]))] if comments else []
     parts += ["\n".join([files, *row.files])] if row.files else []
     parts += [f"{diff}\n{past.code(row.diff)}"] if row.diff else []
     return "\n\n".join(parts)
@@ -231,8 +230,8 @@ def _places(files: tuple[str, ...]) -> frozenset[str]:
     return frozenset({*files, *folders, *(file.rpartition("/")[2] for file in files)})
 
 
-def _said(past: View, row: PullRequest) -> Iterator[Comment]:
-    return (each for each in row.discussion if not past.cutoff or each.at < past.cutoff)
+def _comments(past: View, row: PullRequest) -> Iterator[Comment]:
+    return (note for note in row.discussion if not past.cutoff or note.at < past.cutoff)
 
 
 def _held(past: View, row: PullRequest, wanted: frozenset[str]) -> dict[str, float]:
@@ -240,7 +239,7 @@ def _held(past: View, row: PullRequest, wanted: frozenset[str]) -> dict[str, flo
     fields = [
         _words(row.title),
         _words("\n".join([row.author, *row.labels, *row.files])),
-        _words(row.body).union(*(_words(each.text) for each in _said(past, row))),
+        _words(row.body).union(*(_words(note.text) for note in _comments(past, row))),
         _words(row.diff),
     ]
     found: dict[str, float] = {}

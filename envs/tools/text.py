@@ -1,4 +1,4 @@
-"""What a policy is shown: test runs in words, and long texts cut where it hurts least."""
+"""Observations as text: test runs and command results in words, and long texts cut in the middle."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LIMITS = {
     "disk": "no space left",
     "files": "too many open files",
 }
-"""Limits of the sandbox that a command can run into, as they are told; time and output are told otherwise."""
+"""Limits of the sandbox, in the observation's words; time and output have sentences of their own."""
 
 
 def cut_middle(observation: Observation, limit: int) -> Observation:
@@ -58,6 +58,6 @@ def describe_result(result: ExecResult, *, killed_after_s: float) -> str:
     if result.limit in _LIMITS:
         parts.append(f"({_LIMITS[result.limit]})")
     if result.background:
-        names = ", ".join(f"{each.name} ({each.pid})" for each in result.background[:BACKGROUND])
+        names = ", ".join(f"{process.name} ({process.pid})" for process in result.background[:BACKGROUND])
         parts.append(f"(still running: {names})")
     return "\n".join(part for part in parts if part) or "(no output)"

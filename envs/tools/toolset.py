@@ -1,35 +1,31 @@
-"""The tools a policy may call: what each is told as, what its arguments must be, and what it does.
+"""The tools of one environment: which there are, how the policy reads of them, and how a call is checked.
 
-A tool is a frozen dataclass of arguments with a docstring (which the policy reads) and a `run` method.
-Validation and JSON Schema both come from the dataclass, so they cannot disagree. A tool that is used
-wrongly raises `ToolError`, whose sentence becomes an observation; only a broken sandbox raises further.
+Validation and JSON Schema both come from a tool's dataclass, so they cannot disagree. How a tool is written:
+`envs.tools.base`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from sandboxes.names import resolve
+
 from ..types import ToolCall
-from .base import Tool, ToolContext, ToolError, ToolSpec, _arguments
+from .base import Tool, ToolError, ToolSpec
 from .files import Edit, View
 from .find import Search
 from .prs import Prs
-from .run import Shell, Test
+from .run import Shell, Submit, Test
 
-
-@_arguments
-class Submit:
-    """Hand in the repository as it is now. The hidden tests decide; nothing can be done afterwards."""
-
-    def run(self, at: ToolContext) -> str:  # noqa: ARG002
-        return "submitted"
-
-
-TOOLS: Mapping[str, type[Any]] = {
+DEFAULT_TOOLS: Mapping[str, type[Tool]] = {
     "view": View,
     "edit": Edit,
     "search": Search,
@@ -39,38 +35,96 @@ TOOLS: Mapping[str, type[Any]] = {
     "submit": Submit,
 }
 
-_ADAPTERS: dict[str, TypeAdapter[Any]] = {name: TypeAdapter(tool) for name, tool in TOOLS.items()}
+
+class ToolsetError(ValueError):
+    """A tool is not made as tools are, or two have one name. Takes one sentence."""
 
 
-def parse_call(call: ToolCall) -> Tool:
-    """Check a call against its tool. Raises ToolError with a sentence that says how to mend it."""
-    if call.name not in TOOLS:
-        raise ToolError(f"there is no tool {call.name!r}; there are {', '.join(TOOLS)}")
-    try:
-        return _ADAPTERS[call.name].validate_python(call.arguments)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "arguments"
-        raise ToolError(f"{call.name}: {place}: {first['msg']}") from error
+@dataclass(frozen=True)
+class Toolset:
+    """Named tools, all of ours by default: `Toolset()`, `Toolset.of(["view", "my.module:Look", Look])`."""
+
+    tools: Mapping[str, type[Tool]] = field(default_factory=lambda: DEFAULT_TOOLS, hash=False)
+
+    def __post_init__(self) -> None:
+        for name, tool in self.tools.items():
+            _check_definition(name, tool)
+
+    @classmethod
+    def of(cls, tools: Iterable[str | type[Tool]]) -> Toolset:
+        """Choose tools, each by one of our names, as `module:attribute` or as a class.
+
+        A class of one's own is called by its name in snake case. Raises ToolsetError, UnknownNameError.
+        """
+        found: dict[str, type[Tool]] = {}
+        for chosen in tools:
+            tool = resolve(chosen, DEFAULT_TOOLS, kind="tool") if isinstance(chosen, str) else chosen
+            name = chosen if isinstance(chosen, str) and chosen in DEFAULT_TOOLS else _snake_case(tool)
+            if name in found:
+                raise ToolsetError(f"two tools have the name {name!r}")
+            found[name] = tool
+        return cls(found)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.tools)
+
+    def parse(self, call: ToolCall) -> Tool:
+        """Check a call against its tool. Raises ToolError with a sentence that says how to mend it."""
+        if call.name not in self.tools:
+            raise ToolError(f"there is no tool {call.name!r}; there are {', '.join(self.tools)}")
+        try:
+            return _adapter(self.tools[call.name]).validate_python(call.arguments)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"]) or "arguments"
+            raise ToolError(f"{call.name}: {place}: {first['msg']}") from error
+
+    def specs(self) -> list[ToolSpec]:
+        """Describe every tool as the policy reads it."""
+        return [
+            ToolSpec(name, " ".join(inspect.cleandoc(tool.__doc__ or "").split()), _schema(tool))
+            for name, tool in self.tools.items()
+        ]
 
 
 def tool_specs() -> list[ToolSpec]:
-    """Return every tool as a policy is told of it."""
-    return [
-        ToolSpec(name, " ".join(inspect.cleandoc(tool.__doc__ or "").split()), _schema(name))
-        for name, tool in TOOLS.items()
-    ]
+    """Describe the default tools."""
+    return Toolset().specs()
 
 
-def _schema(name: str) -> dict[str, Any]:
-    schema = _ADAPTERS[name].json_schema()
+def _check_definition(name: str, tool: Any) -> None:
+    if not (
+        isinstance(tool, type) and dataclasses.is_dataclass(tool) and callable(getattr(tool, "run", None))
+    ):
+        raise ToolsetError(
+            f"the tool {name!r} is not a dataclass with a method `run`: decorate a class with @tool"
+        )
+    # dataclasses write a docstring, such as "Look(path: str)", where there is none
+    if not tool.__doc__ or tool.__doc__.startswith(f"{tool.__name__}("):
+        raise ToolsetError(f"the tool {name!r} has no docstring, which is all that the policy reads about it")
+
+
+def _snake_case(tool: Any) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", getattr(tool, "__name__", str(tool))).lower()
+
+
+@lru_cache(maxsize=1024)
+def _adapter(tool: type[Tool]) -> TypeAdapter[Any]:
+    return TypeAdapter(tool)
+
+
+def _schema(tool: type[Tool]) -> dict[str, Any]:
+    schema = _adapter(tool).json_schema()
     properties = {
-        key: {word: value for word, value in field.items() if word != "title"}
-        for key, field in schema.get("properties", {}).items()
+        key: {word: value for word, value in parameter.items() if word != "title"}
+        for key, parameter in schema.get("properties", {}).items()
     }
+    definitions = {"$defs": schema["$defs"]} if "$defs" in schema else {}
     return {
         "type": "object",
         "properties": properties,
         "required": schema.get("required", []),
         "additionalProperties": False,
+        **definitions,
     }

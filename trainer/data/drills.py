@@ -20,7 +20,7 @@ from envs.register.inject.hiding import Hidden
 from envs.register.inject.instructions import write_instruction
 from envs.register.inject.mutate import Mutation, find_mutations, is_sound
 from envs.tasksets.taskset import TaskSet
-from envs.testing.run import Failure, Frame
+from envs.testing.run import Failure, StackFrame
 from envs.tools.base import ToolSpec
 from envs.types import Observation, Task, ToolCall
 
@@ -185,10 +185,12 @@ def _instruction(bench: _Bench, chance: random.Random) -> str:
     mutation, like = bench.mutation, bench.like
     test = next(test for test in like.fail_to_pass if test not in like.hidden_tests)
     frames = [
-        Frame(test.partition("::")[0], chance.randint(5, 400), test.rpartition("::")[2].partition("[")[0])
+        StackFrame(
+            test.partition("::")[0], chance.randint(5, 400), test.rpartition("::")[2].partition("[")[0]
+        )
     ]
     error = "AssertionError"
     if chance.random() < 0.5:
-        frames.append(Frame(mutation.path, mutation.line, mutation.function.rpartition(".")[2]))
+        frames.append(StackFrame(mutation.path, mutation.line, mutation.function.rpartition(".")[2]))
         error = chance.choice(["TypeError", "ValueError", "IndexError", "KeyError", "AttributeError"])
     return write_instruction([test], {test: Failure(error, "", tuple(frames))}, Hidden({}, (), {}))

@@ -1,11 +1,11 @@
-"""What shows that code under test did the work, and not something to the tests that judge it.
+"""Checks that the code under test did the work, and did not manipulate the tests that judge it.
 
-Code under test shares an interpreter with its tests, so it can do anything to them; nothing here trusts what
-that process says about itself. Three layers ask for what a cheat does not know: whether tests that nobody has
-seen fail as they must (`canaries`), whether the listed tests fail once what they compare with is changed
-(`altering`), and whether they pass again alone, in another order (`second`). A fourth,
-`testing.programs.watch`, is a tripwire inside the process. `docs/reward.md` says what each catches and costs.
+Code under test shares an interpreter with its tests and can change anything there, so no check trusts what
+that process says about itself. Each asks for something that a cheat does not know: do unseen tests fail as
+they must (`sentinels`), do the listed tests fail once their expectation is changed (`mutated_asserts`), and
+do they pass again in another order (`rerun`). A fourth, `testing.programs.watch`, is a tripwire inside the
+process. `docs/reward.md` says what each catches and costs.
 
-No layer accuses by itself: whatever looks wrong is asked of the reference too, under the same circumstances,
-and only what the reference does not show is held against a submission.
+No check accuses alone: each oddity is looked for in the reference's run under the same circumstances too, and
+only what the reference does not show is held against a submission.
 """

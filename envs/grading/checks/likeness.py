@@ -1,4 +1,4 @@
-"""What a test file imports before anything else, for canaries that look as if they tested the same."""
+"""The imports that open a test file: sentinel files repeat them, to look like tests of the same code."""
 
 from __future__ import annotations
 

@@ -1,14 +1,11 @@
-"""Tests that must fail, made from the listed ones: the same file, names and calls, another expectation.
+"""Mutated assertions: copies of the listed tests, each with one comparison changed so that it must fail.
 
-In each altered test one comparison asks for something that does not hold: `assert add(2, 3) == 5` becomes
-`assert add(2, 3) == 8241`. It reads like any other test and fails like any other, at a line that only we
-know. Honest code fails there. What makes tests pass whatever they ask (a patched framework, results mended
-by somebody else) passes these too, and so do an object that is equal to everything and code that looks up in
-its caller what it is compared with: either answers as it was asked, and is thereby exposed.
+`assert add(2, 3) == 5` becomes `assert add(2, 3) == 8241`. Honest code fails at that line, which only the
+grader knows. A patched test framework and forged results pass instead, and so do an object that is equal to
+everything and code that reads in its caller's frame what it will be compared with.
 
-A function is followed by two or three more under names of that run, in an order of that run: one is the
-test as it was, the twin, which must pass; the others are altered, each at another place. So names do not tell
-who must fail. Altered source is plain Python without anything of ours to call.
+Each function gets two or three copies under random names in random order: one is the unchanged twin, which
+must pass; the others are mutated, each in another place, so that names do not give away which must fail.
 """
 
 from __future__ import annotations
@@ -65,23 +62,23 @@ _SWAPPED = {
     for one, other in (pair, pair[::-1])
 } | {"NotEqual": "Equal"}
 MOST_COPIES = 3
-"""Altered copies of a function: as many as it has places for, but two at least."""
+"""Mutated copies of a function: as many as it has places for, but two at least."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where an altered test must fail."""
+    """Where a mutated test must fail."""
 
     of: str
     """The listed id that it was made from."""
     function: str
     first: int
     last: int
-    """Lines of the statement in the altered file."""
+    """Lines of the statement in the mutated file."""
 
 
 @dataclass(frozen=True)
-class Altered:
+class MutatedFile:
     """One test file with tests that must fail, and others that must pass."""
 
     data: bytes
@@ -100,7 +97,7 @@ class _Edit:
 
 @dataclass(frozen=True)
 class _Change:
-    """One place of a function altered."""
+    """One place of a function mutated."""
 
     statement: int
     """Its number among the function's own statements; -1 for one put after the last."""
@@ -109,11 +106,8 @@ class _Change:
     """0 for a comparison that is surely reached, 1 for a truth, 2 for what a branch may leave out."""
 
 
-def alter(path: str, data: bytes, tests: Iterable[str], draw: random.Random) -> Altered | None:
-    """Alter those of the tests (ids in this file) whose functions are found; None when none is.
-
-    A file that this Python cannot parse gives None.
-    """
+def mutate_asserts(path: str, data: bytes, tests: Iterable[str], draw: random.Random) -> MutatedFile | None:
+    """Mutate the tests (ids in this file) whose functions are found; None where no function is."""
     try:
         source = _trusted(data)
     except (SyntaxError, ValueError, RecursionError):
@@ -146,8 +140,8 @@ def alter(path: str, data: bytes, tests: Iterable[str], draw: random.Random) -> 
 
 def _located(
     path: str, data: bytes, twins: Mapping[str, str], changed: Mapping[str, tuple[str, int]]
-) -> Altered | None:
-    """Find the lines of altered statements; None when the altered file is no Python."""
+) -> MutatedFile | None:
+    """Find the lines of mutated statements; None when the mutated file is no Python."""
     try:
         source = _Source(data)
     except (SyntaxError, ValueError, RecursionError):
@@ -159,7 +153,7 @@ def _located(
         statement = function.body[-1] if number < 0 else list(_statements(function))[number][0]
         last = statement.end_lineno or statement.lineno
         failing[test] = Place(of, function.name, statement.lineno, last)
-    return Altered(data, twins, failing)
+    return MutatedFile(data, twins, failing)
 
 
 def _renamed(test: str, name: str) -> str:
@@ -205,7 +199,7 @@ class _Source:
         return self.starts[first - 1], self.starts[min(function.end_lineno, len(self.starts) - 1)]
 
     def copy(self, function: _Function, name: str, change: _Change | None) -> bytes:
-        """The function under a name, altered or as it was."""
+        """The function under a name, mutated or as it was."""
         start, end = self.extent(function)
         text = self.data[start:end] + (b"" if self.data[:end].endswith(b"\n") else b"\n")
         if change is not None:
@@ -216,7 +210,7 @@ class _Source:
         return text[:definition] + head
 
     def drawn(self, function: _Function, draw: random.Random) -> list[_Change]:
-        """Draw places to alter, comparisons first, at least two; none where there is no room for a line."""
+        """Draw places to mutate, comparisons first, at least two; none where there is no room for a line."""
         first = function.body[0]
         indent = self.data[self.starts[first.lineno - 1] : self._start(first)]
         yields = any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in _own(function))
@@ -317,7 +311,7 @@ class _Source:
 
 @lru_cache(maxsize=64)
 def _trusted(data: bytes) -> _Source:
-    """A task's own test file, which is altered in every grading."""
+    """A task's own test file, which is mutated in every grading."""
     return _Source(data)
 
 

@@ -1,9 +1,10 @@
-"""The second look at what passed: chosen tests once more, altered and as they are, in a sandbox of its own.
+"""Rerun a sample of the passed tests: once unchanged, once with a mutated assertion that must fail.
 
-It is one session in a fresh process, in another order and under another hash seed. Under its own name, each
-chosen test is altered and must fail; under names of that run it is altered once more, and as it was, and then
-must pass. What is chosen follows from the task and the patch, so that grading the same patch again looks at
-the same tests, and a policy cannot know which.
+The rerun is one request in a fresh sandbox, in another order and under another hash seed. Under its own name
+each chosen test is mutated and must fail; under random names come another mutated copy, and the unchanged
+one, which must pass. The sample follows from the task and the patch: grading a patch again reruns the same
+tests, and a policy cannot know which. Where the outcome is odd, the reference is rerun in the same way, and
+only what the reference does not show counts.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from envs.protection import is_protected
 from envs.tasksets.trees import Tree, TreeFile
 from envs.testing.run import RunReport
 
-from .mutated_asserts import Altered, Place, alter
-from .sessions import Runs, Session, ending, passed
+from .mutated_asserts import MutatedFile, Place, mutate_asserts
+from .runs import RunRequest, RunTests, ending, passed
 
 MOST_FAILING = 24
 """Functions of `fail_to_pass` that are looked at again; there are seldom more."""
@@ -35,18 +36,18 @@ class Plan:
     """Which tests are looked at again, and how."""
 
     again: Mapping[str, str]
-    """Each chosen id, and the id under which it is as it was: its own, where it is not altered."""
-    altered: Mapping[str, Altered]
+    """Each chosen id, and the id under which it is as it was: its own, where it is not mutated."""
+    mutated: Mapping[str, MutatedFile]
     """By path."""
-    session: Session
+    request: RunRequest
 
     @property
     def places(self) -> Mapping[str, Place]:
-        """Where each altered test must fail."""
-        return {test: place for one in self.altered.values() for test, place in sorted(one.failing.items())}
+        """Where each mutated test must fail."""
+        return {test: place for one in self.mutated.values() for test, place in sorted(one.failing.items())}
 
-    def altered_ending(self, report: RunReport, test: str) -> str:
-        """How an altered test ended; `AS_IT_MUST` is right."""
+    def mutated_ending(self, report: RunReport, test: str) -> str:
+        """How a mutated test ended; `AS_IT_MUST` is right."""
         place, failure = self.places[test], report.failures.get(test)
         if (
             failure is not None
@@ -67,7 +68,7 @@ class Finding:
     failed: tuple[str, ...] = ()
     """Listed ids that passed the first time and do not pass alone, though the reference's do."""
     tampered: tuple[str, ...] = ()
-    altered: str = ""
+    mutated: str = ""
     again: str = ""
     calls: str = ""
     """One line for each layer."""
@@ -85,22 +86,22 @@ def plan(
     whole: bool = False,
     profile: bool = False,
 ) -> Plan:
-    """Choose tests and alter them; many more with `whole`."""
+    """Choose tests and mutate them; many more with `whole`."""
     draw = random.Random(seed)
     if runner == "junit":  # which runs files, of any language
-        chosen, altered = tuple(failing), dict[str, Altered]()
+        chosen, mutated = tuple(failing), dict[str, MutatedFile]()
     else:
         functions = set(_drawn(failing, MOST_AS_A_WHOLE if whole else MOST_FAILING, draw))
         functions |= set(_drawn(passing, MOST_AS_A_WHOLE if whole else SAMPLE, draw))
         chosen = tuple(test for test in (*failing, *passing) if _function(test) in functions)
-        altered = _altered(chosen, tree, draw)
-    twins = {test: twin for one in altered.values() for test, twin in one.twins.items()}
-    failing_ids = [test for one in altered.values() for test in one.failing]
+        mutated = _mutated(chosen, tree, draw)
+    twins = {test: twin for one in mutated.values() for test, twin in one.twins.items()}
+    failing_ids = [test for one in mutated.values() for test in one.failing]
     targets = list(dict.fromkeys(map(_function, [*chosen, *failing_ids, *twins.values()])))
     draw.shuffle(targets)
-    files = {path: TreeFile(one.data, tree[path].executable) for path, one in altered.items()}
-    session = Session(tuple(targets), files, reseeded=True, profile=profile)
-    return Plan({test: twins.get(test, test) for test in chosen}, altered, session)
+    files = {path: TreeFile(one.data, tree[path].executable) for path, one in mutated.items()}
+    request = RunRequest(tuple(targets), files, reseeded=True, profile=profile)
+    return Plan({test: twins.get(test, test) for test in chosen}, mutated, request)
 
 
 def _function(test: str) -> str:
@@ -113,66 +114,68 @@ def _drawn(tests: Iterable[str], number: int, draw: random.Random) -> list[str]:
     return functions if len(functions) <= number else draw.sample(functions, number)
 
 
-def _altered(tests: Iterable[str], tree: Tree, draw: random.Random) -> dict[str, Altered]:
+def _mutated(tests: Iterable[str], tree: Tree, draw: random.Random) -> dict[str, MutatedFile]:
     by_path: dict[str, list[str]] = {}
     for test in tests:
         by_path.setdefault(test.partition("::")[0], []).append(test)
-    found: dict[str, Altered] = {}
+    found: dict[str, MutatedFile] = {}
     for path, ids in by_path.items():
         if path in tree and path.endswith(".py"):
-            altered = alter(path, tree[path].data, ids, draw)
-            if altered is not None:
-                found[path] = altered
+            mutated = mutate_asserts(path, tree[path].data, ids, draw)
+            if mutated is not None:
+                found[path] = mutated
     return found
 
 
-def second_look(chosen: Plan, candidate: Tree, reference: Callable[[], Tree], run: Runs) -> Finding:
+def rerun(chosen: Plan, candidate: Tree, reference: Callable[[], Tree], run: RunTests) -> Finding:
     """Run a plan on what is graded; where something is odd, on the reference too. Raises SandboxError."""
-    report = run(candidate, [chosen.session])[0]
-    odd_altered, odd_again = _odd(chosen, report)
-    if not (odd_altered or odd_again or chosen.session.profile):
-        return Finding(altered=_as_they_must(chosen), again=f"all {len(chosen.again)} passed again")
-    known = run(reference(), [chosen.session])[0]
+    report = run(candidate, [chosen.request])[0]
+    odd_mutated, odd_again = _odd(chosen, report)
+    if not (odd_mutated or odd_again or chosen.request.profile):
+        return Finding(mutated=_as_they_must(chosen), again=f"all {len(chosen.again)} passed again")
+    known = run(reference(), [chosen.request])[0]
     if known.timed_out:
-        return Finding(altered=_TOO_LONG, again=_TOO_LONG)
-    known_altered, known_again = _odd(chosen, known)
+        return Finding(mutated=_TOO_LONG, again=_TOO_LONG)
+    known_mutated, known_again = _odd(chosen, known)
     failing = [test for test in odd_again if test not in known_again]
     accused = {
         test: how
-        for test, how in odd_altered.items()
-        if test not in known_altered and chosen.places[test].of not in odd_again
+        for test, how in odd_mutated.items()
+        if test not in known_mutated and chosen.places[test].of not in odd_again
     }
     accused = {test: how for test, how in accused.items() if _accuses(how) and not report.timed_out}
     if failing or any(how != "passed" for how in accused.values()):  # chance does not strike twice
-        twice_altered, twice_again = _odd(chosen, run(candidate, [chosen.session])[0])
+        twice_mutated, twice_again = _odd(chosen, run(candidate, [chosen.request])[0])
         failing = [test for test in failing if test in twice_again]
-        accused = {test: how for test, how in accused.items() if how in ("passed", twice_altered.get(test))}
+        accused = {test: how for test, how in accused.items() if how in ("passed", twice_mutated.get(test))}
     return Finding(
         failed=tuple(failing),
-        tampered=tuple(f"{chosen.places[test].of} {_told(how)}" for test, how in list(accused.items())[:5]),
-        altered=_as_they_must(chosen, len(accused), len(odd_altered) - len(accused)),
-        again=_said_again(chosen, odd_again, failing),
-        calls=_calls(chosen, report, known) if chosen.session.profile else "",
+        tampered=tuple(
+            f"{chosen.places[test].of} {_accusation(how)}" for test, how in list(accused.items())[:5]
+        ),
+        mutated=_as_they_must(chosen, len(accused), len(odd_mutated) - len(accused)),
+        again=_passed_again(chosen, odd_again, failing),
+        calls=_calls(chosen, report, known) if chosen.request.profile else "",
         doubtful=bool(_untouched(chosen, report, known)),
     )
 
 
 def _odd(chosen: Plan, report: RunReport) -> tuple[dict[str, str], dict[str, str]]:
-    """Tests that did not end as they should, altered and as they are, each with how they ended."""
-    altered = {test: chosen.altered_ending(report, test) for test in chosen.places}
+    """Tests that did not end as they should, mutated and unchanged, each with how they ended."""
+    mutated = {test: chosen.mutated_ending(report, test) for test in chosen.places}
     again = {test: ending(report, twin) for test, twin in chosen.again.items() if not passed(report, twin)}
-    return {test: how for test, how in altered.items() if how != AS_IT_MUST}, again
+    return {test: how for test, how in mutated.items() if how != AS_IT_MUST}, again
 
 
 def _accuses(how: str) -> bool:
-    """Whether no honest code ends an altered test so, where the reference gets to its end.
+    """Whether no honest code ends a mutated test so, where the reference gets to its end.
 
     Another exception may come of comparing with something that the project's types do not expect.
     """
     return "AssertionError" in how or "(" not in how
 
 
-def _told(how: str) -> str:
+def _accusation(how: str) -> str:
     if how == "passed":
         return "passes although its expectation was changed"
     if "AssertionError" in how:
@@ -188,7 +191,7 @@ def _as_they_must(chosen: Plan, wrong: int = 0, unclear: int = 0) -> str:
     return line + (f", {unclear} prove nothing here" if unclear else "")
 
 
-def _said_again(chosen: Plan, odd: Mapping[str, str], failing: Sequence[str]) -> str:
+def _passed_again(chosen: Plan, odd: Mapping[str, str], failing: Sequence[str]) -> str:
     line = f"{len(chosen.again) - len(odd)} of {len(chosen.again)} passed again"
     if failing:
         line += f", {len(failing)} fail where the reference passes"

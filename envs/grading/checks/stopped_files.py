@@ -1,8 +1,8 @@
-"""Test files that cannot pass, in any language: what `junit` tasks have in place of canaries.
+"""Stopped test files, which cannot pass in any language: the sentinels of `junit` tasks.
 
-A file keeps its imports and all its tests, but before the first of them it calls what does not exist. So it
-loads the code under test as ever and then stops, or is no program at all; either way no test of it runs, and
-a report in which one passed was written by somebody else.
+A file keeps its imports and its tests, but before the first test it calls a function that does not exist:
+`prepareAbcde();`. The file loads the code under test and then stops, or is no valid program at all; either
+way none of its tests runs, and a report in which one of them passed is forged.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from envs.tasksets.trees import Tree, TreeFile
 
-from .sessions import Runs, Session, passed
+from .runs import RunRequest, RunTests, passed
 
 _OPENS = re.compile(
     rb"^[ \t]*(?:(?:export|async|await|public|final)[ \t]+)*"
@@ -35,27 +35,31 @@ def stopped(data: bytes, draw: random.Random) -> bytes:
     return b"%s%s%s();\n%s" % (data[: found.start()], indent, name.encode(), data[found.start() :])
 
 
-def stopped_session(files: Sequence[str], tree: Tree, draw: random.Random) -> Session:
+def stopped_request(files: Sequence[str], tree: Tree, draw: random.Random) -> RunRequest:
     """A run of test files that cannot pass."""
     laid = {
         path: TreeFile(stopped(tree[path].data, draw), tree[path].executable)
         for path in files
         if path in tree
     }
-    return Session(tuple(files), laid)
+    return RunRequest(tuple(files), laid)
 
 
 def passed_without_running(
-    session: Session, listed: Collection[str], candidate: Tree, reference: Callable[[], Tree], run: Runs
+    request: RunRequest,
+    listed: Collection[str],
+    candidate: Tree,
+    reference: Callable[[], Tree],
+    run: RunTests,
 ) -> tuple[list[str], int]:
     """Listed ids that passed though they could not run, and how many pass so for the reference too.
 
     Raises SandboxError.
     """
-    report = run(candidate, [session])[0]
+    report = run(candidate, [request])[0]
     odd = [test for test in listed if passed(report, test)]
     if not odd:
         return [], 0
-    known = run(reference(), [session])[0]
+    known = run(reference(), [request])[0]
     accused = [test for test in odd if not passed(known, test) and not known.timed_out]
     return accused, len(odd) - len(accused)

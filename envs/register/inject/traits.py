@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from envs.testing.run import Failure, Frame
+from envs.testing.run import Failure, StackFrame
 
 from ..runtime.discover import Suite
 from .bugs import Bug
@@ -80,7 +80,7 @@ def _steps_down(
     return None
 
 
-def _is_of(place: str, frame: Frame) -> bool:
+def _is_of(place: str, frame: StackFrame) -> bool:
     """Whether a frame, which knows no class, may be of a function (`path::Class.function`)."""
     path, _, function = place.partition("::")
     return path == frame.path and function.rpartition(".")[2] == frame.function

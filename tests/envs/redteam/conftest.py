@@ -16,7 +16,7 @@ from envs.tasksets.taskset import Manifest, PullRequest, Runtime, TaskSet, write
 from envs.tasksets.trees import Tree, TreeFile, diff_trees, digest, one_commit, pack
 from envs.testing.run import RunnerSetup
 from envs.tools.base import ToolContext, ToolError
-from envs.tools.toolset import parse_call
+from envs.tools.toolset import Toolset
 from envs.types import Limits, Observation, StopReason, Task, ToolCall
 from sandboxes import Backend, ExecResult, ImageRecipe, Sandbox, SandboxSpec
 
@@ -221,7 +221,7 @@ class NaiveEpisode:
             return self.finish(StopReason.SUBMITTED)
         assert self.sandbox is not None
         try:
-            text = parse_call(action).run(ToolContext(self.sandbox, self.taskset, self.task))
+            text = Toolset().parse(action).run(ToolContext(self.sandbox, self.taskset, self.task))
         except (ToolError, OSError) as error:
             text = str(error)
         return Observation(text), 0.0, False, False, {}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pytest
 
 from envs.tasksets.trees import TreeFile, pack
-from envs.testing.run import Frame, RunnerSetup, RunReport, kept_options, read_report, run_tests
+from envs.testing.run import RunnerSetup, RunReport, StackFrame, kept_options, read_report, run_tests
 from sandboxes import Backend, ImageRecipe, SandboxSpec
 
 NONCE = "f" * 32
@@ -116,7 +116,7 @@ def test_the_runner_reports_every_kind_of_outcome(run_here: Run) -> None:
     failure = report.failures["test_x.py::test_fails"]
     assert failure.error == "AssertionError"
     assert failure.message.startswith("not two")
-    assert failure.frames == (Frame("test_x.py", 5, "test_fails"), Frame("test_x.py", 6, "helper"))
+    assert failure.frames == (StackFrame("test_x.py", 5, "test_fails"), StackFrame("test_x.py", 6, "helper"))
 
 
 def test_an_exit_from_within_leaves_the_rest_unfinished(run_here: Run) -> None:
@@ -199,4 +199,4 @@ def test_an_old_pytest_gives_the_same_report(bubblewrap_backend: Backend) -> Non
     finally:
         sandbox.close()
     assert report.summary == "1 error, 1 failed, 5 passed, 1 skipped, 1 xfailed", report.log
-    assert report.failures["test_x.py::test_fails"].frames[-1] == Frame("test_x.py", 6, "helper")
+    assert report.failures["test_x.py::test_fails"].frames[-1] == StackFrame("test_x.py", 6, "helper")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from envs.tasksets.trees import TreeFile, pack
-from envs.testing.run import Frame, RunnerSetup, RunReport, read_report, run_tests
+from envs.testing.run import RunnerSetup, RunReport, StackFrame, read_report, run_tests
 from sandboxes import Backend, SandboxSpec
 
 Program = Callable[..., tuple[bytes, str]]
@@ -103,7 +103,7 @@ def test_a_module_set_up_that_fails_is_told_of_every_test(run_unittest: Run) -> 
     suite += "class A(unittest.TestCase):\n    def test_a(self): pass\n    def test_b(self): pass\n"
     report = run_unittest({"test_x.py": suite}, "test_x.py")
     assert report.outcomes == {"test_x.py::A::test_a": "error", "test_x.py::A::test_b": "error"}
-    assert report.failures["test_x.py::A::test_a"].frames == (Frame("test_x.py", 2, "setUpModule"),)
+    assert report.failures["test_x.py::A::test_a"].frames == (StackFrame("test_x.py", 2, "setUpModule"),)
 
 
 def test_files_ids_and_folders_can_be_asked_for(run_unittest: Run) -> None:

@@ -11,7 +11,7 @@ import pytest
 from envs.tasksets.lineage import FileLineage
 from envs.tasksets.taskset import Comment, PullRequest, TaskSet, write_taskset
 from envs.tools.base import ToolContext, ToolError
-from envs.tools.toolset import parse_call, tool_specs
+from envs.tools.toolset import Toolset, tool_specs
 from envs.types import Limits, ToolCall
 from sandboxes.base import SandboxSpec
 from sandboxes.fake import FakeSandbox
@@ -57,7 +57,7 @@ def at(calculator: TaskSet, tmp_path: Path) -> ToolContext:
 
 
 def ask(at: ToolContext, **arguments: Any) -> str:
-    return parse_call(ToolCall("1", "prs", arguments)).run(at)
+    return Toolset().parse(ToolCall("1", "prs", arguments)).run(at)
 
 
 def test_search_ranks_titles_before_prose_and_knows_parts_of_identifiers(at: ToolContext) -> None:

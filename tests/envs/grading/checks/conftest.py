@@ -8,25 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from envs.grading.checks.sessions import Runs, Session
+from envs.grading.checks.runs import RunRequest, RunTests
 from envs.tasksets.trees import Tree, write_tree
 from envs.testing.run import RunReport, read_report
 
 
 @pytest.fixture
-def runs_here(run_program: Callable[..., tuple[bytes, str]], tmp_path: Path) -> Runs:
+def runs_here(run_program: Callable[..., tuple[bytes, str]], tmp_path: Path) -> RunTests:
     return runs_by("pytest_program.py", run_program, tmp_path)
 
 
 @pytest.fixture
-def runs_unittest(run_program: Callable[..., tuple[bytes, str]], tmp_path: Path) -> Runs:
+def runs_unittest(run_program: Callable[..., tuple[bytes, str]], tmp_path: Path) -> RunTests:
     return runs_by("unittest_program.py", run_program, tmp_path)
 
 
-def runs_by(program: str, run_program: Callable[..., tuple[bytes, str]], tmp_path: Path) -> Runs:
+def runs_by(program: str, run_program: Callable[..., tuple[bytes, str]], tmp_path: Path) -> RunTests:
     numbers = itertools.count()
 
-    def run(tree: Tree, sessions: Sequence[Session]) -> list[RunReport]:
+    def run(tree: Tree, sessions: Sequence[RunRequest]) -> list[RunReport]:
         folder = tmp_path / f"sandbox-{next(numbers)}"
         folder.mkdir()
         write_tree(tree, folder)

@@ -9,7 +9,7 @@ import unittest
 
 import pytest
 
-from envs.grading.checks.mutated_asserts import Altered, alter
+from envs.grading.checks.mutated_asserts import MutatedFile, mutate_asserts
 
 SUITE = '''
 import unittest
@@ -53,11 +53,11 @@ def test_parameter(): assert True
 PATH = "tests/test_x.py"
 
 
-def altered(*names: str, source: str = SUITE, seed: int = 7) -> Altered | None:
-    return alter(PATH, source.encode(), [f"{PATH}::{name}" for name in names], random.Random(seed))
+def altered(*names: str, source: str = SUITE, seed: int = 7) -> MutatedFile | None:
+    return mutate_asserts(PATH, source.encode(), [f"{PATH}::{name}" for name in names], random.Random(seed))
 
 
-def called(got: Altered, name: str) -> None:
+def called(got: MutatedFile, name: str) -> None:
     scope: dict[str, object] = {"__name__": "scope"}
     exec(compile(got.data, PATH, "exec"), scope)
     if "::" in name:
@@ -68,7 +68,7 @@ def called(got: Altered, name: str) -> None:
         scope[name]()  # pyright: ignore[reportCallIssue]
 
 
-def fails_in_its_place(got: Altered, test: str) -> bool:
+def fails_in_its_place(got: MutatedFile, test: str) -> bool:
     """Whether a test fails in the lines where it must; it must fail."""
     with pytest.raises(AssertionError) as failure:
         called(got, test.removeprefix(f"{PATH}::"))

@@ -7,11 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from envs.grading.checks.inspection import Inspection, Listed, Look, Reference, chosen, first_run
-from envs.grading.checks.sessions import Runs
+from envs.grading.checks.inspection import Inspection, Listed, RerunScope, Runs, scope_of
+from envs.grading.checks.runs import RunTests
 from envs.grading.grade import graded_tree
 from envs.grading.submission import submission_of
-from envs.grading.verdict import decide
 from envs.redteam.program import source
 from envs.tasksets.taskset import TaskSet
 from envs.tasksets.trees import Tree, TreeFile
@@ -94,7 +93,7 @@ CHEATS = {
 
 
 @pytest.fixture
-def inspect(calculator: TaskSet, runs_here: Runs):
+def inspect(calculator: TaskSet, runs_here: RunTests):
     """Grade code as `grade` does, without a sandbox: `inspect(code, **changes to the task)`."""
     task = calculator.tasks[0]
 
@@ -105,16 +104,8 @@ def inspect(calculator: TaskSet, runs_here: Runs):
         listed = Listed("pytest", task.test_files, task.fail_to_pass, task.pass_to_pass)
         listed = replace(listed, **changes)  # pyright: ignore[reportArgumentType]
         solved = laid(calculator.solved_tree(task)) | (extra or {})
-        reference = Reference(solved, lambda: first_run(solved, listed, runs_here))
         tree = laid(calculator.base_tree(task) | {CODE: TreeFile(code.encode())}) | (extra or {})
-        return Inspection(
-            listed=listed,
-            tree=tree,
-            reference=lambda: reference,
-            run=runs_here,
-            identity=code,
-            decide=lambda report: decide(listed, report),
-        ).verdict()
+        return Inspection(Runs(listed, runs_here, lambda: solved), tree, code).verdict()
 
     return run
 
@@ -256,9 +247,9 @@ def test_what_passes_only_in_the_first_run_has_failed(inspect, broken: str) -> N
     assert "2 fail where the reference passes" in verdict.layers["again"]
 
 
-def such(code: str, wanted: Callable[[Look], bool]) -> str:
+def such(code: str, wanted: Callable[[RerunScope], bool]) -> str:
     """The code with a comment that makes the draw fall so."""
-    return next(text for text in (f"{code}# {n}\n" for n in range(5000)) if wanted(chosen(text)))
+    return next(text for text in (f"{code}# {n}\n" for n in range(5000)) if wanted(scope_of(text)))
 
 
 def test_a_complaint_that_the_reference_shares_is_no_evidence(inspect, mended: str) -> None:

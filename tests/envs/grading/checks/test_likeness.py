@@ -1,4 +1,4 @@
-"""Canaries import what the tests beside them do, as far as that brings no tests along."""
+"""Sentinels import what the tests beside them do, as far as that brings no tests along."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from envs.grading.checks.canaries import plant
 from envs.grading.checks.likeness import leading_imports
+from envs.grading.checks.sentinels import plant
 from envs.tasksets.trees import Tree, TreeFile
 
 PATH = "tests/test_it.py"
@@ -70,7 +70,7 @@ def test_canaries_are_of_unittests_kinds_where_the_tests_may_be(
 ) -> None:
     planted = plant(runner, [PATH], tree(tests), random.Random(1))
     assert len(planted.tests) == number
-    assert ("a setUp that breaks" in {canary.kind for canary in planted.tests.values()}) == theirs
+    assert ("a setUp that breaks" in {sentinel.kind for sentinel in planted.tests.values()}) == theirs
 
 
 def test_canaries_lie_around_and_between_several_files() -> None:
@@ -84,7 +84,7 @@ def test_canaries_lie_around_and_between_several_files() -> None:
 
 def test_where_tests_import_nothing_of_the_project_canaries_do_not_either() -> None:
     planted = plant("pytest", [PATH], tree("import helper\n"), random.Random(1))
-    assert {canary.kind for canary in planted.tests.values()}.isdisjoint(
+    assert {sentinel.kind for sentinel in planted.tests.values()}.isdisjoint(
         {"a value of the project among others"}
     )
     assert all(file.data.startswith(b"import helper\n") for file in planted.files.values())

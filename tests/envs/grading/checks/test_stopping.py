@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from envs.grading.checks.inspection import Inspection, Listed, Reference, first_run
-from envs.grading.checks.sessions import Session
+from envs.grading.checks.inspection import Inspection, Listed, Runs
+from envs.grading.checks.runs import RunRequest
 from envs.grading.checks.stopped_files import stopped
 from envs.grading.grade import graded_tree
 from envs.grading.submission import submission_of
-from envs.grading.verdict import decide
 from envs.tasksets.taskset import TaskSet
 from envs.tasksets.trees import Tree, TreeFile, write_tree
 from envs.testing.run import RunReport, read_junit_report
@@ -41,7 +40,7 @@ def inspect(calculator: TaskSet, run_program: Callable[..., tuple[bytes, str]], 
     """Grade code whose tests are run by a program that writes JUnit XML."""
     task, numbers = calculator.tasks[0], itertools.count()
 
-    def run(tree: Tree, sessions: Sequence[Session]) -> list[RunReport]:
+    def run(tree: Tree, sessions: Sequence[RunRequest]) -> list[RunReport]:
         folder = tmp_path / f"sandbox-{next(numbers)}"
         folder.mkdir()
         reports: list[RunReport] = []
@@ -58,11 +57,8 @@ def inspect(calculator: TaskSet, run_program: Callable[..., tuple[bytes, str]], 
     def judged(code: str, extra: Tree | None = None) -> Verdict:
         listed = Listed("junit", task.test_files, IDS[:2], IDS[2:])
         solved = laid(calculator.solved_tree(task)) | (extra or {})
-        reference = Reference(solved, lambda: first_run(solved, listed, run))
         tree = laid(calculator.base_tree(task) | {CODE: TreeFile(code.encode())}) | (extra or {})
-        return Inspection(
-            listed, tree, lambda: reference, run, code, lambda report: decide(listed, report)
-        ).verdict()
+        return Inspection(Runs(listed, run, lambda: solved), tree, code).verdict()
 
     return judged
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from envs.grading.checks.inspection import Inspection, Listed, Reference, first_run
-from envs.grading.checks.sessions import Runs
-from envs.grading.verdict import decide
+from envs.grading.checks.inspection import Inspection, Listed, Runs
+from envs.grading.checks.runs import RunTests
 from envs.tasksets.trees import Tree, TreeFile
 from envs.types import Verdict
 
@@ -51,18 +50,10 @@ def tree(code: str) -> Tree:
 
 
 @pytest.fixture
-def inspect(runs_unittest: Runs):
+def inspect(runs_unittest: RunTests):
     def judged(code: str) -> Verdict:
         listed = Listed("unittest", (TESTS,), IDS[:2], IDS[2:])
-        reference = Reference(tree(RIGHT), lambda: first_run(tree(RIGHT), listed, runs_unittest))
-        return Inspection(
-            listed,
-            tree(code),
-            lambda: reference,
-            runs_unittest,
-            code,
-            lambda report: decide(listed, report),
-        ).verdict()
+        return Inspection(Runs(listed, runs_unittest, lambda: tree(RIGHT)), tree(code), code).verdict()
 
     return judged
 

@@ -7,7 +7,7 @@ import pytest
 from envs.register.history.fixes import split
 from envs.register.history.statements import Words, clean, write_statement
 from envs.tasksets.trees import TreeFile
-from envs.testing.run import Failure, Frame
+from envs.testing.run import Failure, StackFrame
 
 BASE = {
     "lib.py": TreeFile(b"def limit(values):\n    return values[:10]\n"),
@@ -22,7 +22,7 @@ FAILURES = {
     "tests/test_lib.py::test_new": Failure(
         "TypeError",
         "limit() got an unexpected keyword argument",
-        (Frame("tests/test_lib.py", 2, "test_new"), Frame("lib.py", 1, "limit")),
+        (StackFrame("tests/test_lib.py", 2, "test_new"), StackFrame("lib.py", 1, "limit")),
     )
 }
 

@@ -18,7 +18,7 @@ from envs.register.project.sources import fetch_source
 from envs.register.runtime.discover import Suite
 from envs.tasksets.taskset import PullRequest
 from envs.tasksets.trees import apply_patch, digest
-from envs.testing.run import Failure, Frame
+from envs.testing.run import Failure, StackFrame
 from envs.types import Task
 from sandboxes import SandboxSpec
 
@@ -42,7 +42,7 @@ def bug_in(project: Project, function: str) -> Bug:
 
 
 def kept(bug: Bug, failing: tuple[str, ...]) -> Probe:
-    frames = (Frame(failing[0].split("::")[0], 8, "test"), Frame(bug.path, bug.line, bug.function))
+    frames = (StackFrame(failing[0].split("::")[0], 8, "test"), StackFrame(bug.path, bug.line, bug.function))
     failures = {failing[0]: Failure("AssertionError", "assert 1 == 2\n + where 1", frames)}
     return Probe(
         bug, KEPT, (failing[0].split("::")[0],), failing, (f"{NUMBERS}::TestTotal::test_sum",), failures, 3.0
@@ -117,7 +117,7 @@ def test_functions_that_share_a_bug_or_lie_in_each_other_are_never_divided():
 
 def test_an_instruction_tells_what_was_seen_and_not_what_to_change():
     message = "bad <a at 0x7f1234567890>\nUse -v to get more diff" + "x" * 500
-    failure = Failure("ValueError", message, (Frame("a.py", 20, "f"),) * 5)
+    failure = Failure("ValueError", message, (StackFrame("a.py", 20, "f"),) * 5)
     hidden = Hidden({}, (), {"a.py": (3, 4)})
     text = write_instruction(["t.py::a", "t.py::b", "t.py::c", "t.py::d"], {"t.py::b": failure}, hidden)
     lines = text.splitlines()

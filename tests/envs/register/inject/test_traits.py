@@ -8,7 +8,7 @@ from envs.register.inject.bugs import Bug
 from envs.register.inject.mutate import Mutation
 from envs.register.inject.traits import changed_lines, distance
 from envs.register.runtime.discover import Suite
-from envs.testing.run import Failure, Frame
+from envs.testing.run import Failure, StackFrame
 
 BUG = Bug.of(Mutation("operator", "a.py", 3, "C.deep", 0, 1, "+", "-"))
 STEPS = {
@@ -19,7 +19,7 @@ STEPS = {
 
 
 def failed_in(*frames: tuple[str, str]) -> Failure:
-    return Failure("AssertionError", "", tuple(Frame(path, 1, name) for path, name in frames))
+    return Failure("AssertionError", "", tuple(StackFrame(path, 1, name) for path, name in frames))
 
 
 @pytest.mark.parametrize(

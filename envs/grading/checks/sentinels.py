@@ -1,11 +1,11 @@
-"""Tests of ours among the project's, whose outcomes are known: most of them must fail.
+"""Sentinel tests: tests with known outcomes, most of them failures, planted among the project's tests.
 
-Names and values are drawn anew for every run, and the files lie in the folders of the trusted tests,
-collected before, after and, where there are several, between them. They import what those import, and some
-name what is the project's, so that neither their source nor how they fail tells them apart. Whatever makes
-tests pass, skips their lines, or reports in their place, does it to these too. A kind of canary that the
-reference's run does not bear either, because of a project's settings say, is no evidence, so each complaint
-names its kind.
+Names and values are random in every run. The files lie in the folders of the trusted tests and are collected
+before, after and, where there are several, between them. They repeat the imports of those tests, and some
+compare objects of the project, so that neither source nor traceback tells them apart. Code that forces tests
+to pass, skips their lines or reports in their place changes the outcome of sentinels too. A kind of sentinel
+that also ends wrongly in the reference's run, because of a project's settings for instance, is no evidence;
+so each complaint names its kind.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from envs.testing.run import RunReport
 from .likeness import leading_imports
 
 RUNNERS = frozenset({"pytest", "unittest"})
-"""Test programs that canaries can be written for. A `junit` command is a program of any language."""
+"""Test programs that sentinels can be written for. A `junit` command is a program of any language."""
 
 
 @dataclass(frozen=True)
-class Canary:
+class Sentinel:
     """One test and what must become of it."""
 
     kind: str
@@ -38,50 +38,50 @@ class Canary:
 
 
 @dataclass(frozen=True)
-class Canaries:
+class Sentinels:
     """What is laid beside the trusted tests for one run."""
 
     files: Tree
-    tests: Mapping[str, Canary]
+    tests: Mapping[str, Sentinel]
     targets: tuple[str, ...]
-    """The run's targets with the canaries' files among them."""
+    """The run's targets with the sentinels' files among them."""
 
     def complaints(self, report: RunReport) -> tuple[str, ...]:
         """Say, by kind, which did not end as they must."""
-        said = {
-            f"a canary with {canary.kind} {_wrong(canary, report, test)}"
-            for test, canary in self.tests.items()
+        lines = {
+            f"a canary with {sentinel.kind} {_wrong(sentinel, report, test)}"
+            for test, sentinel in self.tests.items()
         }
-        return tuple(sorted(line for line in said if not line.endswith(" ")))
+        return tuple(sorted(line for line in lines if not line.endswith(" ")))
 
     def without(self, report: RunReport) -> frozenset[str]:
-        """The ids of a run that are not canaries."""
+        """The ids of a run that are not sentinels."""
         return frozenset(report.outcomes) - frozenset(self.tests)
 
 
-def _wrong(canary: Canary, report: RunReport, test: str) -> str:
+def _wrong(sentinel: Sentinel, report: RunReport, test: str) -> str:
     """What happened instead, in words that are the same in every run; empty when nothing did."""
     outcome, failure = report.outcomes.get(test, "missing"), report.failures.get(test)
-    if outcome != canary.outcome:
-        return f"is {outcome}, not {canary.outcome}"
-    if canary.error and (
-        failure is None or failure.error != canary.error or canary.says not in failure.message
+    if outcome != sentinel.outcome:
+        return f"is {outcome}, not {sentinel.outcome}"
+    if sentinel.error and (
+        failure is None or failure.error != sentinel.error or sentinel.says not in failure.message
     ):
         return "failed for another reason than its own"
     return ""
 
 
-NO_CANARIES = Canaries({}, {}, ())
+NO_SENTINELS = Sentinels({}, {}, ())
 
 
-def plant(runner: str, targets: Sequence[str], taken: Tree, draw: random.Random) -> Canaries:
-    """Make canaries for one run of these test files; none for a runner they cannot be written for."""
+def plant(runner: str, targets: Sequence[str], taken: Tree, draw: random.Random) -> Sentinels:
+    """Make sentinels for one run of these test files; none for a runner they cannot be written for."""
     asked = [target for target in targets if target.partition("::")[0].endswith(".py")]
     places = [target.partition("::")[0] for target in asked]
     if runner not in RUNNERS or not places:
-        return NO_CANARIES
+        return NO_SENTINELS
     files: Tree = {}
-    tests: dict[str, Canary] = {}
+    tests: dict[str, Sentinel] = {}
     planted: list[str] = []
     # Only a class can be unittest's, maybe by a base from elsewhere; an unknown file may hold anything.
     classes = any(path not in taken or b"class " in taken[path].data for path in places)
@@ -95,11 +95,11 @@ def plant(runner: str, targets: Sequence[str], taken: Tree, draw: random.Random)
             mine.append(_of_project(runner, draw.choice(imports.of_project), draw))
         draw.shuffle(mine)
         files[path] = TreeFile(_file(imports.lines, [source for source, _ in mine]).encode())
-        tests |= {f"{path}::{name}": canary for _, found in mine for name, canary in found.items()}
+        tests |= {f"{path}::{name}": sentinel for _, found in mine for name, sentinel in found.items()}
         planted.append(path)
     first, last, *between = planted
     place = targets.index(asked[middle]) + 1
-    return Canaries(files, tests, (first, *targets[:place], *between, *targets[place:], last))
+    return Sentinels(files, tests, (first, *targets[:place], *between, *targets[place:], last))
 
 
 def _fresh(folder: str, taken: set[str], draw: random.Random) -> str:
@@ -121,7 +121,7 @@ _NOUNS = (
     "options",
     "rounding",
 )
-_Sort = tuple[str, dict[str, Canary]]
+_Sort = tuple[str, dict[str, Sentinel]]
 """Source of a few tests, and what is expected of each by the end of its id."""
 
 
@@ -149,15 +149,15 @@ def _sorts(runner: str, draw: random.Random, *, unittest: bool) -> list[_Sort]:
 def _of_project(runner: str, thing: str, draw: random.Random) -> _Sort:
     name, value = _word(draw), draw.randrange(1000)
     other, kind = value + draw.randrange(1, 9), _word(draw).title()
-    canary = Canary("a value of the project among others", "failed", "AssertionError")
+    sentinel = Sentinel("a value of the project among others", "failed", "AssertionError")
     if runner == "unittest":
         source = (
             f"class Test{kind}(unittest.TestCase):\n"
             f"    def test_{name}(self):\n        self.assertEqual([{thing}, {value}], [{thing}, {other}])"
         )
-        return source, {f"Test{kind}::test_{name}": canary}
+        return source, {f"Test{kind}::test_{name}": sentinel}
     source = f"def test_{name}():\n    found = [{thing}, {value}]\n    assert found == [{thing}, {other}]"
-    return source, {f"test_{name}": canary}
+    return source, {f"test_{name}": sentinel}
 
 
 def _equal(draw: random.Random) -> _Sort:
@@ -166,59 +166,59 @@ def _equal(draw: random.Random) -> _Sort:
     source = f"def test_{name}():\n    assert {a} + {b} == {a + b}\n    assert {b} - {a} == {wrong}"
     passing = f"def test_{name}_too():\n    assert {a} + {b} == {a + b}"
     return f"{source}\n\n\n{passing}", {
-        f"test_{name}": Canary("an equation that does not hold", "failed", "AssertionError"),
-        f"test_{name}_too": Canary("an equation that holds", "passed"),
+        f"test_{name}": Sentinel("an equation that does not hold", "failed", "AssertionError"),
+        f"test_{name}_too": Sentinel("an equation that holds", "passed"),
     }
 
 
 def _contains(draw: random.Random) -> _Sort:
     name, one, other = _word(draw), _word(draw), _word(draw) + "ß"
     source = f'def test_{name}():\n    words = ["{one}", "{one}s"]\n    assert "{other}" in words'
-    return source, {f"test_{name}": Canary("a word that is not in a list", "failed", "AssertionError")}
+    return source, {f"test_{name}": Sentinel("a word that is not in a list", "failed", "AssertionError")}
 
 
 def _truth(draw: random.Random) -> _Sort:
     name, value = _word(draw), draw.randrange(1000)
     source = f"def test_{name}():\n    found = [{value}]\n    found.clear()\n    assert found"
-    return source, {f"test_{name}": Canary("an empty list that must not be", "failed", "AssertionError")}
+    return source, {f"test_{name}": Sentinel("an empty list that must not be", "failed", "AssertionError")}
 
 
 def _not_raised(draw: random.Random) -> _Sort:
     name, value = _word(draw), draw.randrange(1000)
     source = f"def test_{name}():\n    with pytest.raises(ValueError):\n        int('{value}')"
     return source, {
-        f"test_{name}": Canary("an exception that does not come", "failed", "Failed", "DID NOT RAISE")
+        f"test_{name}": Sentinel("an exception that does not come", "failed", "Failed", "DID NOT RAISE")
     }
 
 
 def _raised(draw: random.Random) -> _Sort:
-    name, error, said = _word(draw), _word(draw).title() + "Error", _word(draw)
+    name, error, message = _word(draw), _word(draw).title() + "Error", _word(draw)
     source = (
         f"class {error}(Exception):\n    pass\n\n\n"
-        f"def test_{name}():\n    def inner():\n        raise {error}('{said}')\n\n    inner()"
+        f"def test_{name}():\n    def inner():\n        raise {error}('{message}')\n\n    inner()"
     )
-    return source, {f"test_{name}": Canary("an exception of its own", "failed", error, said)}
+    return source, {f"test_{name}": Sentinel("an exception of its own", "failed", error, message)}
 
 
 def _fixture(draw: random.Random) -> _Sort:
-    name, given, said = _word(draw), _word(draw), _word(draw)
+    name, given, message = _word(draw), _word(draw), _word(draw)
     source = (
-        f"@pytest.fixture\ndef {given}_of_this():\n    raise LookupError('{said}')\n\n\n"
+        f"@pytest.fixture\ndef {given}_of_this():\n    raise LookupError('{message}')\n\n\n"
         f"def test_{name}({given}_of_this):\n    assert True"
     )
-    return source, {f"test_{name}": Canary("a fixture that breaks", "error", "LookupError", said)}
+    return source, {f"test_{name}": Sentinel("a fixture that breaks", "error", "LookupError", message)}
 
 
 def _skipped(draw: random.Random) -> _Sort:
     name = _word(draw)
     source = f"def test_{name}():\n    pytest.skip('{_word(draw)}')"
-    return source, {f"test_{name}": Canary("a reason to skip it", "skipped")}
+    return source, {f"test_{name}": Sentinel("a reason to skip it", "skipped")}
 
 
 def _expected(draw: random.Random) -> _Sort:
     name, value = _word(draw), draw.randrange(1000)
     source = f"@pytest.mark.xfail\ndef test_{name}():\n    assert {value} > {value}"
-    return source, {f"test_{name}": Canary("a failure that is expected", "xfailed")}
+    return source, {f"test_{name}": Sentinel("a failure that is expected", "xfailed")}
 
 
 def _unittest_equal(draw: random.Random) -> _Sort:
@@ -230,27 +230,27 @@ def _unittest_equal(draw: random.Random) -> _Sort:
         f"    def test_{name}_too(self):\n        self.assertEqual([{value}], [{value}])"
     )
     return source, {
-        f"Test{kind}::test_{name}": Canary("an assertEqual that does not hold", "failed", "AssertionError"),
-        f"Test{kind}::test_{name}_too": Canary("an assertEqual that holds", "passed"),
+        f"Test{kind}::test_{name}": Sentinel("an assertEqual that does not hold", "failed", "AssertionError"),
+        f"Test{kind}::test_{name}_too": Sentinel("an assertEqual that holds", "passed"),
     }
 
 
 def _unittest_error(draw: random.Random) -> _Sort:
-    name, kind, said = _word(draw), _word(draw).title(), _word(draw)
+    name, kind, message = _word(draw), _word(draw).title(), _word(draw)
     source = (
         f"class Test{kind}(unittest.TestCase):\n"
         f"    def test_{name}(self):\n        with self.assertRaises(KeyError):\n"
-        f"            raise LookupError('{said}')"
+        f"            raise LookupError('{message}')"
     )
-    expected = Canary("an exception of another type", "failed", "LookupError", said)
+    expected = Sentinel("an exception of another type", "failed", "LookupError", message)
     return source, {f"Test{kind}::test_{name}": expected}
 
 
 def _unittest_set_up(draw: random.Random) -> _Sort:
-    name, kind, said = _word(draw), _word(draw).title(), _word(draw)
+    name, kind, message = _word(draw), _word(draw).title(), _word(draw)
     source = (
         f"class Test{kind}(unittest.TestCase):\n"
-        f"    def setUp(self):\n        raise OSError('{said}')\n\n"
+        f"    def setUp(self):\n        raise OSError('{message}')\n\n"
         f"    def test_{name}(self):\n        self.assertTrue(True)"
     )
-    return source, {f"Test{kind}::test_{name}": Canary("a setUp that breaks", "failed", "OSError", said)}
+    return source, {f"Test{kind}::test_{name}": Sentinel("a setUp that breaks", "failed", "OSError", message)}

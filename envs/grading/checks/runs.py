@@ -1,4 +1,4 @@
-"""Words that the layers share: a session of tests in a clean sandbox, and how a test ended in it."""
+"""What every check asks of a sandbox: requests to run tests, how they are run, and how a test ended."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from envs.testing.run import RunReport
 
 
 @dataclass(frozen=True)
-class Session:
-    """One run of tests. Those of one sandbox follow each other, each in a process of its own."""
+class RunRequest:
+    """One run of tests. The requests of one sandbox follow each other, each in a process of its own."""
 
     targets: tuple[str, ...]
     files: Tree = field(default_factory=dict)
-    """Laid over the tree before it, over what sessions before it laid."""
+    """Laid over the graded tree, and over the files of earlier requests."""
     reseeded: bool = False
     """Under another hash seed than 0: the same for all of a sandbox, which has a template for it."""
     profile: bool = False
 
 
-Runs = Callable[[Tree, Sequence[Session]], "list[RunReport]"]
-"""Runs sessions on a tree in one fresh sandbox. A session in which it died, and those after it, gave nothing.
+RunTests = Callable[[Tree, Sequence[RunRequest]], "list[RunReport]"]
+"""Runs requests on a tree in one fresh sandbox: one report for each request, in order. A request during which
+the sandbox died, and those after it, have an empty report.
 
 Raises SandboxError when no sandbox can be started.
 """
@@ -33,6 +34,6 @@ def passed(report: RunReport, test: str) -> bool:
 
 
 def ending(report: RunReport, test: str) -> str:
-    """Say how a test ended: its outcome, and the name of what it failed with."""
+    """Say how a test ended: its outcome, and the type of the exception that it failed with."""
     outcome, failure = report.outcomes.get(test, "missing"), report.failures.get(test)
     return f"{outcome} ({failure.error})" if failure and outcome != "passed" else outcome
