@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..algorithms.losses import Loss
 from ..config import Config
 from ..data.samples import Sample
 
 if TYPE_CHECKING:
     from ..engine.client import EngineClient
-from .learner import Learner, LearnerError, Metrics, Phase
+from .learner import Learner, LearnerError, Metrics
+from .phase import PhaseName
 
 
 class _LearnerActor:
@@ -49,17 +51,15 @@ class RemoteLearner:
             self.close()
             raise
 
-    def begin(self, phase: Phase) -> None:
-        """See `Learner.begin`."""
-        self._call("begin", phase)
+    def start(self, phase: PhaseName) -> None:
+        """See `Learner.start`."""
+        self._call("start", phase)
 
-    def update(self, samples: Sequence[Sample], *, done: float = 0.0, on_policy: bool = True) -> Metrics:
-        """See `Learner.update`."""
-        return self._call("update", list(samples), done=done, on_policy=on_policy)
-
-    def supervise(self, samples: Sequence[Sample], *, done: float = 0.0) -> Metrics:
-        """See `Learner.supervise`."""
-        return self._call("supervise", list(samples), done=done)
+    def step(
+        self, samples: Sequence[Sample], loss: str | Loss = "policy_gradient", progress: float = 0.0
+    ) -> Metrics:
+        """See `Learner.step`."""
+        return self._call("step", list(samples), loss, progress)
 
     def score(self, samples: Sequence[Sample]) -> list[list[float]]:
         """See `Learner.score`."""
