@@ -57,16 +57,18 @@ def play_all(
 
 
 @pytest.mark.parametrize(
-    ("advantage", "minibatches"), [("mean", 1), ("mean", 2), ("mean_std", 2), ("leave_one_out", 1)]
+    ("advantage", "minibatches"), [("mean", 1), ("mean", 2), ("mean_std", 1), ("leave_one_out", 1)]
 )
 def test_the_right_answers_are_learned(
     toy_config, toy_model, tmp_path, advantage: str, minibatches: int
 ) -> None:
-    """24 seeds each, measured: means .955, .846, .852 (`mean` 1 and 2, `mean_std` 2), the worst run .742.
+    """20 seeds each or more, measured, where the bar is a mean of .6 and a worst run of .4.
 
-    A control (the test below) ends at .018 in the mean and at .081 at best.
+    `mean` .955, worst .742; with two minibatches .966, .746; `mean_std` .987, .749; `leave_one_out` .905,
+    .497. A control (the test below) ends at .018 in the mean and at .081 at best. Two updates take half
+    the learning rate: at the whole of it some runs settle on wrong answers (.25).
     """
-    rl = {**BANDIT, "advantage": advantage, "minibatches": minibatches}
+    rl = {**BANDIT, "advantage": advantage, "minibatches": minibatches, "learning_rate": 0.01 / minibatches}
     played = play_all(tmp_path, toy_config, toy_model, rl)
     assert all(summary.heldout_first < 0.2 for summary, _ in played)
     assert Bar().is_met([summary.heldout_last for summary, _ in played])
