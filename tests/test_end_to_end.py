@@ -69,7 +69,7 @@ kv_cache_gib = 0.2
 [sandbox]
 concurrency = 2
 
-[warm_start]
+[sft]
 episodes = 2
 minutes = 0.1
 

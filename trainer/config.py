@@ -10,16 +10,22 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from .config_complaints import sentence
-
-
-class ConfigError(Exception):
-    """The configuration cannot be used. One line per problem, each naming its key."""
+from .config_complaints import ConfigError, sentence
+from .config_edits import make_absolute, override, rename_old
+from .config_names import ADVANTAGES, LOSSES, REWARDS, name_in
 
 
 def _require(holds: bool, sentence: str) -> None:
@@ -150,8 +156,8 @@ class Learner(Section):
     """Seconds the learner may take to answer, for one update at most."""
 
 
-class WarmStart(Section):
-    """Supervised learning on stored or scripted episodes before reinforcement. Off with `episodes = 0`."""
+class Sft(Section):
+    """Supervised fine-tuning on stored or scripted episodes before RL. Off with `episodes = 0`."""
 
     episodes: int = Field(default=0, ge=0)
     """Scripted episodes to collect."""
@@ -171,7 +177,16 @@ class WarmStart(Section):
     copy_drills: float = Field(default=0.0, ge=0, le=1)
     """Part of the samples in the first half that only practise copying; what limits a tiny model first."""
     repair_drills: float = Field(default=0.0, ge=0, le=1)
-    """Part of the samples that repair bugs which were never tried; see `trainer/data/drills.py`."""
+    """Part of the samples that repair bugs which were never tried."""
+
+
+class PolicyGradient(Section):
+    """`[rl.loss_settings]` of `rl.loss = "policy_gradient"`."""
+
+    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    clip_high: float = Field(default=0.28, gt=0)
+    truncate_ratio: float = Field(default=2.0, gt=1)
+    """Cap on the learner's over the engine's probability, as a weight that corrects for their difference."""
 
 
 class Rl(Section):
@@ -189,18 +204,20 @@ class Rl(Section):
     """Part of `learning_rate` that is left at the last step; falls linearly."""
     minibatches: int = Field(default=1, ge=1)
     """Updates per step. With 1 every update is on-policy and clipping does nothing."""
-    advantage: Literal["mean", "mean_std", "leave_one_out"] = "mean"
-    """What rewards are compared with: their group's mean (as Dr. GRPO), mean and spread (GRPO), or the mean
-    of the others (RLOO)."""
+    advantage: Annotated[str, name_in(ADVANTAGES, "advantage")] = "mean"
+    """What rewards are compared with: their group's mean (as Dr. GRPO), mean and spread (`mean_std`, GRPO),
+    or the mean of the others (`leave_one_out`, RLOO); or `module:attribute`."""
+    advantage_settings: dict[str, Any] = {}
+    """Values for an advantage of your own."""
+    loss: Annotated[str, name_in(LOSSES, "loss")] = "policy_gradient"
+    """`policy_gradient`, `nll` (of positive episodes and negative ones alike), or `module:attribute`."""
+    loss_settings: dict[str, Any] = Field(default={}, validate_default=True)
+    """Values that the loss reads."""
     aggregation: Literal["token_mean", "sequence_mean", "sequence_sum"] = "token_mean"
     """Over what the loss is averaged. `sequence_sum` divides by `policy.context_tokens`, the same for all."""
-    clip_low: float = Field(default=0.2, gt=0, lt=1)
-    clip_high: float = Field(default=0.28, gt=0)
     kl: float = Field(default=0.0, ge=0)
     """Weight of the divergence from the policy at the start of RL."""
     entropy: float = Field(default=0.0, ge=0)
-    truncate_ratio: float = Field(default=2.0, gt=1)
-    """Cap on the learner's over the engine's probability, as a weight that corrects for their difference."""
     max_format_errors: int = Field(default=3, ge=1)
     """Unreadable actions in one episode until it ends."""
     min_scored: int = Field(default=2, ge=2)
@@ -208,14 +225,31 @@ class Rl(Section):
     max_unscored: float = Field(default=0.5, ge=0, le=1)
     """Part of a step's episodes that may be lost to failing sandboxes until training stops."""
     refill: int = Field(default=0, ge=0)
-    """Groups sampled anew, at most, per step in place of groups without spread."""
+    """Dynamic sampling (DAPO, arXiv 2503.14476): extra groups per step to replace zero-variance ones."""
+
+    @field_validator("loss_settings")
+    @classmethod
+    def _complete(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        """Check the settings of our own losses and fill in their defaults."""
+        loss = info.data.get("loss")
+        _require(loss != "nll" or not given, 'the loss "nll" takes no settings')
+        if loss != "policy_gradient":
+            return given
+        try:
+            return PolicyGradient.model_validate(given, strict=True).model_dump()
+        except ValidationError as error:
+            lines = [sentence(dict(p), given, PolicyGradient) for p in error.errors(include_url=False)]
+            raise ValueError("; ".join(lines)) from None
 
 
 class Reward(Section):
     """What is trained on (`trainer/algorithms/rewards.py`). The outcome is always logged beside it."""
 
-    mode: Literal["outcome", "random", "format", "shuffled", "constant"] = "outcome"
-    """Everything but `outcome` is a control: a reward that says nothing of the work, to repeat a run with."""
+    mode: Annotated[str, name_in(REWARDS, "reward")] = "outcome"
+    """`outcome`; a control (`random`, `format`, `shuffled`, `constant`), whose reward says nothing of the
+    work, to repeat a run with; or `module:attribute`."""
+    settings: dict[str, Any] = {}
+    """Values for a reward of your own."""
     chance: float = Field(default=0.5, gt=0, lt=1)
     """Of a reward of 1, with `random`."""
     partial: float = Field(default=0.0, ge=0, le=1)
@@ -230,7 +264,7 @@ class Reward(Section):
         shaped = [name for name in ("partial", "length", "format") if getattr(self, name)]
         _require(
             self.mode == "outcome" or not shaped,
-            f'mode = "{self.mode}" is a control and takes no {" or ".join(shaped)} beside it',
+            f'mode = "{self.mode}" is a control or your own and takes no {" or ".join(shaped)} beside it',
         )
         _require(
             self.length + self.format < 1,
@@ -248,7 +282,7 @@ class Eval(Section):
     samples: int = Field(default=1, ge=1)
     """Episodes per task."""
     untrained: bool = False
-    """Evaluate before the warm start, too."""
+    """Evaluate before SFT, too."""
     max_tasks: int = Field(default=0, ge=0)
     """At most this many tasks, the same ones each time; 0 takes all."""
 
@@ -272,7 +306,7 @@ class Config(Section):
     search: Search = Search()
     sandbox: Sandbox = Sandbox()
     learner: Learner = Learner()
-    warm_start: WarmStart = WarmStart()
+    sft: Sft = Sft()
     rl: Rl = Rl()
     reward: Reward = Reward()
     eval: Eval = Eval()
@@ -305,12 +339,12 @@ class Config(Section):
             f"rl.warmup_steps ({rl.warmup_steps}) cannot exceed rl.steps ({rl.steps})",
         )
         _require(
-            self.warm_start.episodes == 0 or not self.warm_start.trajectories,
-            "warm_start.episodes and warm_start.trajectories exclude each other: collect some or name some",
+            self.sft.episodes == 0 or not self.sft.trajectories,
+            "sft.episodes and sft.trajectories exclude each other: collect some or name some",
         )
         _require(
-            self.warm_start.copy_drills + self.warm_start.repair_drills < 1,
-            "warm_start.copy_drills and warm_start.repair_drills together must leave room for real episodes",
+            self.sft.copy_drills + self.sft.repair_drills < 1,
+            "sft.copy_drills and sft.repair_drills together must leave room for real episodes",
         )
         return self
 
@@ -327,63 +361,29 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from None
-    for override in overrides:
-        _override(data, override)
-    _make_absolute(data)
+    rename_old(data)
+    for assignment in overrides:
+        override(data, assignment)
+        rename_old(data)
+    make_absolute(data)
     return parse(data)
 
 
 def parse(data: Mapping[str, Any]) -> Config:
     """Validate a tree of plain values. Raises `ConfigError`."""
+    # Through JSON, because strict mode then still takes a list for a tuple, but no text for a number.
+    tree = json.loads(json.dumps(data, default=str))
+    rename_old(tree)
     try:
-        # Through JSON, because strict mode then still takes a list for a tuple, but no text for a number.
-        return Config.model_validate_json(json.dumps(data, default=str), strict=True)
+        return Config.model_validate_json(json.dumps(tree), strict=True)
     except ValidationError as error:
-        lines = [sentence(dict(problem), data, Config) for problem in error.errors(include_url=False)]
+        lines = [sentence(dict(problem), tree, Config) for problem in error.errors(include_url=False)]
         raise ConfigError("\n".join(lines)) from None
 
 
 def to_toml(config: Config) -> str:
     """Write every setting out, defaults included; `load` reads it back to an equal tree."""
     return tomli_w.dumps(config.model_dump(mode="json"))
-
-
-def _override(data: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    names = key.strip().split(".")
-    if not equals or not all(names):
-        raise ConfigError(f"--set {override}: write it as section.key=value")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        if not text.strip() or text.strip()[0] in "\"'[{":
-            raise ConfigError(f"--set {override}: the value is not valid TOML") from None
-        value = text.strip()
-    table = data
-    for name in names[:-1]:
-        table = table.setdefault(name, {})
-        if not isinstance(table, dict):
-            raise ConfigError(f"--set {override}: {name} is a value, not a section")
-    table[names[-1]] = value
-
-
-def _make_absolute(data: dict[str, Any]) -> None:
-    """Paths that exist become absolute; a model's hub name, `tiny`, and what is missing stay as written."""
-
-    def absolute(value: Any) -> Any:
-        try:
-            exists = isinstance(value, str) and value != "" and Path(value).exists()
-        except OSError:  # no possible path: too long, for instance
-            exists = False
-        return str(Path(value).resolve()) if exists else value
-
-    tasks, policy, warm_start = (data.get(name) for name in ("tasks", "policy", "warm_start"))
-    if isinstance(tasks, dict) and isinstance(tasks.get("sets"), list):
-        tasks["sets"] = [absolute(item) for item in tasks["sets"]]
-    if isinstance(policy, dict) and policy.get("model") != "tiny" and "model" in policy:
-        policy["model"] = absolute(policy["model"])
-    if isinstance(warm_start, dict) and "trajectories" in warm_start:
-        warm_start["trajectories"] = absolute(warm_start["trajectories"])
 
 
 class TrainError(Exception):

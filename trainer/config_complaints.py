@@ -11,6 +11,10 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel
 
 
+class ConfigError(Exception):
+    """The configuration cannot be used. One line per problem, each naming its key."""
+
+
 def sentence(problem: dict[str, Any], data: Mapping[str, Any], root: type[BaseModel]) -> str:
     """One of pydantic's findings about settings under `root`, as a line: the key, and what is allowed."""
     location = [str(part) for part in problem["loc"]]

@@ -1,17 +1,20 @@
 """READ THIS FIRST: how a policy is trained, from top to bottom.
 
-    draw tasks → play groups of episodes, graded in their environments → advantages → update → publish the
-    weights to the engine → one line of metrics → checkpoint → every now and then, evaluate
+    draw tasks → play groups of episodes, graded in their environments → buffer → rewards → advantages
+    → update → publish the weights to the engine → one line of metrics → checkpoint → now and then, evaluate
 
-`train` sets everything up (`workplace.py`) and warm-starts the policy; `learn` is the loop. It is
-synchronous: episodes are sampled from the newest weights, and then learned from. Every token still carries
-the version of the weights that sampled it, so that nothing else changes when generation runs ahead.
+`train` sets everything up (`setup.py`) and fine-tunes the policy on examples (SFT); `learn` is the RL loop.
+The loop is synchronous: the buffer holds the groups of one step, and all of them are learned from before the
+next step is played. Every token carries the version of the weights that sampled it, and the loss reads from
+the versions which tokens are on policy, so that only the buffer changes when generation runs ahead.
+
+Reward, advantage and loss are named in the configuration (`algorithms/__init__.py`).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -19,10 +22,12 @@ from typing import Protocol
 from agents.types import Trajectory
 from sandboxes.progress import Progress, silent
 
+from .algorithms import Algorithm
 from .algorithms.advantages import Advantages, group_advantages
 from .algorithms.rewards import banner, step_rewards
 from .cluster.interruption import Interrupted, Interruption
 from .config import Config, Rl, TrainError
+from .data.buffer import Buffer, Group
 from .data.sampler import TaskSampler
 from .data.samples import Sample, from_trajectory
 from .learning.checkpoint import LoopState, latest_checkpoint, save_checkpoint
@@ -31,11 +36,11 @@ from .run import TrainingRun
 
 
 class LearnerProtocol(Protocol):
-    """What the loop needs of a learner (`learner.Learner`, `learner.RemoteLearner`)."""
+    """The part of a learner that the loop uses (`learner.Learner`, `actor.RemoteLearner`)."""
 
-    def update(
-        self, samples: Sequence[Sample], *, done: float = 0.0, on_policy: bool = True
-    ) -> dict[str, float]: ...
+    def step(self, samples: Sequence[Sample], loss: str, progress: float) -> dict[str, float]:
+        """Make one optimiser step; `progress` (0 to 1) drives the learning rate. Returns metrics."""
+        ...
 
     def save(self, folder: Path) -> None: ...
 
@@ -43,15 +48,19 @@ class LearnerProtocol(Protocol):
 
 
 class RolloutSource(Protocol):
-    """What the loop needs of those who play (`workplace.Workplace`)."""
+    """Where episodes come from (`setup.Setup`)."""
 
     @property
     def task_ids(self) -> Sequence[str]:
         """The tasks that are trained on."""
         ...
 
-    def collect(self, groups: Sequence[tuple[str, str]], progress: Progress) -> list[Trajectory]:
-        """Play every group (name, task id) and return its graded episodes. Raises `Interrupted`."""
+    def start(self, groups: Sequence[tuple[str, str]]) -> None:
+        """Have groups (name, task id) played."""
+        ...
+
+    def ready(self, progress: Progress) -> Iterator[Group]:
+        """Yield the groups that were started, each once all its episodes are graded. Raises `Interrupted`."""
         ...
 
     def publish(self) -> int:
@@ -59,7 +68,7 @@ class RolloutSource(Protocol):
         ...
 
     def evaluate(self, step: int, progress: Progress) -> float | None:
-        """Pass rate on what is held out; None when nothing could be scored."""
+        """Pass rate on the held-out tasks; None when nothing could be scored."""
         ...
 
 
@@ -72,7 +81,7 @@ class TrainSummary:
     """Of the final weights."""
     episodes: int
     reward_first: float | None
-    """Mean of what the first step of this process was trained on."""
+    """Mean reward at the first step of this process."""
     reward_last: float | None
     pass_rate_first: float | None
     """Part of that step's episodes that solved their task."""
@@ -82,7 +91,7 @@ class TrainSummary:
     interrupted: bool
     seconds: float
     reward_note: str | None = None
-    """One line that says so when something else than the outcome was trained on."""
+    """One line for a run whose reward was not the outcome alone."""
 
 
 def train(config: Config, out: Path, *, resume: bool = False, progress: Progress = silent) -> TrainSummary:
@@ -95,53 +104,58 @@ def train(config: Config, out: Path, *, resume: bool = False, progress: Progress
 
 def train_in(run: TrainingRun, *, progress: Progress = silent) -> TrainSummary:
     """`train` in a run folder that is open already; closes it."""
-    from .setup import open_workplace
+    from .setup import open_setup
 
-    with run, Interruption() as interruption, open_workplace(run, interruption, progress) as place:
+    with run, Interruption() as interruption, open_setup(run, interruption, progress) as setup:
         if not run.checkpoints():
             try:
                 if run.config.eval.untrained:
-                    passed = place.evaluate_untrained(progress)
+                    passed = setup.evaluate_untrained(progress)
                     run.log({"step": 0, "phase": "untrained", "heldout_pass_rate": passed})
-                place.warm_start(progress)
+                setup.supervise(progress)
             except Interrupted:
                 raise TrainError("interrupted before the first step; --resume begins anew") from None
-        return learn(run, place.learner, place, interruption=interruption, progress=progress)
+        return learn(run, setup.learner, setup, interruption=interruption, progress=progress)
 
 
 def learn(
     run: TrainingRun,
     learner: LearnerProtocol,
-    actors: RolloutSource,
+    source: RolloutSource,
     *,
     interruption: Interruption,
     progress: Progress = silent,
 ) -> TrainSummary:
-    """Reinforce until `rl.steps` are done, `rl.minutes` are over, or somebody asks for an end."""
+    """Reinforce until `rl.steps` are done, `rl.minutes` are over, or an interruption is requested.
+
+    Raises `TrainError` when too many episodes are unscored, or a name of the algorithm cannot be imported.
+    """
     config, rl = run.config, run.config.rl
+    algorithm = Algorithm.of(config)
     started = time.monotonic()
-    sampler = TaskSampler(actors.task_ids, seed=config.seed)
+    sampler = TaskSampler(source.task_ids, seed=config.seed)
     state = _restored(run, learner, sampler) or LoopState(step=0, sampler=sampler.state())
     run.truncate_metrics(state.step)
     before = state.seconds
     rows: list[Row] = []
     interrupted = False
     try:
-        state = replace(state, version=actors.publish())
+        state = replace(state, version=source.publish())
         save_checkpoint(run, learner, state)
         if state.step == 0:
-            _evaluate(run, actors, state, rows, progress)
+            _evaluate(run, source, state, rows, progress)
         while state.step < rl.steps and not _late(rl, before, started):
             interruption.check()
             step, clock = state.step + 1, Clock()
             with clock.phase("sample"):
-                trajectories, rewards, advantages = _sample(actors, sampler, config, step, progress)
+                played = _sample(source, sampler, algorithm, config, state, progress=progress)
+                trajectories, rewards, advantages = played
             _refuse_outage(trajectories, rl)
             with clock.phase("update"):
                 spent = before + time.monotonic() - started
-                learned = _update(learner, trajectories, advantages, rl, _done(rl, step, spent))
+                learned = _update(learner, trajectories, advantages, rl, _progress(rl, step, spent))
             with clock.phase("publish"):
-                version = actors.publish() if learned else state.version
+                version = source.publish() if learned else state.version
             # The line comes before the checkpoint: a resumed run drops lines that are too new, and can
             # make up for none that is missing.
             row = {
@@ -156,9 +170,9 @@ def learn(
                 save_checkpoint(run, learner, state)
             progress("training", step, rl.steps)
             if config.eval.every and step % config.eval.every == 0 and step < rl.steps:
-                _evaluate(run, actors, state, rows, progress)
+                _evaluate(run, source, state, rows, progress)
         if state.step > 0:
-            _evaluate(run, actors, state, rows, progress)
+            _evaluate(run, source, state, rows, progress)
     except Interrupted:
         interrupted = True
     save_checkpoint(run, learner, state)
@@ -166,20 +180,43 @@ def learn(
 
 
 def _sample(
-    actors: RolloutSource, sampler: TaskSampler, config: Config, step: int, progress: Progress
+    source: RolloutSource,
+    sampler: TaskSampler,
+    algorithm: Algorithm,
+    config: Config,
+    state: LoopState,
+    *,
+    progress: Progress,
 ) -> tuple[list[Trajectory], dict[str, float], Advantages]:
-    """Play this step's groups, and `rl.refill` more at most in place of groups that teach nothing."""
+    """Play the next step's groups, and `rl.refill` more at most to replace zero-variance ones."""
+    rl, step = config.rl, state.step + 1
+    buffer = Buffer(capacity=rl.tasks_per_step, max_staleness=0)
     trajectories: list[Trajectory] = []
-    rl, budget = config.rl, config.policy.context_tokens
-    wanted, refilled = rl.tasks_per_step, 0
+    wanted, refilled, started = rl.tasks_per_step, 0, 0
     while True:
         drawn = sampler.draw(wanted)
-        offset = len({t.group for t in trajectories})
-        groups = [(f"step-{step}/{offset + n}/{task}", task) for n, task in enumerate(drawn)]
-        trajectories += actors.collect(groups, progress)
-        rewards = step_rewards(trajectories, config.reward, seed=config.seed, step=step, budget=budget)
+        names = [f"step-{step}/{started + n}/{task}" for n, task in enumerate(drawn)]
+        source.start(list(zip(names, drawn, strict=True)))
+        started += wanted
+        for group in source.ready(progress):
+            buffer.put(group)
+        # Groups finish in an order that varies with the machine's load; training must not.
+        groups = sorted(buffer.take(wanted, state.version), key=lambda group: names.index(group.name))
+        trajectories += [trajectory for group in groups for trajectory in group.trajectories]
+        rewards = step_rewards(
+            trajectories,
+            config.reward,
+            seed=config.seed,
+            step=step,
+            budget=config.policy.context_tokens,
+            reward=algorithm.reward,
+        )
         advantages = group_advantages(
-            trajectories, rewards=rewards, baseline=rl.advantage, min_scored=rl.min_scored
+            trajectories,
+            rewards=rewards,
+            advantage=algorithm.advantage,
+            settings=rl.advantage_settings,
+            min_scored=rl.min_scored,
         )
         wanted = min(rl.tasks_per_step - advantages.live, rl.refill - refilled)
         if wanted <= 0:
@@ -188,12 +225,16 @@ def _sample(
 
 
 def _update(
-    learner: LearnerProtocol, trajectories: Sequence[Trajectory], advantages: Advantages, rl: Rl, done: float
+    learner: LearnerProtocol,
+    trajectories: Sequence[Trajectory],
+    advantages: Advantages,
+    rl: Rl,
+    progress: float,
 ) -> dict[str, float]:
-    """Make this step's updates and return their metrics; nothing when there was nothing to learn.
+    """Make this step's updates and return their metrics; none when every group had zero variance.
 
-    They are the last update's, but for the mismatch between learner and engine, which is the first one's:
-    later ones have moved the weights.
+    The metrics are the last update's, but the mismatch between learner and engine is the first one's: later
+    updates see weights that have moved.
     """
     samples = [
         sample
@@ -204,7 +245,7 @@ def _update(
     metrics: dict[str, float] = {}
     for part in (samples[n :: rl.minibatches] for n in range(rl.minibatches)):
         if part:
-            learned = learner.update(part, done=done, on_policy=rl.minibatches == 1)
+            learned = learner.step(part, rl.loss, progress)
             metrics |= {k: v for k, v in learned.items() if not (k in metrics and k.startswith("mismatch"))}
     return metrics
 
@@ -233,17 +274,17 @@ def _late(rl: Rl, before: float, started: float) -> bool:
     return rl.minutes > 0 and before + time.monotonic() - started > rl.minutes * 60
 
 
-def _done(rl: Rl, step: int, seconds: float) -> float:
-    """Place on the learning-rate schedule: the part of the steps, or of the time, whichever is more."""
+def _progress(rl: Rl, step: int, seconds: float) -> float:
+    """Training progress in [0, 1]: the larger of the step and time fractions; drives the learning rate."""
     return max(step / rl.steps, seconds / 60 / rl.minutes if rl.minutes else 0.0)
 
 
 def _evaluate(
-    run: TrainingRun, actors: RolloutSource, state: LoopState, rows: list[Row], progress: Progress
+    run: TrainingRun, source: RolloutSource, state: LoopState, rows: list[Row], progress: Progress
 ) -> None:
     clock = Clock()
     with clock.phase("evaluate"):
-        rate = actors.evaluate(state.step, progress)
+        rate = source.evaluate(state.step, progress)
     if rate is not None:
         row: Row = {"step": state.step, "version": state.version, "heldout_pass_rate": rate}
         _log(run, rows, row | clock.row())

@@ -1,13 +1,14 @@
 """Everything a training run works with, started in order and ended in reverse.
 
 Task sets and sandboxes, the model folder and its codec, Ray, the learner, the engine (started when it is
-first needed, so that the warm start has the machine to itself), and the policy that plays episodes.
+first needed, so that SFT has the machine to itself), and the policy that plays episodes.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -31,16 +32,17 @@ from .cluster.executor import RayExecutor, somewhere_else
 from .cluster.interruption import Interruption
 from .cluster.worker import ENVS, TasksetEnvSpec, open_envs
 from .config import Config, TrainError
+from .data.buffer import Group
 from .data.drills import Drill, copy_drills, repair_drills
 from .engine.client import EngineSpec, start_engine
 from .learning.actor import RemoteLearner
-from .learning.supervised import WarmStartSummary, warm_samples, warm_start
+from .learning.sft import SftSummary, sft_samples, supervise
 from .learning.tiny import make_tiny
 from .run import TrainingRun
 
 
 class Setup:
-    """The parts of a run. Made by `open_workplace`."""
+    """The parts of a run, and the `loop.RolloutSource` that plays its episodes. Made by `open_setup`."""
 
     def __init__(
         self, run: TrainingRun, stack: ExitStack, interruption: Interruption, progress: Progress = silent
@@ -68,15 +70,16 @@ class Setup:
         progress("starting the learner", 1, 1)
         stack.callback(self.learner.close)
         self._policy: TokenPolicy | None = None
+        self._started: list[EpisodeRequest] = []
 
     @property
     def task_ids(self) -> Sequence[str]:
         """The tasks that are trained on."""
         return list(self._train)
 
-    def warm_start(self, progress: Progress = silent) -> WarmStartSummary | None:
-        """Learn from stored or demonstrated episodes, if the configuration asks for it."""
-        settings, limit = self._config.warm_start, self._config.policy.context_tokens
+    def supervise(self, progress: Progress = silent) -> SftSummary | None:
+        """Learn from stored or demonstrated episodes, if the configuration asks for SFT."""
+        settings, limit = self._config.sft, self._config.policy.context_tokens
         if settings.trajectories:
             shown = list(TrajectoryStore(Path(settings.trajectories)).read())
         elif settings.episodes:
@@ -84,10 +87,10 @@ class Setup:
         else:
             return None
         tools = tool_specs()
-        samples = warm_samples(shown, self._tasks, self._codec, tools, limit=limit)
+        samples = sft_samples(shown, self._tasks, self._codec, tools, limit=limit)
         if not samples:
             raise TrainError(
-                f"none of {len(shown)} warm-start episodes passed and fits into {limit} tokens; "
+                f"none of {len(shown)} SFT episodes passed and fits into {limit} tokens; "
                 "raise policy.context_tokens or give other episodes"
             )
         copying: Drill | None = None
@@ -96,8 +99,8 @@ class Setup:
             copying = copy_drills(self._files_at_work(), self._codec, tools, limit=limit)
         if settings.repair_drills > 0:
             repairing = repair_drills(self._tasksets, self._codec, tools, limit=limit)
-        self.learner.begin("warm_start")
-        summary = warm_start(
+        self.learner.start("sft")
+        summary = supervise(
             self.learner,
             samples,
             settings,
@@ -107,20 +110,32 @@ class Setup:
             stopped=self._interruption.requested,
             progress=progress,
         )
-        self.learner.begin("rl")
+        self.learner.start("rl")
         write_json(self._run.path / "warm_start.json", vars(summary))
         self._interruption.check()
         return summary
 
-    def collect(self, groups: Sequence[tuple[str, str]], progress: Progress = silent) -> list[Trajectory]:
-        """Play every group (name, task id) and return its graded episodes. Raises `Interrupted`."""
-        rl = self._config.rl
-        requests = [
+    def start(self, groups: Sequence[tuple[str, str]]) -> None:
+        """Have groups (name, task id) played; `ready` gives them out."""
+        self._started += [
             EpisodeRequest(self._train[task], self._seed(f"{group} {n}"), group)
             for group, task in groups
-            for n in range(rl.samples_per_task)
+            for n in range(self._config.rl.samples_per_task)
         ]
-        return self._play(requests, self._token_policy(), progress)
+
+    def ready(self, progress: Progress = silent) -> Iterator[Group]:
+        """Yield every started group once it is finished, its members in the order of their requests.
+
+        Episodes are played while the caller waits here. Raises `Interrupted`.
+        """
+        requests, self._started = self._started, []
+        size = Counter(request.group for request in requests)
+        finished: dict[str, list[Trajectory]] = defaultdict(list)
+        for trajectory in self._play(requests, self._token_policy(), progress):
+            members = finished[trajectory.group]
+            members.append(trajectory)
+            if len(members) == size[trajectory.group]:
+                yield Group(trajectory.group, tuple(_in_order(members, requests)))
 
     def publish(self) -> int:
         """Have the engine sample from the learner's weights; returns their version."""
@@ -192,24 +207,21 @@ class Setup:
             EpisodeRequest(tasks[n % len(tasks)], self._seed(f"demonstration {n}"), f"demonstration/{n}")
             for n in range(episodes)
         ]
-        return self._play(requests, DemonstratorPolicy(), progress)
+        return _in_order(self._play(requests, DemonstratorPolicy(), progress), requests)
 
     def _play(
         self, requests: Sequence[EpisodeRequest], policy: Policy, progress: Progress
-    ) -> list[Trajectory]:
-        played: list[Trajectory] = []
+    ) -> Iterator[Trajectory]:
+        """Yield and store trajectories as their episodes end."""
         patience = self._config.rl.max_format_errors
         episodes = self._stage.play(requests, policy, progress=progress, max_format_errors=patience)
         try:
             for trajectory in episodes:
                 self._store.append(trajectory)
-                played.append(trajectory)
+                yield trajectory
                 self._interruption.check()
         finally:
             episodes.close()
-        # The order of completion depends on the machine's mood; what is learned should not.
-        place = {(request.group, request.seed): number for number, request in enumerate(requests)}
-        return sorted(played, key=lambda trajectory: place[trajectory.group, trajectory.seed])
 
     def _seed(self, name: str) -> int:
         return random.Random(f"{self._config.seed} {name}").getrandbits(31)
@@ -218,10 +230,14 @@ class Setup:
         return 2 * sum(file.stat().st_size for file in self._model.glob("*.safetensors"))
 
 
+def _in_order(played: Iterable[Trajectory], requests: Sequence[EpisodeRequest]) -> list[Trajectory]:
+    """Sort by request: the order of completion varies with the machine's load; training must not."""
+    place = {(request.group, request.seed): number for number, request in enumerate(requests)}
+    return sorted(played, key=lambda trajectory: place[trajectory.group, trajectory.seed])
+
+
 @contextmanager
-def open_workplace(
-    run: TrainingRun, interruption: Interruption, progress: Progress = silent
-) -> Iterator[Setup]:
+def open_setup(run: TrainingRun, interruption: Interruption, progress: Progress = silent) -> Iterator[Setup]:
     """Start what a run needs, and end it whatever happens."""
     with ExitStack() as stack:
         yield Setup(run, stack, interruption, progress)

@@ -7,20 +7,22 @@ that cannot solve this in seconds is broken, and so is one that solves it when r
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from agents.types import Action, Completion, Trajectory, Turn, VersionSpan
 from envs.types import StopReason, Verdict
 from sandboxes.progress import Progress, silent
+from trainer.data.buffer import Group
 from trainer.learning.learner import Learner
 
 START, FIRST_SIGN, FIRST_ANSWER = 1, 2, 16
 
 
 class BanditActors:
-    """Plays with the learner's own model, and so from its newest weights. Implements `loop.Acts`."""
+    """Plays with the learner's own model, and so from its newest weights. Implements `loop.RolloutSource`."""
 
     def __init__(
         self,
@@ -42,16 +44,23 @@ class BanditActors:
         self._seed = seed
         self._chance_reward = chance_reward
         self._on_collect = on_collect
+        self._started: list[tuple[str, str]] = []
 
     @property
     def task_ids(self) -> Sequence[str]:
         """One task per sign."""
         return [f"sign-{number}" for number in range(self._signs)]
 
-    def collect(self, groups: Sequence[tuple[str, str]], progress: Progress = silent) -> list[Trajectory]:
+    def start(self, groups: Sequence[tuple[str, str]]) -> None:
+        """Remember which groups are due."""
+        self._started += groups
+
+    def ready(self, progress: Progress = silent) -> Iterator[Group]:
         """Say one token per episode."""
         del progress
-        return [episode for name, task in groups for episode in self._group(name, task)]
+        started, self._started = self._started, []
+        for name, task in started:
+            yield Group(name, tuple(self._group(name, task)))
 
     def publish(self) -> int:
         """The model is shared; its version is all there is to tell."""
@@ -99,3 +108,19 @@ class BanditActors:
         with torch.no_grad():
             logits_V = self._learner.model(ids_BT).logits[0, -1].float()
         return torch.log_softmax(logits_V / self._learner.config.policy.temperature, dim=-1)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What several seeds must reach, so that rounding, which differs between processors, decides nothing.
+
+    A sign on which the policy settled before it met the right answer gives no more signal and is never
+    learned: a run in four ends at .75. The bar lies between such runs and those that learn nothing.
+    """
+
+    mean: float = 0.6
+    worst: float = 0.4
+
+    def is_met(self, ends: Sequence[float]) -> bool:
+        """Whether the ends of several runs (probability of the right token) are those of a learner."""
+        return sum(ends) / len(ends) > self.mean and min(ends) > self.worst

@@ -38,7 +38,7 @@ def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def toy_config() -> Callable[..., Config]:
-    """Settings for the toy model; keyword arguments replace those of a section."""
+    """Settings for the toy model; keyword arguments replace those of a section, or a value such as `seed`."""
 
     def make(**sections: Any) -> Config:
         base: dict[str, Any] = {
@@ -49,7 +49,7 @@ def toy_config() -> Callable[..., Config]:
             "rl": {"learning_rate": 1e-3},
         }
         for name, values in sections.items():
-            base[name] = {**base.get(name, {}), **values}
+            base[name] = {**base.get(name, {}), **values} if isinstance(values, dict) else values
         return parse(base)
 
     return make

@@ -1,3 +1,4 @@
+import re
 import tomllib
 from pathlib import Path
 
@@ -102,7 +103,7 @@ def test_every_problem_gets_its_own_line(tmp_path: Path) -> None:
         (["rl.min_scored=9"], "cannot exceed rl.samples_per_task"),
         (["rl.minibatches=65"], "cannot exceed the 64 episodes of a step"),
         (["rl.warmup_steps=101"], "cannot exceed rl.steps"),
-        (["warm_start.episodes=1", "warm_start.trajectories=x"], "exclude each other"),
+        (["sft.episodes=1", "sft.trajectories=x"], "exclude each other"),
         (["engine.weight_transfer=nccl"], "engine.weight_transfer"),
         (["tiny.kv_heads=2"], "heads must be a multiple of kv_heads"),
     ],
@@ -159,3 +160,70 @@ def test_the_resolved_config_reads_back_to_an_equal_tree(
 def test_a_name_that_is_no_possible_path_stays_as_it_is(tmp_path: Path) -> None:
     config = load(written(tmp_path, MINIMAL), [f"policy.model={'x' * 5000}"])
     assert config.policy.model == "x" * 5000
+
+
+OLDER = """
+seed = 2
+
+[tasks]
+sets = ["somewhere"]
+
+[warm_start]
+episodes = 96
+minutes = 5.0
+optimizer = "muon"
+
+[rl]
+advantage = "leave_one_out"
+clip_low = 0.1
+clip_high = 0.3
+truncate_ratio = 3.0
+
+[reward]
+mode = "random"
+chance = 0.25
+"""
+
+
+def test_a_file_of_the_version_before_is_read_under_the_names_of_today(tmp_path: Path) -> None:
+    config = load(written(tmp_path, OLDER))
+    assert (config.sft.episodes, config.sft.minutes, config.sft.optimizer) == (96, 5.0, "muon")
+    assert config.rl.loss_settings == {"clip_low": 0.1, "clip_high": 0.3, "truncate_ratio": 3.0}
+    assert (config.rl.advantage, config.reward.mode, config.reward.chance) == (
+        "leave_one_out",
+        "random",
+        0.25,
+    )
+    again = to_toml(config)
+    assert "[sft]" in again and "warm_start" not in again
+    assert parse(tomllib.loads(again)) == config
+
+
+def test_overrides_by_old_names_and_new_ones_win_over_the_file(tmp_path: Path) -> None:
+    config = load(written(tmp_path, OLDER), ["sft.minutes=1.0", "rl.loss_settings.clip_low=0.2"])
+    assert (config.sft.minutes, config.rl.loss_settings["clip_low"]) == (1.0, 0.2)
+    new = MINIMAL + "[sft]\nminutes = 5.0\nepisodes = 4\n"
+    config = load(written(tmp_path, new), ["warm_start.minutes=1.0", "rl.clip_low=0.3"])
+    assert (config.sft.minutes, config.sft.episodes, config.rl.loss_settings["clip_low"]) == (1.0, 4, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("rl.advantage=meen", "rl.advantage: there is no advantage 'meen': .*; did you mean 'mean'"),
+        ("rl.loss=policy_gradent", "rl.loss: there is no loss .*; did you mean 'policy_gradient'"),
+        ("reward.mode=outcom", "reward.mode: there is no reward .*; did you mean 'outcome'"),
+        ("rl.clip_low=3", "rl.loss_settings: clip_low = 3: must be less than 1"),
+        ("rl.loss_settings.clip=1", 'rl.loss_settings: clip: no such setting; did you mean "clip_low"'),
+    ],
+)
+def test_a_wrong_name_of_an_algorithm_gets_one_line(tmp_path: Path, override: str, line: str) -> None:
+    found = refusal(tmp_path, MINIMAL, override)
+    assert re.match(line, found) and "\n" not in found
+
+
+def test_a_loss_of_one_s_own_takes_any_settings_and_is_not_imported_here(tmp_path: Path) -> None:
+    overrides = ["rl.loss=my_package.losses:clipped", "rl.loss_settings.scale=2.0"]
+    config = load(written(tmp_path, MINIMAL), overrides)
+    assert (config.rl.loss, config.rl.loss_settings) == ("my_package.losses:clipped", {"scale": 2.0})
+    assert "takes no settings" in refusal(tmp_path, MINIMAL, "rl.loss=nll", "rl.loss_settings.scale=2.0")

@@ -6,6 +6,7 @@ import dataclasses
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,14 @@ from safetensors.torch import load_file
 from agents.runs.folder import read_metrics
 from agents.types import Trajectory
 from envs.types import StopReason
-from tests.trainer.bandit import BanditActors
+from sandboxes.progress import Progress, silent
+from tests.trainer.bandit import BanditActors, Bar
+from trainer.algorithms.advantages import AdvantageInputs
+from trainer.algorithms.losses import LossInputs, LossOutputs
+from trainer.algorithms.rewards import RewardInputs, outcome_of
 from trainer.cluster.interruption import Interruption
-from trainer.config import (
-    Config,
-    TrainError,
-    to_toml,
-)
+from trainer.config import Config, TrainError, to_toml
+from trainer.data.buffer import Group
 from trainer.learning.learner import Learner
 from trainer.loop import TrainSummary, learn
 from trainer.run import TrainingRun
@@ -40,23 +42,92 @@ def play(path: Path, config: Config, model: Path, **options) -> tuple[TrainSumma
         return summary, run.metrics()
 
 
-@pytest.mark.parametrize("minibatches", [1, 2])
-@pytest.mark.parametrize("advantage", ["mean", "mean_std", "leave_one_out"])
+SEEDS = range(5)
+FAST = {"eval": {"every": 0}, "checkpoint": {"every": 1000}}
+
+
+def play_all(
+    path: Path, toy_config, model: Path, rl: dict, **options
+) -> list[tuple[TrainSummary, list[dict]]]:
+    """One run a seed."""
+    return [
+        play(path / str(seed), toy_config(seed=seed, rl=rl, **FAST), model, seed=seed, **options)
+        for seed in SEEDS
+    ]
+
+
+@pytest.mark.parametrize(
+    ("advantage", "minibatches"), [("mean", 1), ("mean", 2), ("mean_std", 1), ("leave_one_out", 1)]
+)
 def test_the_right_answers_are_learned(
     toy_config, toy_model, tmp_path, advantage: str, minibatches: int
 ) -> None:
-    config = toy_config(rl={**BANDIT, "advantage": advantage, "minibatches": minibatches})
-    summary, rows = play(tmp_path / "run", config, toy_model)
-    assert summary.heldout_first < 0.2
-    assert summary.heldout_last > 0.9
-    assert summary.reward_last > summary.reward_first
-    assert max(row.get("mismatch_abs_max", 0) for row in rows) < 1e-4
+    """20 seeds each or more, measured, where the bar is a mean of .6 and a worst run of .4.
+
+    `mean` .955, worst .742; with two minibatches .966, .746; `mean_std` .987, .749; `leave_one_out` .905,
+    .497. A control (the test below) ends at .018 in the mean and at .081 at best. Two updates take half
+    the learning rate: at the whole of it some runs settle on wrong answers (.25).
+    """
+    rl = {**BANDIT, "advantage": advantage, "minibatches": minibatches, "learning_rate": 0.01 / minibatches}
+    played = play_all(tmp_path, toy_config, toy_model, rl)
+    assert all(summary.heldout_first < 0.2 for summary, _ in played)
+    assert Bar().is_met([summary.heldout_last for summary, _ in played])
+    assert all(summary.reward_last > summary.reward_first for summary, _ in played)
+    assert max(row.get("mismatch_abs_max", 0) for _, rows in played for row in rows) < 1e-4
 
 
 def test_rewards_by_chance_teach_nothing(toy_config, toy_model, tmp_path) -> None:
-    summary, rows = play(tmp_path / "run", toy_config(rl=BANDIT), toy_model, chance_reward=0.5)
-    assert summary.heldout_last < 0.3
-    assert any(row.get("live_groups") for row in rows), "there was something to learn from, and it was noise"
+    """20 seeds, measured: mean .018, the best run .081; the bar of the test above is .6 and .4."""
+    played = play_all(tmp_path, toy_config, toy_model, BANDIT, chance_reward=0.5)
+    ends = [summary.heldout_last for summary, _ in played]
+    assert not Bar().is_met(ends)
+    assert sum(ends) / len(ends) < 0.3
+    for _, rows in played:
+        assert any(row.get("live_groups") for row in rows), "there was something to learn from: noise"
+
+
+def hit(inputs: RewardInputs) -> list[float]:
+    """A reward of one's own."""
+    return [inputs.settings.settings["worth"] * outcome_of(trajectory) for trajectory in inputs.trajectories]
+
+
+def ranked(inputs: AdvantageInputs) -> list[float]:
+    """An advantage of one's own."""
+    best = max(inputs.rewards)
+    return [inputs.settings["up"] if reward == best else -0.1 for reward in inputs.rewards]
+
+
+def reinforce(inputs: LossInputs) -> LossOutputs:
+    """A loss of one's own."""
+    objective_N = inputs.settings["scale"] * inputs.advantages_N * inputs.logprobs_N
+    return LossOutputs(-(objective_N * inputs.weights_N).sum(), {})
+
+
+@pytest.mark.parametrize("own", ["reward", "advantage", "loss"])
+def test_an_algorithm_of_one_s_own_is_named_and_learns(toy_config, toy_model, tmp_path, own: str) -> None:
+    """Nothing of the trainer is edited: each part is a function of this file."""
+    here = "tests.trainer.test_loop"
+    rl, reward = dict(BANDIT), {}
+    if own == "reward":
+        reward = {"mode": f"{here}:hit", "settings": {"worth": 2.0}}
+    elif own == "advantage":
+        rl |= {"advantage": f"{here}:ranked", "advantage_settings": {"up": 1.0}}
+    else:
+        rl |= {"loss": f"{here}:reinforce", "loss_settings": {"scale": 1.5}}
+    played = [
+        play(tmp_path / str(seed), toy_config(seed=seed, rl=rl, reward=reward, **FAST), toy_model, seed=seed)
+        for seed in range(3)
+    ]
+    assert Bar().is_met([summary.heldout_last for summary, _ in played])
+    note = f"Reward of its own: {here}:hit, not the outcome alone." if own == "reward" else None
+    assert {summary.reward_note for summary, _ in played} == {note}
+
+
+def test_a_name_that_cannot_be_imported_ends_training_before_it_starts(
+    toy_config, toy_model, tmp_path
+) -> None:
+    with pytest.raises(TrainError, match="the loss 'nowhere:loss' cannot be imported: no module 'nowhere'"):
+        play(tmp_path / "run", toy_config(rl={"loss": "nowhere:loss"}), toy_model)
 
 
 def test_a_frozen_policy_stays_as_it_is(toy_config, toy_model, tmp_path) -> None:
@@ -99,18 +170,43 @@ def test_groups_that_teach_nothing_are_refilled_up_to_the_limit(toy_config, toy_
     assert row["version"] == 0, "without a signal there is no update"
 
 
+def gone(trajectory: Trajectory) -> Trajectory:
+    """The same episode, lost to its sandbox."""
+    return dataclasses.replace(
+        trajectory, reward=None, verdict=None, stop=StopReason.INFRA, error="SandboxLost: gone"
+    )
+
+
+class Unordered(BanditActors):
+    """Finishes groups in the order of nobody's asking."""
+
+    def ready(self, progress: Progress = silent) -> Iterator[Group]:
+        yield from reversed(list(super().ready(progress)))
+
+
+def test_the_order_in_which_groups_finish_changes_nothing(toy_config, toy_model, tmp_path) -> None:
+    config = toy_config(rl={**BANDIT, "steps": 4, "minibatches": 2})
+    ends = []
+    for kind in (BanditActors, Unordered):
+        learner = Learner(config, toy_model)
+        with TrainingRun.begin(tmp_path / kind.__name__, config) as run:
+            learn(run, learner, kind(learner), interruption=Interruption())
+        ends.append([parameter.detach().clone() for parameter in learner.model.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*ends, strict=True))
+
+
 class Failing(BanditActors):
     """Loses a part of its episodes to the sandbox."""
 
     lost = 0.6
 
-    def collect(self, groups, progress=None) -> list[Trajectory]:
-        played = super().collect(groups)
-        for number in range(int(self.lost * len(played))):
-            played[number] = dataclasses.replace(
-                played[number], reward=None, verdict=None, stop=StopReason.INFRA, error="SandboxLost: gone"
-            )
-        return played
+    def ready(self, progress: Progress = silent) -> Iterator[Group]:
+        groups = list(super().ready(progress))
+        left = int(self.lost * sum(len(group.trajectories) for group in groups))
+        for group in groups:
+            lost = min(left, len(group.trajectories))
+            left -= lost
+            yield Group(group.name, (*map(gone, group.trajectories[:lost]), *group.trajectories[lost:]))
 
 
 def test_an_outage_stops_training_in_one_line_and_keeps_what_was_learned(
@@ -144,7 +240,7 @@ def test_somebody_who_asks_for_an_end_gets_a_checkpoint(toy_config, toy_model, t
 RESUMED = """
 import os, signal, sys
 from pathlib import Path
-from tests.trainer.bandit import BanditActors
+from tests.trainer.bandit import BanditActors, Bar
 from trainer.config import load
 from trainer.cluster.interruption import Interruption
 from trainer.learning.learner import Learner

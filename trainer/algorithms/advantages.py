@@ -1,22 +1,40 @@
 """Rewards of a group into advantages: how much better was a trajectory than its siblings?
 
-Members without a reward (their sandbox failed) are left out; they move nobody's baseline. A group whose
-scored members all got the same reward, or that has too few of them, teaches nothing: it is dropped and
-counted. Rewards are compared for equality: a threshold on their standard deviation would let rounding
-noise through as a signal.
+Members without a reward (their sandbox failed) are left out; they move nobody's baseline. A zero-variance
+group (all scored members got the same reward), or one with too few scored members, teaches nothing: it is
+dropped and counted. Rewards are compared for equality: a threshold on their standard deviation would let
+rounding noise through as a signal.
+
+An advantage is a function of one group's scored members, of which none is a zero-variance group:
+
+    def best_of_group(inputs: AdvantageInputs) -> list[float]:
+        return [float(reward == max(inputs.rewards)) for reward in inputs.rewards]
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any
 
 from agents.types import Trajectory
 
-Baseline = Literal["mean", "mean_std", "leave_one_out"]
+
+@dataclass(frozen=True)
+class AdvantageInputs:
+    """The scored members of one group, two at least, whose rewards are not all the same."""
+
+    rewards: Sequence[float]
+    trajectories: Sequence[Trajectory] = ()
+    """In the order of `rewards`."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """`rl.advantage_settings`."""
+
+
+Advantage = Callable[[AdvantageInputs], Sequence[float]]
+"""One advantage per member, in their order."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +45,7 @@ class Advantages:
     live: int = 0
     """Groups with a signal."""
     no_spread: int = 0
-    """Groups whose scored members all got the same reward."""
+    """Zero-variance groups."""
     too_few: int = 0
     """Groups with too few scored members."""
     unscored: int = 0
@@ -39,30 +57,32 @@ class Advantages:
         return self.live + self.no_spread + self.too_few
 
 
-def centred(rewards: Sequence[float], baseline: Baseline = "mean") -> list[float] | None:
-    """Compare rewards with each other; None when they do not differ.
+def mean(inputs: AdvantageInputs) -> list[float]:
+    """Subtract the group's mean (Dr. GRPO, arXiv 2503.20783)."""
+    rewards = inputs.rewards
+    baseline = math.fsum(rewards) / len(rewards)
+    return [reward - baseline for reward in rewards]
 
-    `mean` subtracts the mean (Dr. GRPO, arXiv 2503.20783); `mean_std` also divides by the population standard
-    deviation (GRPO, arXiv 2402.03300); `leave_one_out` subtracts the mean of the others (RLOO, arXiv
-    2402.14740), which is `mean` times G / (G - 1).
-    """
-    if len(rewards) < 2 or all(reward == rewards[0] for reward in rewards):
-        return None
-    count = len(rewards)
-    mean = math.fsum(rewards) / count
-    differences = [reward - mean for reward in rewards]
-    if baseline == "mean_std":
-        scale = 1 / math.sqrt(math.fsum(d * d for d in differences) / count)
-    else:
-        scale = count / (count - 1) if baseline == "leave_one_out" else 1.0
+
+def mean_std(inputs: AdvantageInputs) -> list[float]:
+    """Subtract the mean and divide by the population standard deviation (GRPO, arXiv 2402.03300)."""
+    differences = mean(inputs)
+    scale = 1 / math.sqrt(math.fsum(d * d for d in differences) / len(differences))
     return [difference * scale for difference in differences]
+
+
+def leave_one_out(inputs: AdvantageInputs) -> list[float]:
+    """Subtract the mean of the others (RLOO, arXiv 2402.14740), which is `mean` times G / (G - 1)."""
+    scale = len(inputs.rewards) / (len(inputs.rewards) - 1)
+    return [difference * scale for difference in mean(inputs)]
 
 
 def group_advantages(
     trajectories: Iterable[Trajectory],
     *,
     rewards: Mapping[str, float] | None = None,
-    baseline: Baseline = "mean",
+    advantage: Advantage = mean,
+    settings: Mapping[str, Any] | None = None,
     min_scored: int = 2,
 ) -> Advantages:
     """Compare the scored members of every group with each other.
@@ -76,19 +96,21 @@ def group_advantages(
     values: dict[str, float] = {}
     live = no_spread = too_few = unscored = 0
     for members in groups.values():
-        scored = [
-            (member.id, member.reward if rewards is None else rewards[member.id])
-            for member in members
-            if member.reward is not None
-        ]
+        scored = [member for member in members if member.reward is not None]
+        given = [_reward(member, rewards) for member in scored]
         unscored += len(members) - len(scored)
         if len(scored) < min_scored:
             too_few += 1
-            continue
-        differences = centred([reward for _, reward in scored], baseline)
-        if differences is None:
+        elif all(reward == given[0] for reward in given):
             no_spread += 1
-            continue
-        live += 1
-        values.update(zip((name for name, _ in scored), differences, strict=True))
+        else:
+            live += 1
+            found = advantage(AdvantageInputs(given, scored, settings or {}))
+            values.update(zip((member.id for member in scored), found, strict=True))
     return Advantages(values, live, no_spread, too_few, unscored)
+
+
+def _reward(trajectory: Trajectory, rewards: Mapping[str, float] | None) -> float:
+    reward = trajectory.reward if rewards is None else rewards[trajectory.id]
+    assert reward is not None, "only scored trajectories are compared"
+    return reward

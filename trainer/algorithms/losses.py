@@ -1,71 +1,111 @@
 """Losses as pure functions over the N sampled tokens of a micro-batch.
 
-Each returns `(loss, sums)`: the loss is a plain sum of weighted tokens (`batch.py` makes the weights, over
-the whole batch), and `sums` are unweighted sums over tokens, or maxima where the name ends in `_max`, which
-the learner adds up over micro-batches and divides by the number of tokens.
+Every loss has one signature, `Loss`. The loss is a plain sum of weighted tokens (`batch.py` makes the
+weights, over the whole batch), and `sums` are unweighted sums over tokens, or maxima where the name ends in
+`_max`, which the learner adds up over micro-batches and divides by the number of tokens.
 
-Notation: p is the learner now, q the engine that sampled, A the advantage, r = p / q.
+    def reinforce(inputs: LossInputs) -> LossOutputs:
+        return LossOutputs(-(inputs.advantages_N * inputs.logprobs_N * inputs.weights_N).sum(), {})
+
+The learner adds `rl.kl` and `rl.entropy` to any loss. Notation: p is the learner now, q the behaviour policy
+(the engine that sampled), A the advantage, r = p / q.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-Sums = dict[str, Tensor]
+Sums = Mapping[str, Tensor]
 LOG_RATIO_LIMIT = 20.0
 """exp(20) is finite in float32 with room to spare; a ratio this far out carries no information anyway."""
 
 
-def policy_gradient(
-    logprobs_N: Tensor,
-    sampler_logprobs_N: Tensor,
-    advantages_N: Tensor,
-    weights_N: Tensor,
-    *,
-    clip_low: float = 0.2,
-    clip_high: float = 0.28,
-    truncate: float = 2.0,
-    on_policy: bool = False,
-) -> tuple[Tensor, Sums]:
+@dataclass(frozen=True)
+class LossInputs:
+    """The N sampled tokens of a micro-batch, in reading order, row by row. Every tensor is of shape (N,)."""
+
+    logprobs_N: Tensor
+    """log p, with gradient."""
+    behaviour_logprobs_N: Tensor
+    """log q, as reported when the token was sampled."""
+    advantages_N: Tensor
+    weights_N: Tensor
+    """Of each token in the loss."""
+    versions_N: Tensor
+    """Of the weights that sampled each token; -1 where unknown."""
+    rows_N: Tensor
+    """Row that each token is in, for losses over whole sequences."""
+    entropy_N: Tensor
+    """Of p (nats), with gradient when `rl.entropy` is above 0."""
+    version: int = 0
+    """Of the learner's weights: a token of this version is on policy."""
+    reference_logprobs_N: Tensor | None = None
+    """Under the policy at the start of RL, when `rl.kl` is above 0."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """`rl.loss_settings`."""
+
+
+class LossOutputs(NamedTuple):
+    """A loss to go backward from, and what is logged of it."""
+
+    loss: Tensor
+    sums: Sums
+
+
+Loss = Callable[[LossInputs], LossOutputs]
+
+
+def policy_gradient(inputs: LossInputs) -> LossOutputs:
     """Raise the probability of tokens with positive advantage.
 
-    On policy (one update per batch): `-A · min(r, truncate) · log p`, the ratio held constant. It only makes
-    up for the engine and the learner computing slightly different probabilities (truncated importance
-    sampling).
+    Tokens on policy (sampled by the very weights that learn): `-A · min(r, truncate_ratio) · log p`, the
+    ratio held constant. This is REINFORCE (Williams, 1992) with truncated importance sampling (Ionides,
+    2008), which only makes up for engine and learner computing slightly different probabilities.
 
-    Otherwise PPO's clipped objective, `-min(r A, clip(r, 1 - clip_low, 1 + clip_high) A)` (arXiv 1707.06347;
-    unequal bounds: arXiv 2503.14476), bounded for negative A at `truncate · |A|`, where PPO itself has no
-    bound (dual clip, arXiv 1912.09729).
+    Other tokens: PPO's clipped objective, `-min(r A, clip(r, 1 - clip_low, 1 + clip_high) A)` (arXiv
+    1707.06347; unequal bounds: arXiv 2503.14476), bounded for negative A at `truncate_ratio · |A|`, where PPO
+    itself has no bound (dual clip, arXiv 1912.09729).
     """
-    log_ratio_N = (logprobs_N - sampler_logprobs_N).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
-    if on_policy:
-        correction_N = log_ratio_N.detach().exp().clamp(max=truncate)
-        # exp(x - x) is 1 and has the gradient of x: a value like PPO's, the gradient of REINFORCE.
-        objective_N = advantages_N * correction_N * (logprobs_N - logprobs_N.detach()).exp()
-        clipped_N = log_ratio_N.detach().exp() > truncate
-    else:
-        ratio_N = log_ratio_N.exp()
-        plain_N = ratio_N * advantages_N
-        bounded_N = ratio_N.clamp(1 - clip_low, 1 + clip_high) * advantages_N
-        objective_N = torch.minimum(plain_N, bounded_N)
-        floor_N = advantages_N * truncate
-        objective_N = torch.where(advantages_N < 0, torch.maximum(objective_N, floor_N), objective_N)
-        clipped_N = (bounded_N < plain_N) | ((advantages_N < 0) & (ratio_N > truncate))
-    loss = -(objective_N * weights_N).sum()
-    sums = {"clip_fraction": clipped_N.float().sum(), **mismatch(logprobs_N, sampler_logprobs_N)}
-    return loss, sums
+    names = ("clip_low", "clip_high", "truncate_ratio")
+    clip_low, clip_high, truncate = (inputs.settings[name] for name in names)
+    logprobs_N, advantages_N = inputs.logprobs_N, inputs.advantages_N
+    log_ratio_N = (logprobs_N - inputs.behaviour_logprobs_N).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
+    correction_N = log_ratio_N.detach().exp().clamp(max=truncate)
+    # exp(x - x) is 1 and has the gradient of x: a value like PPO's, the gradient of REINFORCE.
+    reinforce_N = advantages_N * correction_N * (logprobs_N - logprobs_N.detach()).exp()
+    truncated_N = log_ratio_N.detach().exp() > truncate
+    ratio_N = log_ratio_N.exp()
+    plain_N = ratio_N * advantages_N
+    bounded_N = ratio_N.clamp(1 - clip_low, 1 + clip_high) * advantages_N
+    ppo_N = torch.minimum(plain_N, bounded_N)
+    ppo_N = torch.where(advantages_N < 0, torch.maximum(ppo_N, advantages_N * truncate), ppo_N)
+    clipped_N = (bounded_N < plain_N) | ((advantages_N < 0) & (ratio_N > truncate))
+    on_policy_N = inputs.versions_N == inputs.version
+    loss = -(torch.where(on_policy_N, reinforce_N, ppo_N) * inputs.weights_N).sum()
+    clip_fraction = torch.where(on_policy_N, truncated_N, clipped_N).float().sum()
+    return LossOutputs(
+        loss, {"clip_fraction": clip_fraction, **mismatch(logprobs_N, inputs.behaviour_logprobs_N)}
+    )
 
 
-def mismatch(logprobs_N: Tensor, sampler_logprobs_N: Tensor) -> Sums:
+def nll(inputs: LossInputs) -> LossOutputs:
+    """Negative log-likelihood of the sampled tokens: supervised learning, or behaviour cloning."""
+    loss = -(inputs.logprobs_N * inputs.weights_N).sum()
+    return LossOutputs(loss, {"nll": -inputs.logprobs_N.detach().sum()})
+
+
+def mismatch(logprobs_N: Tensor, behaviour_logprobs_N: Tensor) -> Sums:
     """How far the learner's log-probabilities are from those the engine reported.
 
     With the same weights on both sides this is rounding; anything else is a bug in masks, temperature, caches
-    or weight updates. It is therefore always on. `k3` estimates KL(q || p).
+    or weight updates, so these sums are always measured. `k3` estimates KL(q || p).
     """
-    difference_N = (logprobs_N - sampler_logprobs_N).detach()
+    difference_N = (logprobs_N - behaviour_logprobs_N).detach()
     ratio_N = difference_N.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
     return {
         "mismatch_abs": difference_N.abs().sum(),
@@ -75,27 +115,22 @@ def mismatch(logprobs_N: Tensor, sampler_logprobs_N: Tensor) -> Sums:
     }
 
 
-def kl_to_reference(logprobs_N: Tensor, reference_N: Tensor, weights_N: Tensor) -> tuple[Tensor, Sums]:
+def kl_to_reference(logprobs_N: Tensor, reference_N: Tensor, weights_N: Tensor) -> LossOutputs:
     """Estimate KL(p || reference) per token: k3 = exp(d) - 1 - d with d = log reference - log p.
 
     Never negative, and low in variance (Schulman, "Approximating KL divergence", 2020).
     """
     difference_N = (reference_N.detach() - logprobs_N).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
     k3_N = difference_N.exp() - 1 - difference_N
-    return (k3_N * weights_N).sum(), {"kl": k3_N.detach().sum()}
+    return LossOutputs((k3_N * weights_N).sum(), {"kl": k3_N.detach().sum()})
 
 
-def entropy_bonus(entropy_N: Tensor, weights_N: Tensor) -> tuple[Tensor, Sums]:
+def entropy_bonus(entropy_N: Tensor, weights_N: Tensor) -> Tensor:
     """Negative entropy, so that adding it to the loss keeps the policy from narrowing."""
-    return -(entropy_N * weights_N).sum(), {}
+    return -(entropy_N * weights_N).sum()
 
 
-def negative_log_likelihood(logprobs_N: Tensor, weights_N: Tensor) -> tuple[Tensor, Sums]:
-    """Supervised learning: make every token that was written likely."""
-    return -(logprobs_N * weights_N).sum(), {"nll": -logprobs_N.detach().sum()}
-
-
-def add_sums(total: dict[str, float], sums: Mapping[str, Tensor]) -> None:
+def add_sums(total: dict[str, float], sums: Sums) -> None:
     """Add a micro-batch's sums to a running total; maxima stay maxima."""
     for name, value in sums.items():
         if name.endswith("_max"):

@@ -1,13 +1,15 @@
-"""What is trained on: rewards of a step's episodes, made from their verdicts and trajectories.
+"""Rewards of a step's episodes, made from their verdicts and trajectories.
 
-The outcome is the law. It stays in the trajectory as it was graded, is logged beside whatever is used here,
-and no option lets a failed episode earn as much as a solved one. The other modes are controls that repeat a
-run with a reward which carries no information about the outcome (`random`, `shuffled`, `constant`) or only
-about form (`format`): what improves under them did not improve because work was rewarded ("Spurious
-Rewards", arXiv 2506.10947).
+The outcome is the law. The trajectory keeps the outcome as it was graded, metrics log it beside any other
+reward, and no built-in option lets a failed episode earn as much as a solved one. The other modes are
+controls that repeat a run with a reward which carries no information about the outcome (`random`, `shuffled`,
+`constant`) or only about form (`format`): what improves under them did not improve because work was rewarded
+("Spurious Rewards", arXiv 2506.10947).
 
-Everything is a pure function of the settings, the run's seed, the step and the episodes, so that a resumed
-run is rewarded as it would have been.
+A reward is a pure function of `RewardInputs` alone, so that a resumed run is rewarded as it would have been:
+
+    def short(inputs: RewardInputs) -> list[float]:
+        return [outcome_of(t) / (1 + len(t.turns)) for t in inputs.trajectories]
 """
 
 from __future__ import annotations
@@ -15,12 +17,33 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from agents.types import Trajectory
 from envs.types import StopReason, Verdict
+from sandboxes.names import resolve
 
 from ..config import Reward
+from ..config_names import REWARDS
+
+
+@dataclass(frozen=True)
+class RewardInputs:
+    """The scored episodes of one step."""
+
+    trajectories: Sequence[Trajectory]
+    settings: Reward
+    """The table `[reward]`; values for a reward of your own are in its `settings`."""
+    seed: int
+    """Of the run."""
+    step: int
+    budget: int
+    """Tokens an episode may hold."""
+
+
+RewardFunction = Callable[[RewardInputs], Sequence[float]]
+"""One reward per trajectory, in their order."""
 
 CONTROLS = {
     "random": "rewards were drawn by chance",
@@ -31,25 +54,49 @@ CONTROLS = {
 
 
 def step_rewards(
-    trajectories: Sequence[Trajectory], settings: Reward, *, seed: int, step: int, budget: int
+    trajectories: Sequence[Trajectory],
+    settings: Reward,
+    *,
+    seed: int,
+    step: int,
+    budget: int,
+    reward: RewardFunction | None = None,
 ) -> dict[str, float]:
-    """Reward the scored episodes of a step, by trajectory id. `budget`: tokens an episode may sample."""
+    """Reward the scored episodes of a step, by trajectory id; `reward` defaults to what `settings` names."""
+    function: RewardFunction = reward or resolve(settings.mode, REWARDS, kind="reward")
     scored = [t for t in trajectories if t.reward is not None and t.verdict is not None]
-    if settings.mode == "constant":
-        return {t.id: 1.0 for t in scored}
-    if settings.mode == "format":
-        return {t.id: float(is_well_formed(t)) for t in scored}
-    if settings.mode == "random":
-        names = _names(scored)
-        return {
-            t.id: float(random.Random(f"{seed} reward {step} {name}").random() < settings.chance)
-            for t, name in zip(scored, names, strict=True)
-        }
-    if settings.mode == "shuffled":
-        dealt = [outcome_of(t) for t in scored]
-        random.Random(f"{seed} shuffled rewards {step}").shuffle(dealt)
-        return {t.id: reward for t, reward in zip(scored, dealt, strict=True)}
-    return {t.id: shaped(t, settings, budget=budget) for t in scored}
+    given = function(RewardInputs(scored, settings, seed, step, budget))
+    return {t.id: value for t, value in zip(scored, given, strict=True)}
+
+
+def by_outcome(inputs: RewardInputs) -> list[float]:
+    """The outcome, and the terms that `[reward]` adds."""
+    return [shaped(t, inputs.settings, budget=inputs.budget) for t in inputs.trajectories]
+
+
+def by_chance(inputs: RewardInputs) -> list[float]:
+    """Control: 1 with the probability `reward.chance`, else 0."""
+    return [
+        float(random.Random(f"{inputs.seed} reward {inputs.step} {name}").random() < inputs.settings.chance)
+        for name in _names(inputs.trajectories)
+    ]
+
+
+def by_shuffled_outcome(inputs: RewardInputs) -> list[float]:
+    """Control: the step's outcomes, dealt anew among the episodes."""
+    dealt = [outcome_of(t) for t in inputs.trajectories]
+    random.Random(f"{inputs.seed} shuffled rewards {inputs.step}").shuffle(dealt)
+    return dealt
+
+
+def by_constant(inputs: RewardInputs) -> list[float]:
+    """Control: 1 for everything."""
+    return [1.0] * len(inputs.trajectories)
+
+
+def by_format(inputs: RewardInputs) -> list[float]:
+    """Control: 1 for a well-formed episode, else 0."""
+    return [float(is_well_formed(t)) for t in inputs.trajectories]
 
 
 def outcome_of(trajectory: Trajectory) -> float:
@@ -72,7 +119,7 @@ def shaped(trajectory: Trajectory, settings: Reward, *, budget: int) -> float:
 
 
 def share_passed(verdict: Verdict) -> float:
-    """Part of the listed tests that passed, from 0 to 1; 0 for whoever tampered."""
+    """Part of the listed tests that passed, from 0 to 1; 0 for a tampered run."""
     listed = len(verdict.passed) + len(verdict.failed) + len(verdict.missing)
     return 0.0 if verdict.tampered or not listed else len(verdict.passed) / listed
 
@@ -108,6 +155,8 @@ def banner(settings: Reward) -> str:
             f'Control run (reward.mode = "{settings.mode}"): {CONTROLS[settings.mode]}; '
             "what it learned, it did not learn from outcomes."
         )
+    if settings.mode not in REWARDS:
+        return f"Reward of its own: {settings.mode}, not the outcome alone."
     terms = [name for name in ("partial", "length", "format") if getattr(settings, name)]
     return f"Shaped reward: the outcome and a term for {', '.join(terms)}." if terms else ""
 
@@ -118,7 +167,7 @@ def _centred(pairs: Sequence[tuple[float, float]]) -> Iterator[tuple[float, floa
 
 
 def _names(trajectories: Sequence[Trajectory]) -> Iterator[str]:
-    """Name episodes by what they were asked for, which is the same when a run is resumed; ids are not."""
+    """Name episodes by group and seed, which are the same when a run is resumed; ids are not."""
     seen: Counter[str] = Counter()
     for trajectory in trajectories:
         name = f"{trajectory.group} {trajectory.seed}"

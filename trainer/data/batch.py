@@ -8,10 +8,12 @@ backward: the loss is a plain sum, and how rows are cut into micro-batches canno
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .samples import Sample
@@ -29,20 +31,19 @@ class MicroBatch:
     ids_BT: Tensor
     mask_BT: Tensor
     """True on sampled ids; the id at t is predicted from what stands before t."""
-    sampler_logprobs_N: Tensor
+    behaviour_logprobs_N: Tensor
+    """As the engine reported them when it sampled."""
     advantages_N: Tensor
     weights_N: Tensor
     """Of each token in the loss; they sum to the share of this micro-batch."""
+    versions_N: Tensor
+    """Of the weights that sampled each token; -1 where unknown."""
+    rows_N: Tensor
+    """Row, from 0 to B - 1, that each token is in."""
 
     def to(self, device: torch.device) -> MicroBatch:
         """Copy to a device."""
-        return MicroBatch(
-            self.ids_BT.to(device),
-            self.mask_BT.to(device),
-            self.sampler_logprobs_N.to(device),
-            self.advantages_N.to(device),
-            self.weights_N.to(device),
-        )
+        return MicroBatch(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -112,19 +113,22 @@ def _micro_batch(rows: Sequence[tuple[Sample, float]], pad_id: int, multiple: in
     width = _padded(max(len(sample.ids) for sample, _ in rows), multiple)
     ids_BT = torch.full((len(rows), width), pad_id, dtype=torch.long)
     mask_BT = torch.zeros((len(rows), width), dtype=torch.bool)
-    logprobs: list[float] = []
-    advantages: list[float] = []
-    weights: list[float] = []
-    for row, (sample, weight) in enumerate(rows):
-        ids_BT[row, : len(sample.ids)] = torch.tensor(sample.ids, dtype=torch.long)
-        mask_BT[row, : len(sample.ids)] = torch.tensor(sample.mask, dtype=torch.bool)
-        logprobs += [value for value, kept in zip(sample.logprobs, sample.mask, strict=True) if kept]
-        advantages += [sample.advantage] * sample.sampled
-        weights += [weight] * sample.sampled
+    for row, (sample, _) in enumerate(rows):
+        ids_BT[row, : len(sample.ids)] = torch.tensor(sample.ids)
+        mask_BT[row, : len(sample.ids)] = torch.tensor(sample.mask)
+    samples = [sample for sample, _ in rows]
+    counts = [sample.sampled for sample in samples]
+
+    def sampled(arrays: Sequence[NDArray], kind: torch.dtype) -> Tensor:
+        picked = [array[sample.mask] for array, sample in zip(arrays, samples, strict=True)]
+        return torch.tensor(np.concatenate(picked), dtype=kind)
+
     return MicroBatch(
         ids_BT,
         mask_BT,
-        torch.tensor(logprobs, dtype=torch.float32),
-        torch.tensor(advantages, dtype=torch.float32),
-        torch.tensor(weights, dtype=torch.float32),
+        behaviour_logprobs_N=sampled([sample.logprobs for sample in samples], torch.float32),
+        advantages_N=sampled([sample.advantages for sample in samples], torch.float32),
+        weights_N=torch.tensor(np.repeat([weight for _, weight in rows], counts), dtype=torch.float32),
+        versions_N=sampled([sample.versions for sample in samples], torch.long),
+        rows_N=torch.tensor(np.repeat(np.arange(len(rows)), counts)),
     )

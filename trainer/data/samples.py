@@ -3,99 +3,144 @@
     ids   = prompt, sampled, observation, sampled, …      (what the policy saw and wrote, in order)
     mask  = true exactly on the sampled ids               (end-of-turn tokens included)
 
-Ids are concatenated, never rendered again, so what is trained on is what was seen and sampled.
+Ids are concatenated, never rendered again, so training uses the very tokens that were seen and sampled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from agents.types import Trajectory
 
 NOT_SAMPLED = -1
+"""Weight version of an id that no known weights sampled."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sample:
-    """One row. All four sequences have the same length."""
+    """One row of T ids. Every array has the shape (T,).
 
-    ids: tuple[int, ...]
-    mask: tuple[bool, ...]
+    `Sample.of([1, 2, 3], [False, True, True])` fills the other arrays with their defaults.
+    """
+
+    ids: NDArray[np.int64]
+    mask: NDArray[np.bool_]
     """True exactly on sampled ids."""
-    logprobs: tuple[float, ...]
-    """Of the sampling distribution (nats); 0 where nothing was sampled or nobody knows."""
-    versions: tuple[int, ...]
-    """Weight version that sampled each id; -1 where nothing was sampled or nobody knows."""
-    advantage: float = 1.0
+    logprobs: NDArray[np.float64]
+    """Behaviour log-probabilities (nats); 0 where nothing was sampled or the value is unknown."""
+    versions: NDArray[np.int64]
+    """Weight version that sampled each id; -1 where nothing was sampled or the version is unknown."""
+    advantages: NDArray[np.float64]
+    """Of each token; read on sampled ids only."""
     trajectory: str = ""
     group: str = ""
+    parent: str | None = None
+    """Trajectory that this one branched from, in a token tree."""
+    branch_at: int = 0
+    """How many ids are shared with the parent."""
+
+    @classmethod
+    def of(
+        cls,
+        ids: ArrayLike,
+        mask: ArrayLike,
+        logprobs: ArrayLike = 0.0,
+        versions: ArrayLike = NOT_SAMPLED,
+        advantages: ArrayLike = 1.0,
+        *,
+        trajectory: str = "",
+        group: str = "",
+    ) -> Sample:
+        """Make a row from anything numpy reads; a single number stands for the same number T times."""
+        row = np.asarray(ids, dtype=np.int64)
+
+        def full(values: ArrayLike, kind: type) -> NDArray:
+            given = np.asarray(values, dtype=kind)
+            return np.full(row.shape, given) if given.ndim == 0 else given
+
+        return cls(
+            row,
+            full(mask, np.bool_),
+            full(logprobs, np.float64),
+            full(versions, np.int64),
+            full(advantages, np.float64),
+            trajectory,
+            group,
+        )
 
     def __post_init__(self) -> None:
-        lengths = {len(self.ids), len(self.mask), len(self.logprobs), len(self.versions)}
-        assert len(lengths) == 1, (
-            f"sample {self.trajectory}: ids, mask, logprobs and versions differ in length"
-        )
-        assert not (self.mask and self.mask[0]), (
+        shapes = {a.shape for a in (self.ids, self.mask, self.logprobs, self.versions, self.advantages)}
+        assert len(shapes) == 1, f"sample {self.trajectory}: its arrays differ in length"
+        assert not self.mask[:1].any(), (
             f"sample {self.trajectory}: nothing comes before the first id, so it cannot have been sampled"
         )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sample):
+            return NotImplemented
+        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        return all(np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b for a, b in pairs)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
 
     @property
     def sampled(self) -> int:
         """How many ids were sampled."""
-        return sum(self.mask)
+        return int(self.mask.sum())
 
     @property
     def oldest_version(self) -> int | None:
         """Oldest weights any sampled id came from; None when unknown."""
-        return min((v for v in self.versions if v != NOT_SAMPLED), default=None)
+        known = self.versions[self.versions != NOT_SAMPLED]
+        return int(known.min()) if known.size else None
 
 
 def from_trajectory(trajectory: Trajectory, advantage: float = 1.0) -> Sample | None:
-    """Lay a token trajectory out as one row; None when it holds no sampled token."""
+    """Lay a token trajectory out as one row; None when no token in it was sampled."""
     ids: list[int] = []
     mask: list[bool] = []
     logprobs: list[float] = []
     versions: list[int] = []
     for turn in trajectory.turns:
-        seen, said = turn.action.prompt_ids, turn.action.completion
-        ids += (*seen, *said.token_ids)
-        mask += [False] * len(seen) + [True] * len(said.token_ids)
-        logprobs += (*[0.0] * len(seen), *said.logprobs)
-        versions += [NOT_SAMPLED] * len(seen)
-        versions += [span.version for span in said.versions for _ in range(span.start, span.end)]
+        prompt, completion = turn.action.prompt_ids, turn.action.completion
+        ids += (*prompt, *completion.token_ids)
+        mask += [False] * len(prompt) + [True] * len(completion.token_ids)
+        logprobs += (*[0.0] * len(prompt), *completion.logprobs)
+        versions += [NOT_SAMPLED] * len(prompt)
+        versions += [span.version for span in completion.versions for _ in range(span.start, span.end)]
     if not any(mask):
         return None
     # What was seen after the last sampled id predicts nothing that is learned from.
     end = len(mask) - mask[::-1].index(True)
-    return Sample(
-        tuple(ids[:end]),
-        tuple(mask[:end]),
-        tuple(logprobs[:end]),
-        tuple(versions[:end]),
+    return Sample.of(
+        ids[:end],
+        mask[:end],
+        logprobs[:end],
+        versions[:end],
         advantage,
-        trajectory.id,
-        trajectory.group,
+        trajectory=trajectory.id,
+        group=trajectory.group,
     )
 
 
-def from_transcript(
-    ids: Sequence[int], sampled: Sequence[bool], name: str = "", weight: float = 1.0
-) -> Sample:
-    """Make a row of an episode that was played without tokens and written down as tokens afterwards.
+def from_transcript(ids: Sequence[int], sampled: Sequence[bool], name: str = "") -> Sample:
+    """Make a row of an episode that was played without tokens and transcribed afterwards.
 
-    `ids` and `sampled` come from `ChatCodec.transcribe`. Its log-probabilities are unknown, so it serves
+    `ids` and `sampled` come from `ChatCodec.transcribe`. The log-probabilities are unknown, so the row serves
     supervised learning only.
     """
-    count = len(ids)
-    return Sample(tuple(ids), tuple(sampled), (0.0,) * count, (NOT_SAMPLED,) * count, weight, name)
+    return Sample.of(ids, sampled, trajectory=name)
 
 
 def shortened(sample: Sample, limit: int) -> Sample | None:
     """Keep the first `limit` ids of a row; None when no sampled id is left."""
     if len(sample.ids) <= limit:
         return sample
-    if not any(sample.mask[:limit]):
+    if not sample.mask[:limit].any():
         return None
     return replace(
         sample,
@@ -103,4 +148,5 @@ def shortened(sample: Sample, limit: int) -> Sample | None:
         mask=sample.mask[:limit],
         logprobs=sample.logprobs[:limit],
         versions=sample.versions[:limit],
+        advantages=sample.advantages[:limit],
     )

@@ -1,45 +1,49 @@
 """The learner: samples in, better weights out.
 
-`Learner` is a plain class that runs in the process of whoever makes it. `RemoteLearner` is the same thing in
-a Ray actor of its own, with a deadline on every call.
+`Learner` is a plain class that runs in the process that makes it. `RemoteLearner` (`actor.py`) is a learner
+in a Ray actor of its own, with a deadline on every call.
 
-One call of `update` or `supervise` is one optimiser step: micro-batches are forwarded and backwarded one by
-one, their gradients add up to that of the whole batch, the gradient is clipped, the weights move. A gradient
-that is not finite is refused: the step is skipped, and counted.
+One call of `step` is one optimiser step: micro-batches are forwarded and backwarded one by one, their
+gradients add up to that of the whole batch, the gradient is clipped, the weights move. A gradient that is not
+finite is refused: the step is skipped, and counted.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from sandboxes.names import resolve
+
 from ..algorithms.losses import (
-    Sums,
+    Loss,
+    LossInputs,
+    LossOutputs,
     add_sums,
     entropy_bonus,
     kl_to_reference,
-    negative_log_likelihood,
     per_token,
-    policy_gradient,
 )
 from ..config import Config
-from ..data.batch import Aggregation, Batch, MicroBatch, make_batch
+from ..config_names import LOSSES
+from ..data.batch import Batch, MicroBatch, make_batch
 from ..data.samples import Sample
 from ..engine.client import EngineClient, FileSender
 from ..engine.weights import WeightProbe
 from .model import Scores, load_model, load_weights, save_model, score
-from .optimizer import Optimizers, make_optimizer, rise_and_fall
+from .optimizer import make_optimizer
+from .phase import PHASES, PhaseName
 
-Phase = Literal["warm_start", "rl"]
 Metrics = dict[str, float]
-CANARY_TOKENS = 64
+PROBE_TOKENS = 64
 """Length of the sequence by which every weight update is checked."""
 
 
@@ -67,67 +71,29 @@ class Learner:
         )
         self._sender: FileSender | None = None
         self._last: Sample | None = None
-        self.begin("rl")
+        self.start("rl")
 
-    def begin(self, phase: Phase) -> None:
-        """Start a phase with a fresh optimiser.
+    def start(self, phase: PhaseName) -> None:
+        """Start a phase with a fresh optimiser. `rl.kl` holds RL close to the policy as it is now."""
+        self._enter(phase)
+        self._reference: Any = self._frozen(copy.deepcopy(self.model)) if self.phase.kl > 0 else None
 
-        What RL is held close to (`rl.kl`) is the policy as it is now.
+    def step(
+        self, samples: Sequence[Sample], loss: str | Loss = "policy_gradient", progress: float = 0.0
+    ) -> Metrics:
+        """Make one optimiser step; `loss` is a name (`rl.loss`) or a function.
+
+        `progress` (0 to 1) is the part of the phase that is done; the learning rate follows from it.
+
+        Which tokens are on policy follows from their versions. With `rl.minibatches` above 1 the first update
+        of a step is on policy; later ones are not, since every update raises the learner's version, and
+        clipping bounds how far they go.
         """
-        self.phase: Phase = phase
-        self._optimizer = self._make_optimizer(phase)
-        self._reference: Any = None
-        if phase == "rl" and self.config.rl.kl > 0:
-            self._reference = self._copy_of_model()
-
-    def update(self, samples: Sequence[Sample], *, done: float = 0.0, on_policy: bool = True) -> Metrics:
-        """Make one step of policy gradient.
-
-        `done` (0 to 1) places the step on the learning-rate schedule. `on_policy` says that the weights have
-        not moved since the samples were drawn, so that nothing needs clipping.
-        """
-        assert self.phase == "rl", "call begin('rl') before update"
-        rl = self.config.rl
-        batch = self._batch(samples)
+        function: Loss = resolve(loss, LOSSES, kind="loss") if isinstance(loss, str) else loss
         known = [version for sample in samples if (version := sample.oldest_version) is not None]
         staleness = float(self.version - min(known, default=self.version))
-
-        def loss(part: MicroBatch, scores: Scores) -> tuple[Tensor, Sums]:
-            total, sums = policy_gradient(
-                scores.logprobs_N,
-                part.sampler_logprobs_N,
-                part.advantages_N,
-                part.weights_N,
-                clip_low=rl.clip_low,
-                clip_high=rl.clip_high,
-                truncate=rl.truncate_ratio,
-                on_policy=on_policy,
-            )
-            if self._reference is not None:
-                distance, more = kl_to_reference(
-                    scores.logprobs_N, self._reference_logprobs(part), part.weights_N
-                )
-                total, sums = total + rl.kl * distance, {**sums, **more}
-            if rl.entropy > 0:
-                total = total + rl.entropy * entropy_bonus(scores.entropy_N, part.weights_N)[0]
-            return total, {**sums, "entropy": scores.entropy_N.detach().sum()}
-
-        warmup = rl.warmup_steps / max(1, rl.steps)
-        factor = rise_and_fall(done, warmup=warmup, final=rl.final_learning_rate)
-        metrics = self._step(batch, loss, factor, temperature=self.config.policy.temperature)
+        metrics = self._optimise(self._batch(samples), function, self.phase.rate(progress))
         return {**metrics, "staleness": staleness}
-
-    def supervise(self, samples: Sequence[Sample], *, done: float = 0.0) -> Metrics:
-        """Make one step of supervised learning on the sampled tokens."""
-        assert self.phase == "warm_start", "call begin('warm_start') before supervise"
-        batch = self._batch(samples, aggregation="token_mean")
-
-        def loss(part: MicroBatch, scores: Scores) -> tuple[Tensor, Sums]:
-            return negative_log_likelihood(scores.logprobs_N, part.weights_N)
-
-        # Three quarters at full speed, then down: decaying from the start learned less in the same time.
-        factor = rise_and_fall(done, warmup=self.config.warm_start.warmup, hold=0.75, final=0.03)
-        return self._step(batch, loss, factor, temperature=1.0)
 
     def score(self, samples: Sequence[Sample]) -> list[list[float]]:
         """Log-probabilities of every sample's sampled tokens under the weights as they are now."""
@@ -135,7 +101,7 @@ class Learner:
         with torch.no_grad():
             for sample in samples:
                 part = self._batch([sample]).micro_batches[0].to(self._device)
-                results.append(self._scores(part, self.config.policy.temperature).logprobs_N.tolist())
+                results.append(self._scores(part).logprobs_N.tolist())
         return results
 
     def connect(self, engine: EngineClient, scratch: str | Path) -> None:
@@ -149,7 +115,7 @@ class Learner:
         `PolicyError` or `WeightError`.
         """
         assert self._sender is not None, "call connect before publish"
-        self._sender.send(self.version, timeout_s=timeout_s, canary=self._canary())
+        self._sender.send(self.version, timeout_s=timeout_s, canary=self._probe())
         return self.version
 
     def save(self, folder: str | Path) -> None:
@@ -159,7 +125,7 @@ class Learner:
         if self._reference is not None:
             save_model(self._reference, folder / "reference")
         state = {
-            "phase": self.phase,
+            "phase": self._phase_name,
             "version": self.version,
             "skipped": self.skipped,
             "optimizer": self._optimizer.state_dict(),
@@ -172,8 +138,7 @@ class Learner:
         folder = Path(folder)
         state = torch.load(folder / "learner.pt", map_location="cpu", weights_only=True)
         load_weights(self.model, folder / "model")  # in place: who holds the model keeps holding it
-        self.phase = state["phase"]
-        self._optimizer = self._make_optimizer(self.phase)
+        self._enter("sft" if state["phase"] == "warm_start" else state["phase"])
         self._optimizer.load_state_dict(state["optimizer"])
         reference = folder / "reference"
         self._reference = (
@@ -184,24 +149,17 @@ class Learner:
 
     # one optimiser step ----------------------------------------------------------------------------------
 
-    def _step(
-        self,
-        batch: Batch,
-        loss: Callable[[MicroBatch, Scores], tuple[Tensor, Sums]],
-        factor: float,
-        *,
-        temperature: float,
-    ) -> Metrics:
+    def _optimise(self, batch: Batch, function: Loss, factor: float) -> Metrics:
         start = time.perf_counter()
         sums: dict[str, float] = {}
         total = 0.0
         self._optimizer.zero_grad()
         for part in batch.micro_batches:
             moved = part.to(self._device)
-            value, counted = loss(moved, self._scores(moved, temperature))
-            value.backward()
-            total += float(value.detach())
-            add_sums(sums, counted)
+            outputs = self._loss(moved, function)
+            outputs.loss.backward()
+            total += float(outputs.loss.detach())
+            add_sums(sums, outputs.sums)
         norm = float(
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.learner.max_grad_norm)
         )
@@ -225,40 +183,64 @@ class Learner:
             "tokens_per_s": batch.tokens / seconds,
         }
 
-    def _scores(self, part: MicroBatch, temperature: float) -> Scores:
+    def _loss(self, part: MicroBatch, function: Loss) -> LossOutputs:
+        """The loss of a micro-batch, and what the phase adds to any loss."""
+        phase, scores = self.phase, self._scores(part)
+        reference_N = self._reference_logprobs(part) if self._reference is not None else None
+        inputs = LossInputs(
+            scores.logprobs_N,
+            part.behaviour_logprobs_N,
+            part.advantages_N,
+            part.weights_N,
+            part.versions_N,
+            part.rows_N,
+            scores.entropy_N,
+            self.version,
+            reference_N,
+            phase.loss_settings,
+        )
+        total, sums = function(inputs)
+        if reference_N is not None:
+            distance, more = kl_to_reference(scores.logprobs_N, reference_N, part.weights_N)
+            total, sums = total + phase.kl * distance, {**sums, **more}
+        if phase.entropy > 0:
+            total = total + phase.entropy * entropy_bonus(scores.entropy_N, part.weights_N)
+        return LossOutputs(total, {**sums, "entropy": scores.entropy_N.detach().sum()})
+
+    def _scores(self, part: MicroBatch) -> Scores:
+        phase = self.phase
         with self._autocast():
             return score(
                 self.model,
                 part.ids_BT,
                 part.mask_BT,
-                temperature=temperature,
-                entropy_gradient=self.phase == "rl" and self.config.rl.entropy > 0,
+                temperature=phase.temperature,
+                entropy_gradient=phase.entropy > 0,
             )
 
     def _reference_logprobs(self, part: MicroBatch) -> Tensor:
         with torch.no_grad(), self._autocast():
-            return score(
-                self._reference, part.ids_BT, part.mask_BT, temperature=self.config.policy.temperature
-            ).logprobs_N
+            scores = score(self._reference, part.ids_BT, part.mask_BT, temperature=self.phase.temperature)
+        return scores.logprobs_N
 
     def _autocast(self) -> AbstractContextManager[Any]:
         enabled = self.config.learner.dtype == "bfloat16"
         return torch.autocast(self._device.type, torch.bfloat16, enabled=enabled)
 
-    def _batch(self, samples: Sequence[Sample], aggregation: Aggregation | None = None) -> Batch:
+    def _batch(self, samples: Sequence[Sample]) -> Batch:
         self._last = samples[0]
         return make_batch(
             samples,
             max_tokens=self.config.learner.micro_batch_tokens,
-            aggregation=aggregation or self.config.rl.aggregation,
+            aggregation=self.phase.aggregation,
             constant=self.config.policy.context_tokens,
         )
 
-    def _canary(self) -> WeightProbe | None:
-        """What the weights say about the start of a sequence that was really seen."""
+    def _probe(self) -> WeightProbe | None:
+        """The learner's log-probabilities of the start of the last sample."""
         if self._last is None or len(self._last.ids) < 2:
             return None
-        ids = self._last.ids[:CANARY_TOKENS]
+        ids = tuple(self._last.ids[:PROBE_TOKENS].tolist())
         ids_BT = torch.tensor([ids], device=self._device)
         mask_BT = torch.ones_like(ids_BT, dtype=torch.bool)
         mask_BT[:, 0] = False
@@ -267,24 +249,17 @@ class Learner:
         exact = self.config.engine.dtype == "float32"
         return WeightProbe(ids, tuple(logprobs), tolerance=1e-3 if exact else 0.5)
 
-    def _make_optimizer(self, phase: Phase) -> Optimizers:
-        warm, rl, decay = self.config.warm_start, self.config.rl, self.config.learner.weight_decay
-        if phase == "rl":
-            return make_optimizer(
-                self.model, kind="adamw", learning_rate=rl.learning_rate, weight_decay=decay
-            )
-        return make_optimizer(
+    def _enter(self, name: PhaseName) -> None:
+        """Take over a phase's settings, with an optimiser that has no state yet."""
+        phase = PHASES[name](self.config)
+        self._phase_name, self.phase = name, phase
+        self._optimizer = make_optimizer(
             self.model,
-            kind=warm.optimizer,
-            learning_rate=warm.learning_rate,
-            muon_learning_rate=warm.muon_learning_rate,
-            weight_decay=decay,
+            kind=phase.optimizer,
+            learning_rate=phase.learning_rate,
+            muon_learning_rate=phase.muon_learning_rate,
+            weight_decay=self.config.learner.weight_decay,
         )
-
-    def _copy_of_model(self) -> Any:
-        import copy
-
-        return self._frozen(copy.deepcopy(self.model))
 
     @staticmethod
     def _frozen(model: Any) -> Any:

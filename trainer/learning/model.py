@@ -63,6 +63,8 @@ def score(
     ids_BT: Tensor,
     mask_BT: Tensor,
     *,
+    positions_BT: Tensor | None = None,
+    block_mask_BTT: Tensor | None = None,
     temperature: float = 1.0,
     chunk: int = CHUNK,
     body: Any = None,
@@ -73,9 +75,20 @@ def score(
     The hidden state at t - 1 predicts the id at t, so the mask's first column must be false. `body` stands in
     for the model without its head, such as a compiled one. The entropy is a constant unless
     `entropy_gradient`.
+
+    A row may hold several sequences, or a tree of them: `positions_BT` gives each id's place in its own
+    sequence, and `block_mask_BTT[b, t, s]` is true where the id at t may look at the id at s (itself
+    included). For two sequences of 2 and 3 ids, positions are `0 1 0 1 2` and the block mask is two lower
+    triangles. A branch begins with a copy of the id that it branches from (mask false), so that its first
+    own id is predicted from that copy.
     """
+    arguments: dict[str, Any] = {}
+    if positions_BT is not None:
+        arguments["position_ids"] = positions_BT
+    if block_mask_BTT is not None:
+        arguments["attention_mask"] = block_mask_BTT[:, None]
     hidden_BTD = (model.base_model if body is None else body)(
-        input_ids=ids_BT, use_cache=False
+        input_ids=ids_BT, use_cache=False, **arguments
     ).last_hidden_state
     targets_N = ids_BT[:, 1:][mask_BT[:, 1:]]
     hidden_ND = hidden_BTD[:, :-1][mask_BT[:, 1:]]

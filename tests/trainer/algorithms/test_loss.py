@@ -9,20 +9,36 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from trainer.algorithms.losses import (
+    LossInputs,
+    LossOutputs,
     add_sums,
     entropy_bonus,
     kl_to_reference,
     mismatch,
-    negative_log_likelihood,
+    nll,
     per_token,
-    policy_gradient,
 )
+from trainer.algorithms.losses import policy_gradient as loss_of
+from trainer.config import PolicyGradient
 
 pytestmark = pytest.mark.train
 
 
 def tensor(*values: float, grad: bool = False):
     return torch.tensor(values, dtype=torch.float64, requires_grad=grad)
+
+
+def inputs(now, before, advantages, weights, *, on_policy: bool = False) -> LossInputs:
+    versions = torch.full(now.shape, 5 if on_policy else 4)
+    rows = torch.zeros(now.shape, dtype=torch.long)
+    settings = PolicyGradient().model_dump()
+    return LossInputs(
+        now, before, advantages, weights, versions, rows, -now.detach(), version=5, settings=settings
+    )
+
+
+def policy_gradient(now, before, advantages, weights, *, on_policy: bool = False) -> LossOutputs:
+    return loss_of(inputs(now, before, advantages, weights, on_policy=on_policy))
 
 
 def test_on_policy_the_ratio_is_one_and_the_gradient_is_reinforce() -> None:
@@ -60,7 +76,7 @@ def test_clipping_is_one_sided_by_the_sign_of_the_advantage(
 ) -> None:
     now = tensor(-1.0, grad=True)
     before = tensor(-1.0 - math.log(ratio))
-    loss, sums = policy_gradient(now, before, tensor(advantage), tensor(1.0), truncate=2.0)
+    loss, sums = policy_gradient(now, before, tensor(advantage), tensor(1.0))
     loss.backward()
     assert now.grad.item() == pytest.approx(-advantage * ratio if moves else 0.0)
     assert sums["clip_fraction"].item() == (0.0 if moves else 1.0)
@@ -68,7 +84,7 @@ def test_clipping_is_one_sided_by_the_sign_of_the_advantage(
 
 def test_on_policy_the_correction_for_the_engine_is_capped_and_constant() -> None:
     now = tensor(-1.0, grad=True)
-    loss, sums = policy_gradient(now, tensor(-4.0), tensor(1.0), tensor(1.0), truncate=2.0, on_policy=True)
+    loss, sums = policy_gradient(now, tensor(-4.0), tensor(1.0), tensor(1.0), on_policy=True)
     loss.backward()
     assert now.grad.item() == pytest.approx(-2.0)
     assert sums["clip_fraction"].item() == 1.0
@@ -105,10 +121,10 @@ def test_k3_is_never_negative_and_estimates_the_divergence() -> None:
 
 
 def test_likelihood_and_entropy_are_weighted_sums() -> None:
-    loss, sums = negative_log_likelihood(tensor(-1.0, -3.0), tensor(0.5, 0.25))
+    loss, sums = nll(inputs(tensor(-1.0, -3.0), tensor(0.0, 0.0), tensor(0.0, 0.0), tensor(0.5, 0.25)))
     assert loss.item() == 1.25
     assert sums["nll"].item() == 4.0
-    assert entropy_bonus(tensor(2.0, 4.0), tensor(0.5, 0.25))[0].item() == -2.0
+    assert entropy_bonus(tensor(2.0, 4.0), tensor(0.5, 0.25)).item() == -2.0
 
 
 def test_sums_add_up_over_micro_batches_and_maxima_stay_maxima() -> None:

@@ -145,7 +145,7 @@ def test_advantages_and_metrics_keep_reward_and_outcome_apart() -> None:
     assert row["reward_outcome_correlation"] is None
 
 
-def run(path: Path, config, model: Path, *, stop_at: str = "", resume: bool = False):
+def run(path: Path, config, model: Path, *, seed: int = 0, stop_at: str = "", resume: bool = False):
     """The bandit through the real loop; a signal comes when the group `stop_at` is played."""
     from tests.trainer.bandit import BanditActors
     from trainer.cluster.interruption import Interruption
@@ -160,7 +160,7 @@ def run(path: Path, config, model: Path, *, stop_at: str = "", resume: bool = Fa
     learner, interruption = Learner(config, model), Interruption()
     opened = TrainingRun.go_on(path) if resume else TrainingRun.begin(path, config)
     with opened as folder, interruption:
-        actors = BanditActors(learner, on_collect=ask)
+        actors = BanditActors(learner, seed=seed, on_collect=ask)
         return learn(folder, learner, actors, interruption=interruption), folder.metrics()
 
 
@@ -172,25 +172,36 @@ BANDIT = {"steps": 40, "tasks_per_step": 4, "samples_per_task": 16, "learning_ra
 def test_only_the_outcome_teaches_and_a_control_says_what_it_is(
     toy_config, toy_model, tmp_path, mode: str
 ) -> None:
-    config = toy_config(rl=BANDIT, reward={"mode": mode})
-    summary, rows = run(tmp_path / "run", config, toy_model)
+    """20 seeds each, measured, where the bar is a mean of .6 and a worst run of .4:
+
+    `outcome` mean .937, worst .745; `shuffled` mean .025, best .074; `random` mean .039, best .216.
+    """
+    from tests.trainer.bandit import Bar
+
+    ends = []
+    for seed in range(5):
+        config = toy_config(
+            seed=seed, rl=BANDIT, reward={"mode": mode}, eval={"every": 0}, checkpoint={"every": 1000}
+        )
+        summary, rows = run(tmp_path / str(seed), config, toy_model, seed=seed)
+        ends.append(summary.heldout_last)
     steps = [row for row in rows if "reward_mean" in row]
     assert all("pass_rate" in row for row in steps)
-    page = write_report(tmp_path / "run").read_text()
+    page = write_report(tmp_path / "4").read_text()
+    assert Bar().is_met(ends) == (mode == "outcome")
     if mode == "outcome":
-        assert summary.heldout_last > 0.8
         assert summary.pass_rate_last == summary.reward_last > summary.pass_rate_first
         assert summary.reward_note is None
         assert 'class="banner"' not in page
         return
-    assert summary.heldout_last < 0.35
+    assert sum(ends) / len(ends) < 0.3
     assert summary.reward_note.startswith(f'Control run (reward.mode = "{mode}")')
     assert page.count('class="banner"') == 1
     if mode == "constant":
         assert {row["reward_mean"] for row in steps} == {1.0}
         assert {row["version"] for row in steps} == {0}, "equal rewards teach nothing"
     else:
-        assert any(row["live_groups"] for row in steps), "there was something to learn from, and it was noise"
+        assert any(row["live_groups"] for row in steps), "there was something to learn from: noise"
 
 
 @pytest.mark.train
@@ -213,7 +224,10 @@ def test_a_resumed_run_is_rewarded_as_it_would_have_been(toy_config, toy_model, 
 @pytest.mark.parametrize(
     ("reward", "sentence"),
     [
-        ({"mode": "length"}, r"reward.mode = \"length\""),
+        (
+            {"mode": "length"},
+            "reward.mode: there is no reward 'length': use outcome, .*, or module:attribute of one of yours",
+        ),
         ({"mode": "random", "partial": 0.2}, r"reward: mode = \"random\" is a control .* no partial"),
         ({"length": 0.5, "format": 0.5}, "reward: length and format together must stay below 1"),
     ],

@@ -9,7 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from trainer.algorithms.losses import policy_gradient
+from trainer.algorithms.losses import LossInputs, policy_gradient
+from trainer.config import PolicyGradient
 from trainer.data.batch import Aggregation, make_batch
 from trainer.data.samples import Sample
 from trainer.learning.model import load_model, score
@@ -30,7 +31,7 @@ def rows(count: int = 7, *, longest: int = 20, seed: int = 0) -> list[Sample]:
         ids = tuple(chance.randrange(32) for _ in range(length))
         logprobs = tuple(-3.4 if kept else 0.0 for kept in mask)
         versions = tuple(0 if kept else -1 for kept in mask)
-        made.append(Sample(ids, mask, logprobs, versions, chance.uniform(-1, 1), f"t{number}"))
+        made.append(Sample.of(ids, mask, logprobs, versions, chance.uniform(-1, 1), trajectory=f"t{number}"))
     return made
 
 
@@ -40,9 +41,19 @@ def gradient(model, samples, *, max_tokens: int, aggregation: Aggregation, multi
         samples, max_tokens=max_tokens, aggregation=aggregation, constant=64, multiple=multiple
     )
     for part in batch.micro_batches:
-        logprobs_N = score(model, part.ids_BT, part.mask_BT).logprobs_N
-        loss, _ = policy_gradient(logprobs_N, part.sampler_logprobs_N, part.advantages_N, part.weights_N)
-        loss.backward()
+        scores = score(model, part.ids_BT, part.mask_BT)
+        inputs = LossInputs(
+            scores.logprobs_N,
+            part.behaviour_logprobs_N,
+            part.advantages_N,
+            part.weights_N,
+            part.versions_N,
+            part.rows_N,
+            scores.entropy_N,
+            version=1,
+            settings=PolicyGradient().model_dump(),
+        )
+        policy_gradient(inputs).loss.backward()
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).clone()
 
 
@@ -69,14 +80,15 @@ def test_the_gradient_is_that_of_the_formula_written_out(model) -> None:
     model.zero_grad()
     loss = torch.zeros(())
     for sample in samples:
-        logits_TV = model(torch.tensor([sample.ids])).logits[0].float().log_softmax(-1)
+        logits_TV = model(torch.tensor(sample.ids)[None]).logits[0].float().log_softmax(-1)
         for t, kept in enumerate(sample.mask):
             if kept:
                 logprob = logits_TV[t - 1, sample.ids[t]]
+                advantage = sample.advantages[t]
                 ratio = (logprob - sample.logprobs[t]).exp()
-                objective = torch.minimum(ratio * sample.advantage, ratio.clamp(0.8, 1.28) * sample.advantage)
-                if sample.advantage < 0:
-                    objective = objective.clamp(min=2 * sample.advantage)
+                objective = torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.28) * advantage)
+                if advantage < 0:
+                    objective = objective.clamp(min=2 * advantage)
                 loss = loss - objective / total
     loss.backward()
     by_hand = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).clone()
@@ -100,7 +112,7 @@ def test_micro_batches_stay_within_their_tokens_and_lose_nothing() -> None:
     assert sum(int(part.mask_BT.sum()) for part in batch.micro_batches) == batch.sampled_tokens
     assert batch.tokens == sum(len(sample.ids) for sample in samples)
     for part in batch.micro_batches:
-        assert int(part.mask_BT.sum()) == len(part.advantages_N) == len(part.sampler_logprobs_N)
+        assert int(part.mask_BT.sum()) == len(part.advantages_N) == len(part.behaviour_logprobs_N)
 
 
 def test_one_row_never_leaks_into_another(model) -> None:
@@ -114,3 +126,12 @@ def test_one_row_never_leaks_into_another(model) -> None:
     after = score(model, changed, part.mask_BT).logprobs_N
     assert torch.equal(before[rowwise[0] :], after[rowwise[0] :])
     assert not torch.equal(before[: rowwise[0]], after[: rowwise[0]])
+
+
+def test_every_token_keeps_its_row_version_and_advantage() -> None:
+    first = Sample.of([1, 2, 3], [False, True, True], versions=[-1, 4, 5], advantages=[0.0, 0.5, -0.5])
+    second = Sample.of([1, 2, 3, 4], [False, False, True, False], versions=[-1, -1, 6, -1])
+    (part,) = make_batch([second, first], max_tokens=100).micro_batches
+    assert part.rows_N.tolist() == [0, 0, 1]
+    assert part.versions_N.tolist() == [4, 5, 6]
+    assert part.advantages_N.tolist() == [0.5, -0.5, 1.0]

@@ -65,7 +65,7 @@ def codec(tmp_path_factory: pytest.TempPathFactory) -> ChatCodec:
 def test_a_repair_shows_the_bug_and_restores_the_line(taskset: TaskSet, codec: ChatCodec) -> None:
     drill = repair_drills([taskset], codec, tool_specs(), limit=512)
     for seed in range(20):
-        text = codec.decode(drill(random.Random(seed)).ids)
+        text = codec.decode(drill(random.Random(seed)).ids.tolist())
         old = text.partition("<parameter=old>\n")[2].partition("\n</parameter>")[0]
         shown = text.partition("</tool_call>")[2].partition("</tool_call>")[0]
         assert "test_clamp" in text
@@ -77,7 +77,7 @@ def test_a_repair_shows_the_bug_and_restores_the_line(taskset: TaskSet, codec: C
 def test_no_repair_is_in_a_function_that_is_held_out(taskset: TaskSet, codec: ChatCodec) -> None:
     drill = repair_drills([taskset], codec, tool_specs(), limit=512)
     for seed in range(40):
-        text = codec.decode(drill(random.Random(seed)).ids)
+        text = codec.decode(drill(random.Random(seed)).ids.tolist())
         line = int("".join(text.partition("<parameter=line>\n")[2].partition("\n</parameter>")[0].split()))
         assert line <= 4, "lines 7 to 9 belong to the held-out function"
 

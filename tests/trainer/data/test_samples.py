@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import pickle
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,25 +51,37 @@ def test_every_sampled_id_keeps_the_version_that_sampled_it() -> None:
     mixed = Turn(Action((), "", (1, 2), completion), (), 0.0, 0.0)
     sample = from_trajectory(episode(mixed, turn((9,), (8,), version=6)), advantage=-0.5)
     assert sample is not None
-    assert sample.versions == (-1, -1, 3, 4, 4, -1, 6)
+    assert sample.versions.tolist() == [-1, -1, 3, 4, 4, -1, 6]
     assert sample.oldest_version == 3
-    assert sample.advantage == -0.5
+    assert set(sample.advantages) == {-0.5}
 
 
 def test_the_first_id_is_never_learned() -> None:
     with pytest.raises(AssertionError, match="nothing comes before the first id"):
-        Sample((1, 2), (True, True), (0.0, 0.0), (0, 0))
+        Sample.of((1, 2), (True, True), (0.0, 0.0), (0, 0))
 
 
 def test_a_transcript_has_no_versions_and_keeps_its_mask() -> None:
     sample = from_transcript([1, 2, 3], [False, True, False], "script")
-    assert sample.mask == (False, True, False)
+    assert sample.mask.tolist() == [False, True, False]
     assert sample.oldest_version is None
 
 
 def test_a_long_sample_keeps_its_beginning() -> None:
     sample = from_transcript([1, 2, 3, 4], [False, True, False, True])
     short = shortened(sample, 3)
-    assert short is not None and short.ids == (1, 2, 3) and short.sampled == 1
+    assert short is not None and short.ids.tolist() == [1, 2, 3] and short.sampled == 1
     assert shortened(sample, 1) is None
     assert shortened(sample, 4) is sample
+
+
+def test_samples_are_equal_when_every_array_is_and_survive_pickling() -> None:
+    sample = Sample.of([1, 2, 3], [False, True, True], [0.0, -1.0, -2.0], [-1, 0, 0], 0.5, trajectory="t")
+    assert pickle.loads(pickle.dumps(sample)) == sample
+    for changes in ({"branch_at": 2}, {"parent": "p"}, {"advantages": sample.advantages * 2}):
+        assert dataclasses.replace(sample, **changes) != sample
+
+
+def test_arrays_of_different_lengths_are_refused() -> None:
+    with pytest.raises(AssertionError, match="differ in length"):
+        Sample.of([1, 2, 3], [False, True, True], logprobs=[0.0, -1.0])

@@ -92,6 +92,47 @@ def test_logits_exist_only_for_sampled_tokens(model, tokens) -> None:
     assert sum(asked) == 3 and max(asked) <= 2
 
 
+@pytest.mark.parametrize("lengths", [(2, 3), (9, 8), (1, 16)])
+def test_two_sequences_in_one_row_score_as_two_rows(model, tokens, lengths: tuple[int, int]) -> None:
+    first, second = lengths
+    row = tokens[:1, : first + second]
+    mask = torch.ones_like(row, dtype=torch.bool)
+    mask[:, [0, first]] = False
+    positions = torch.cat([torch.arange(first), torch.arange(second)])[None]
+    blocks = torch.block_diag(torch.ones(first, first), torch.ones(second, second)).tril().bool()[None]
+    with torch.no_grad():
+        packed = score(model, row, mask, positions_BT=positions, block_mask_BTT=blocks)
+        apart = [
+            score(model, part, part_mask)
+            for part, part_mask in zip(row.split(lengths, 1), mask.split(lengths, 1), strict=True)
+        ]
+        leaking = score(model, row, mask)
+    wanted = torch.cat([scores.logprobs_N for scores in apart])
+    assert torch.allclose(packed.logprobs_N, wanted, atol=1e-5)
+    assert torch.allclose(packed.entropy_N, torch.cat([scores.entropy_N for scores in apart]), atol=1e-4)
+    assert not torch.allclose(leaking.logprobs_N, wanted, atol=1e-3), "the mask is what keeps them apart"
+
+
+def test_a_tree_in_one_row_scores_as_its_branches_do(model, tokens) -> None:
+    """A trunk of 5 ids and two branches of 4, each after a copy of the trunk's last id."""
+    trunk, one, other = tokens[0, :5], tokens[1, :4], tokens[2, :4]
+    row = torch.cat([trunk, trunk[-1:], one, trunk[-1:], other])[None]
+    branch = torch.arange(4, 9)
+    positions = torch.cat([torch.arange(5), branch, branch])[None]
+    blocks = torch.zeros(15, 15, dtype=torch.bool)
+    blocks[:5, :5] = True
+    for start in (5, 10):
+        blocks[start : start + 5, :4] = True  # the copy stands in for the trunk's last id
+        blocks[start : start + 5, start : start + 5] = True
+    mask = torch.zeros_like(row, dtype=torch.bool)
+    mask[:, 6:10] = mask[:, 11:15] = True
+    with torch.no_grad():
+        tree = score(model, row, mask, positions_BT=positions, block_mask_BTT=blocks.tril()[None])
+        rows = torch.stack([torch.cat([trunk, one]), torch.cat([trunk, other])])
+        apart = score(model, rows, torch.arange(9).ge(5).expand(2, 9))
+    assert torch.allclose(tree.logprobs_N, apart.logprobs_N, atol=1e-5)
+
+
 def test_a_saved_model_comes_back_bit_by_bit(model, toy_model: Path, tmp_path: Path) -> None:
     with torch.no_grad():
         for parameter in model.parameters():

@@ -17,8 +17,8 @@ from trainer.learning.learner import Learner, LearnerError
 pytestmark = [pytest.mark.train, pytest.mark.slow]
 
 ROWS = [
-    Sample((1, 2, 3, 4), (False, True, True, True), (0.0, -3.0, -3.5, -3.2), (-1, 0, 0, 0), 1.0),
-    Sample((1, 5, 6), (False, False, True), (0.0, 0.0, -3.4), (-1, -1, 0), -1.0),
+    Sample.of((1, 2, 3, 4), (False, True, True, True), (0.0, -3.0, -3.5, -3.2), (-1, 0, 0, 0), 1.0),
+    Sample.of((1, 5, 6), (False, False, True), (0.0, 0.0, -3.4), (-1, -1, 0), -1.0),
 ]
 
 
@@ -33,21 +33,21 @@ def test_it_answers_as_a_learner_in_process_does(ray_cluster, toy_config, toy_mo
     remote = RemoteLearner(toy_config(), toy_model, start_s=120, call_s=60)
     try:
         for _ in range(2):
-            here, there = local.update(ROWS), remote.update(ROWS)
+            here, there = local.step(ROWS), remote.step(ROWS)
             assert {k: v for k, v in here.items() if k != "tokens_per_s"} == {
                 k: v for k, v in there.items() if k != "tokens_per_s"
             }
         remote.save(tmp_path)
         local.restore(tmp_path)
         assert local.score(ROWS) == remote.score(ROWS)
-        with pytest.raises(LearnerError, match=r"could not supervise.*begin"):
-            remote.supervise(ROWS)
-        remote.begin("warm_start")
-        assert remote.supervise(ROWS)["nll"] > 0
+        with pytest.raises(LearnerError, match=r"could not step.*no loss 'nlll'.*did you mean 'nll'"):
+            remote.step(ROWS, "nlll")
+        remote.start("sft")
+        assert remote.step(ROWS, "nll")["nll"] > 0
     finally:
         remote.close()
     with pytest.raises(LearnerError, match="was closed"):
-        remote.update(ROWS)
+        remote.step(ROWS)
 
 
 def test_a_missing_model_and_a_dead_actor_are_told_in_one_line(
@@ -61,14 +61,14 @@ def test_a_missing_model_and_a_dead_actor_are_told_in_one_line(
     remote = RemoteLearner(toy_config(), toy_model, start_s=120, call_s=60)
     ray.kill(remote._remote._actor)
     with pytest.raises(LearnerError, match="the learner died") as dead:
-        remote.update(ROWS)
+        remote.step(ROWS)
     assert "\n" not in str(dead.value)
 
 
 def test_a_call_that_takes_too_long_is_given_up(ray_cluster, toy_config, toy_model) -> None:
     remote = RemoteLearner(toy_config(), toy_model, start_s=120, call_s=0.001)
     try:
-        with pytest.raises(LearnerError, match="did not update within"):
-            remote.update(ROWS * 200)
+        with pytest.raises(LearnerError, match="did not step within"):
+            remote.step(ROWS * 200)
     finally:
         remote.close()

@@ -1,8 +1,8 @@
-"""Supervised warm start: learn to act like stored episodes before learning from reward.
+"""Supervised fine-tuning (SFT): learn to act like stored episodes before learning from reward.
 
-Only actions are learned, never observations. Episodes played without tokens (by scripts) are written down as
-tokens first. Exercises can be mixed in (`trainer.data.drills`), for policies that are too young to learn from
-a few hundred episodes alone.
+Only actions are learned, never observations. Episodes played without tokens (by scripts) are transcribed
+first. Exercises can be mixed in (`trainer.data.drills`), for policies that are too young to learn from a few
+hundred episodes alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from envs.tools.base import ToolSpec
 from envs.types import Task
 from sandboxes.progress import Progress, silent
 
-from ..config import WarmStart
+from ..config import Sft
 from ..data.drills import Drill
 from ..data.samples import Sample, from_trajectory, from_transcript, shortened
 
@@ -27,17 +27,17 @@ COPYING_ENDS = 0.5
 """Copying is drilled over the first part; by then it is there, or the time is better spent otherwise."""
 
 
-class Supervised(Protocol):
-    """What is needed of a learner here."""
+class Steps(Protocol):
+    """The part of a learner that SFT uses."""
 
-    def supervise(self, samples: Sequence[Sample], *, done: float = 0.0) -> dict[str, float]:
-        """Make one step of supervised learning."""
+    def step(self, samples: Sequence[Sample], loss: str, progress: float) -> dict[str, float]:
+        """Make one optimiser step."""
         ...
 
 
 @dataclass(frozen=True)
-class WarmStartSummary:
-    """How it went."""
+class SftSummary:
+    """How SFT went; `warm_start.json` in the run folder."""
 
     samples: int
     """Different episodes that were learned from, drills not counted."""
@@ -51,7 +51,7 @@ class WarmStartSummary:
     """`epochs` or `minutes`, whichever came first."""
 
 
-def warm_samples(
+def sft_samples(
     trajectories: Iterable[Trajectory],
     tasks: Mapping[str, Task],
     codec: ChatCodec,
@@ -62,8 +62,8 @@ def warm_samples(
 ) -> list[Sample]:
     """Lay stored episodes out as rows of at most `limit` ids.
 
-    Those without tokens are written down in the codec's dialect; those that it cannot express, whose task is
-    unknown, or that did not pass (with `only_passed`), are left out.
+    Episodes without tokens are transcribed in the codec's dialect. Left out are episodes that the dialect
+    cannot express, whose task is unknown, or that did not pass (with `only_passed`).
     """
     samples: list[Sample] = []
     for trajectory in trajectories:
@@ -89,20 +89,20 @@ def _transcribed(
     return from_transcript(ids, sampled, trajectory.id)
 
 
-def warm_start(
-    learner: Supervised,
+def supervise(
+    learner: Steps,
     samples: Sequence[Sample],
-    settings: WarmStart,
+    settings: Sft,
     *,
     seed: int = 0,
     copying: Drill | None = None,
     repairing: Drill | None = None,
     stopped: Callable[[], bool] = lambda: False,
     progress: Progress = silent,
-) -> WarmStartSummary:
+) -> SftSummary:
     """Learn from samples for `epochs` over them or `minutes`, whichever ends first."""
-    assert samples, "a warm start needs at least one sample"
-    chance = random.Random(f"warm start {seed}")
+    assert samples, "SFT needs at least one sample"
+    chance = random.Random(f"warm start {seed}")  # the seed's name stays, for the same order of samples
     start, limit_s = time.monotonic(), settings.minutes * 60
     wanted = settings.epochs * len(samples)
     pool = _endless(samples, chance)
@@ -112,14 +112,14 @@ def warm_start(
     while done < 1.0 and not stopped():
         drills = _drills(settings, copying if done < COPYING_ENDS else None, repairing)
         batch, real = _next_batch(pool, drills, settings.batch_tokens, chance)
-        metrics = learner.supervise(batch, done=done)
+        metrics = learner.step(batch, "nll", done)
         seen, steps = seen + real, steps + 1
         tokens += sum(len(sample.ids) for sample in batch)
         last = metrics["nll"]
         first = last if steps == 1 else first
         done = max((time.monotonic() - start) / limit_s, seen / wanted)
-        progress("warm start", min(1000, round(1000 * done)), 1000)
-    return WarmStartSummary(
+        progress("SFT", min(1000, round(1000 * done)), 1000)
+    return SftSummary(
         samples=len(samples),
         steps=steps,
         tokens=tokens,
@@ -136,8 +136,8 @@ def _endless(samples: Sequence[Sample], chance: random.Random) -> Iterator[Sampl
         yield from chance.sample(samples, len(samples))
 
 
-def _drills(settings: WarmStart, copying: Drill | None, repairing: Drill | None) -> list[tuple[float, Drill]]:
-    """The exercises that are due, each with its part of the samples."""
+def _drills(settings: Sft, copying: Drill | None, repairing: Drill | None) -> list[tuple[float, Drill]]:
+    """The exercises of this part of the phase, each with its share of the samples."""
     wanted = ((settings.copy_drills, copying), (settings.repair_drills, repairing))
     return [(share, drill) for share, drill in wanted if drill is not None and share > 0]
 
@@ -145,7 +145,7 @@ def _drills(settings: WarmStart, copying: Drill | None, repairing: Drill | None)
 def _next_batch(
     pool: Iterator[Sample], drills: Sequence[tuple[float, Drill]], tokens: int, chance: random.Random
 ) -> tuple[list[Sample], int]:
-    """Fill a batch up to its tokens; returns it and how many of it are real episodes."""
+    """Fill a batch up to its tokens; returns the batch and how many of its rows are real episodes."""
     batch: list[Sample] = []
     real = size = 0
     makers = [None, *(drill for _, drill in drills)]

@@ -1,4 +1,4 @@
-"""The warm start: what is learned from, in which order, and when it ends."""
+"""SFT: what is learned from, in which order, and when it ends."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from agents.chat import ChatCodec
 from agents.types import Action, Completion, Trajectory, Turn, VersionSpan
 from envs.tools.toolset import tool_specs
 from envs.types import Observation, StopReason, Task, ToolCall, Verdict
-from trainer.config import Tiny, WarmStart
+from trainer.config import Sft, Tiny
 from trainer.data.drills import copy_drills
 from trainer.data.samples import Sample, from_transcript
 from trainer.learning.learner import Learner
-from trainer.learning.supervised import warm_samples, warm_start
+from trainer.learning.sft import sft_samples, supervise
 from trainer.learning.tiny import make_tiny
 
 pytestmark = pytest.mark.train
@@ -62,7 +62,7 @@ def solving() -> list[Turn]:
 
 
 def test_only_actions_are_learned_from_a_script_and_only_when_it_passed(codec: ChatCodec) -> None:
-    samples = warm_samples(
+    samples = sft_samples(
         [played("good", 1.0, solving()), played("bad", 0.0, solving())],
         {"t1": task()},
         codec,
@@ -73,24 +73,26 @@ def test_only_actions_are_learned_from_a_script_and_only_when_it_passed(codec: C
     learned = [i for i, kept in zip(sample.ids, sample.mask, strict=True) if kept]
     wanted = [i for turn in solving() for i in codec.encode_action(turn.action.calls)]
     assert learned == wanted
-    assert "Mend less." in codec.decode(sample.ids) and "6\t    return a < b" in codec.decode(sample.ids)
+    assert "Mend less." in codec.decode(sample.ids.tolist()) and "6\t    return a < b" in codec.decode(
+        sample.ids.tolist()
+    )
 
 
 def test_token_episodes_are_learned_from_as_they_were_sampled(codec: ChatCodec) -> None:
     completion = Completion((5, 6), (-1.0, -1.0), (VersionSpan(0, 0, 2),))
     turn = Turn(Action((), "", (1, 2, 3), completion), (), 0.0, 0.0)
-    (sample,) = warm_samples([played("tokens", 1.0, [turn])], {}, codec, tool_specs(), limit=512)
-    assert sample.ids == (1, 2, 3, 5, 6)
-    assert sample.mask == (False, False, False, True, True)
+    (sample,) = sft_samples([played("tokens", 1.0, [turn])], {}, codec, tool_specs(), limit=512)
+    assert sample.ids.tolist() == [1, 2, 3, 5, 6]
+    assert sample.mask.tolist() == [False, False, False, True, True]
 
 
 def test_what_cannot_be_written_down_is_left_out(codec: ChatCodec) -> None:
     strange = call("edit", "", path="a", old="</tool_call>", new="x")
-    found = warm_samples(
+    found = sft_samples(
         [played("strange", 1.0, [strange]), played("silent", 1.0, [])], {"t1": task()}, codec, [], limit=512
     )
     assert found == []
-    assert warm_samples([played("unknown task", 1.0, solving())], {}, codec, [], limit=512) == []
+    assert sft_samples([played("unknown task", 1.0, solving())], {}, codec, [], limit=512) == []
 
 
 class Counting:
@@ -100,9 +102,10 @@ class Counting:
         self.batches: list[list[Sample]] = []
         self.done: list[float] = []
 
-    def supervise(self, samples: Sequence[Sample], *, done: float = 0.0) -> dict[str, float]:
+    def step(self, samples: Sequence[Sample], loss: str, progress: float) -> dict[str, float]:
+        assert loss == "nll"
         self.batches.append(list(samples))
-        self.done.append(done)
+        self.done.append(progress)
         return {"nll": 1.0 / len(self.batches)}
 
 
@@ -112,7 +115,7 @@ def rows(count: int) -> list[Sample]:
 
 def test_an_epoch_is_every_sample_once() -> None:
     learner = Counting()
-    summary = warm_start(learner, rows(10), WarmStart(epochs=2, batch_tokens=20, minutes=5))
+    summary = supervise(learner, rows(10), Sft(epochs=2, batch_tokens=20, minutes=5))
     seen = [sample.trajectory for batch in learner.batches for sample in batch]
     assert sorted(seen[:10]) == sorted(seen[10:]) == sorted(f"s{n}" for n in range(10))
     assert (summary.steps, summary.tokens, summary.stopped_by) == (4, 80, "epochs")
@@ -121,7 +124,7 @@ def test_an_epoch_is_every_sample_once() -> None:
 
 
 def test_time_ends_it_too() -> None:
-    summary = warm_start(Counting(), rows(4), WarmStart(epochs=1e9, batch_tokens=16, minutes=0.002))
+    summary = supervise(Counting(), rows(4), Sft(epochs=1e9, batch_tokens=16, minutes=0.002))
     assert summary.stopped_by == "minutes"
     assert summary.seconds < 2
 
@@ -129,8 +132,8 @@ def test_time_ends_it_too() -> None:
 def test_copy_drills_come_in_the_first_half_only() -> None:
     learner = Counting()
     exercise = from_transcript([1, 2], [False, True], "drill")
-    settings = WarmStart(epochs=20, batch_tokens=16, minutes=5, copy_drills=0.8)
-    warm_start(learner, rows(10), settings, copying=lambda chance: exercise)
+    settings = Sft(epochs=20, batch_tokens=16, minutes=5, copy_drills=0.8)
+    supervise(learner, rows(10), settings, copying=lambda chance: exercise)
     shares = [sum(sample is exercise for sample in batch) / len(batch) for batch in learner.batches]
     late = [share for share, done in zip(shares, learner.done, strict=True) if done >= 0.5]
     early = [share for share, done in zip(shares, learner.done, strict=True) if done < 0.5]
@@ -149,8 +152,8 @@ def test_every_value_of_a_drill_is_there_to_be_copied(codec: ChatCodec) -> None:
                 end = next(
                     (i for i in range(position, len(sample.mask)) if not sample.mask[i]), len(sample.mask)
                 )
-                seen = codec.decode(sample.ids[:position])
-                _, calls = codec.parse(sample.ids[position:end], tool_specs())
+                seen = codec.decode(sample.ids[:position].tolist())
+                _, calls = codec.parse(sample.ids[position:end].tolist(), tool_specs())
                 assert isinstance(calls, tuple) and len(calls) == 1
                 if calls[0].name == "edit":
                     assert all(str(value) in seen for value in calls[0].arguments.values())
@@ -160,13 +163,11 @@ def test_every_value_of_a_drill_is_there_to_be_copied(codec: ChatCodec) -> None:
 
 
 def test_a_tiny_model_learns_the_scripts_it_is_shown(folder: Path, codec: ChatCodec, toy_config) -> None:
-    samples = warm_samples([played("good", 1.0, solving())], {"t1": task()}, codec, tool_specs(), limit=512)
+    samples = sft_samples([played("good", 1.0, solving())], {"t1": task()}, codec, tool_specs(), limit=512)
     settings = {"optimizer": "muon", "learning_rate": 0.01, "epochs": 40, "batch_tokens": 16, "minutes": 2}
-    config = toy_config(
-        warm_start=settings, policy={"context_tokens": 512}, learner={"micro_batch_tokens": 512}
-    )
+    config = toy_config(sft=settings, policy={"context_tokens": 512}, learner={"micro_batch_tokens": 512})
     learner = Learner(config, folder)
-    learner.begin("warm_start")
-    summary = warm_start(learner, samples, config.warm_start)
+    learner.start("sft")
+    summary = supervise(learner, samples, config.sft)
     assert summary.first_nll > 4
     assert summary.last_nll < 0.5
