@@ -12,6 +12,17 @@ from sandboxes.docker.backend import DockerBackend
 BASE = ImageRecipe("base-test")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run in several processes (`pytest -n 2`), say which of them stay together.
+
+    Tests of one file share its fixtures, so they stay together. All that start Ray or vLLM run in one process:
+    two engines beside each other are slower than one after the other, and fill the memory of a small machine.
+    """
+    for item in items:
+        heavy = item.get_closest_marker("train") is not None
+        item.add_marker(pytest.mark.xdist_group("train" if heavy else item.path.as_posix()))
+
+
 @pytest.fixture
 def interruptible() -> Iterator[None]:
     """SIGINT raises KeyboardInterrupt, though a script's background job is started with it ignored."""
