@@ -7,7 +7,6 @@ PY := .venv/bin/python
 PYTEST_ARGS ?=
 # Most tests wait for processes they started: two at a time take little more than half as long.
 TESTERS ?= 2
-SPREAD := -n $(TESTERS) --dist loadgroup
 DEMO_ARGS ?=
 WHAT ?= --help
 CODE := daythree sandboxes envs agents trainer benchmarks examples tests
@@ -28,10 +27,10 @@ bench: setup ## measure a part: make bench WHAT=sandbox (or episodes, layers, gr
 test: setup ## everything; installs and starts a Docker engine where it may, because the Docker tests must run
 	@scripts/ensure-tools.sh
 	@scripts/ensure-docker.sh || echo "==> no Docker engine: tests marked docker will be skipped"
-	@$(PY) -m pytest $(SPREAD) $(PYTEST_ARGS)
+	@$(PY) -m pytest -n $(TESTERS) $(PYTEST_ARGS)
 
 test-fast: setup ## under two minutes: no Docker, no training, nothing slow
-	@$(PY) -m pytest $(SPREAD) -m "not docker and not train and not slow" $(PYTEST_ARGS)
+	@$(PY) -m pytest -n $(TESTERS) -m "not docker and not train and not slow" $(PYTEST_ARGS)
 
 check: setup ## format, lint, types, import rules
 	@.venv/bin/ruff format --check $(CODE)

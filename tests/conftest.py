@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -12,15 +13,21 @@ from sandboxes.docker.backend import DockerBackend
 BASE = ImageRecipe("base-test")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Where tests run in several processes (`pytest -n 2`), say which of them stay together.
 
-    Tests of one file share its fixtures, so they stay together. All that start Ray or vLLM run in one process:
-    two engines beside each other are slower than one after the other, and fill the memory of a small machine.
+    Tests of one file share its fixtures. All that start Ray or vLLM run in one process: two engines beside each
+    other are slower than one after the other, and fill the memory of a small machine.
     """
-    for item in items:
-        heavy = item.get_closest_marker("train") is not None
-        item.add_marker(pytest.mark.xdist_group("train" if heavy else item.path.as_posix()))
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "training" if file.startswith(("tests/trainer/", "tests/test_end_to_end")) else file
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture
