@@ -17,8 +17,8 @@ BASE = ImageRecipe("base-test")
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Where tests run in several processes (`pytest -n 2`), say which of them stay together.
 
-    Tests of one file share its fixtures. All that start Ray or vLLM run in one process: two engines beside each
-    other are slower than one after the other, and fill the memory of a small machine.
+    Tests of one file share its fixtures. All that start Ray or vLLM run in one process: two engines beside
+    each other are slower than one after the other, and fill the memory of a small machine.
     """
     from xdist.scheduler import LoadFileScheduling
 
