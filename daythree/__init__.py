@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from agents.evals.evaluate import EvalSettings as EvalSettings
     from agents.evals.evaluate import evaluate as evaluate
     from agents.policies.by_name import build_policy as build_policy
     from agents.policies.scripted import ScriptedPolicy as ScriptedPolicy
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from agents.types import Policy as Policy
     from agents.types import Trajectory as Trajectory
     from envs.coding import CodingEnv as CodingEnv
+    from envs.register import RegisterSettings as RegisterSettings
     from envs.register import register_git as register_git
     from envs.register import register_inject as register_inject
     from envs.tasksets.taskset import TaskSet as TaskSet
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from envs.tools.base import Tool as Tool
     from envs.tools.base import ToolContext as ToolContext
     from envs.tools.base import ToolError as ToolError
+    from envs.tools.base import tool as tool
     from envs.types import Observation as Observation
     from envs.types import Task as Task
     from envs.types import ToolCall as ToolCall
@@ -43,8 +46,10 @@ _HOMES = {
     "Backend": "sandboxes",
     "CodingEnv": "envs.coding",
     "Config": "trainer.config",
+    "EvalSettings": "agents.evals.evaluate",
     "Observation": "envs.types",
     "Policy": "agents.types",
+    "RegisterSettings": "envs.register",
     "Sandbox": "sandboxes",
     "SandboxSpec": "sandboxes",
     "ScriptedPolicy": "agents.policies.scripted",
@@ -64,6 +69,7 @@ _HOMES = {
     "register_git": "envs.register",
     "register_inject": "envs.register",
     "run_episode": "agents.rollout",
+    "tool": "envs.tools.base",
     "train": "trainer.loop",
 }
 
@@ -72,8 +78,10 @@ __all__ = [
     "Backend",
     "CodingEnv",
     "Config",
+    "EvalSettings",
     "Observation",
     "Policy",
+    "RegisterSettings",
     "Sandbox",
     "SandboxSpec",
     "ScriptedPolicy",
@@ -93,6 +101,7 @@ __all__ = [
     "register_git",
     "register_inject",
     "run_episode",
+    "tool",
     "train",
 ]
 

@@ -6,13 +6,12 @@ python examples/own_tool.py tasks/basket
 
 import ast
 import sys
-from dataclasses import dataclass
 
 import daythree
 from sandboxes.syntax import syntax_tree
 
 
-@dataclass(frozen=True)
+@daythree.tool
 class Outline:
     """List the functions and classes of a Python file, each with its line."""  # the policy reads this
 

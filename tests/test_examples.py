@@ -69,3 +69,16 @@ def test_an_own_policy_also_by_its_name(basket: Path) -> None:
 def test_an_own_environment(basket: Path) -> None:
     shown = run(str(ROOT / "examples/own_env.py"), "tasks/basket", folder=basket)
     assert "The bug is in basket/" in shown and "ended after 8 turns with reward 0.0" in shown
+
+
+@pytest.mark.docker
+def test_an_own_backend(basket: Path) -> None:
+    shown = run(str(ROOT / "examples/own_backend.py"), "tasks/basket", folder=basket)
+    assert int(shown.split(" checks passed")[0]) >= 18 and "there_is_no_network" in shown
+
+
+@pytest.mark.train
+def test_an_own_loss(tmp_path: Path) -> None:
+    shown = run(str(ROOT / "examples/own_loss.py"), folder=tmp_path)
+    first, *_, last = [float(line.split("rewarded token ")[1].split(",")[0]) for line in shown.splitlines()]
+    assert last > first + 1
