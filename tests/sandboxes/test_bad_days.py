@@ -209,6 +209,10 @@ def test_a_pool_replaces_what_an_engine_took_with_it(
     assert sandbox.exec("echo here", timeout_s=20).stdout == "here\n"
     assert pool.stats().warm == 0
     pool.close()
+    assert pool.stats().in_use == 1, "its user has it still, though it has ended"
+    with pytest.raises(SandboxLost):
+        sandbox.exec("true", timeout_s=20)
+    sandbox.close()
     assert pool.stats().started == pool.stats().thrown_away
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -156,14 +157,22 @@ def this_node() -> str:
 
 class WatchedEnv:
     def __init__(self, env: CodingEnv, watched: Watched) -> None:
-        self.env, self.watched, self.tools, self.step = env, watched, env.tools, env.step
+        self.env, self.watched, self.tools = env, watched, env.tools
 
     def reset(self, **options: Any) -> Any:
         self.watched.note("begin")
         return self.env.reset(**options)
 
+    def step(self, action: ToolCall) -> Any:
+        result = self.env.step(action)
+        if result[2] or result[3]:
+            self.watched.note("graded")
+        return result
+
     def finish(self, reason: Any) -> Any:
-        return self.env.finish(reason)
+        graded = self.env.finish(reason)
+        self.watched.note("graded")
+        return graded
 
     def close(self) -> None:
         self.env.close()
@@ -258,13 +267,21 @@ def test_a_worker_that_is_frozen_is_given_up(
 ) -> None:
     frozen: list[int] = []
 
+    def playing() -> dict[int, int]:
+        """Episodes that each process of the second node has begun and not graded."""
+        steps: Counter[int] = Counter()
+        for what, where, pid in watched.read():
+            if where == nodes[1].node_id:
+                steps[int(pid)] += {"begin": 1, "graded": -1}.get(what, 0)
+        return +steps
+
     def freeze(what: str, done: int, total: int) -> None:
-        begun = [
-            int(pid) for what, where, pid in watched.read() if (what, where) == ("begin", nodes[1].node_id)
-        ]
-        if begun and not frozen:
-            frozen.append(begun[-1])
-            os.kill(begun[-1], signal.SIGSTOP)
+        for pid in playing() if not frozen else ():
+            os.kill(pid, signal.SIGSTOP)
+            if pid in playing():  # it did not end its last episode meanwhile
+                frozen.append(pid)
+                return
+            os.kill(pid, signal.SIGCONT)
 
     executor = RayExecutor(watched, silent_s=2)
     try:
@@ -333,7 +350,7 @@ def test_a_task_set_that_travels_is_the_same_and_leaves_nothing(taskset: TaskSet
     elsewhere = replace(spec, sets=((str(taskset.folder / "gone"), taskset.digest),))
     assert elsewhere.missing() == (str(taskset.folder / "gone"),)
     with elsewhere.open({elsewhere.missing()[0]: spec.ship(str(taskset.folder))}) as make_env:
-        (loaded,) = make_env()._sets
+        ((loaded, _),) = make_env()._tasks.values()
         assert loaded.digest == taskset.digest
         assert load_taskset(loaded.folder).tasks == taskset.tasks
     assert not loaded.folder.exists()
