@@ -49,6 +49,7 @@ class Doubling(unittest.TestCase):
         self.assertEqual(double(3), 6)
 """
 SLEEP = ScriptedPolicy([ToolCall("", "shell", {"command": "sleep 1"})])
+LONG_SLEEP = ScriptedPolicy([ToolCall("", "shell", {"command": "sleep 3"})])
 SOON = {
     "health_check_initial_delay_ms": 0,
     "health_check_period_ms": 300,
@@ -149,6 +150,14 @@ class Watched:
     def read(self) -> list[list[str]]:
         path = Path(self.log)
         return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+    def playing(self, node: str) -> dict[int, int]:
+        """Episodes that each process of a node has begun and not graded."""
+        steps: Counter[int] = Counter()
+        for what, where, pid in self.read():
+            if where == node:
+                steps[int(pid)] += {"begin": 1, "graded": -1}.get(what, 0)
+        return +steps
 
 
 def this_node() -> str:
@@ -267,18 +276,10 @@ def test_a_worker_that_is_frozen_is_given_up(
 ) -> None:
     frozen: list[int] = []
 
-    def playing() -> dict[int, int]:
-        """Episodes that each process of the second node has begun and not graded."""
-        steps: Counter[int] = Counter()
-        for what, where, pid in watched.read():
-            if where == nodes[1].node_id:
-                steps[int(pid)] += {"begin": 1, "graded": -1}.get(what, 0)
-        return +steps
-
     def freeze(what: str, done: int, total: int) -> None:
-        for pid in playing() if not frozen else ():
+        for pid in watched.playing(nodes[1].node_id) if not frozen else ():
             os.kill(pid, signal.SIGSTOP)
-            if pid in playing():  # it did not end its last episode meanwhile
+            if pid in watched.playing(nodes[1].node_id):  # it did not end its last episode meanwhile
                 frozen.append(pid)
                 return
             os.kill(pid, signal.SIGCONT)
@@ -319,22 +320,22 @@ def test_a_node_that_is_killed_loses_its_episodes_and_not_the_run(
 
     def kill(what: str, done: int, total: int) -> None:
         nonlocal pid
-        workers_there = [int(row[2]) for row in watched.read() if row[:2] == ["begin", doomed.node_id]]
+        workers_there = watched.playing(doomed.node_id)
         if workers_there and not pid:
-            pid = workers_there[0]
+            pid = next(iter(workers_there))
             wait_for(lambda: containers(pid), 20)
             os.kill(doomed.all_processes["raylet"][0].process.pid, signal.SIGKILL)
             wait_for(lambda: reaping.start_of(pid) is None and not containers(pid), 15)
 
-    played = list(executor.play(requests_until(taskset, lambda: pid > 0), SLEEP, progress=kill))
+    played = list(executor.play(requests_until(taskset, lambda: pid > 0), LONG_SLEEP, progress=kill))
     executor.close()
     engine.close()
     assert pid
     assert [t.reward for t in played] == [0.0] * len(played), [t.error for t in played]
     assert sorted(t.seed for t in played) == list(range(len(played)))
-    rows = watched.read()
-    begun = [where for what, where, _ in rows if what == "begin"]
-    assert len(begun) > len(played), "what the dead node played was begun anew"
+    begun = [where for what, where, _ in watched.read() if what == "begin"]
+    lost = watched.playing(doomed.node_id).get(pid, 0)
+    assert len(begun) == len(played) + lost, "what the dead node played was begun anew"
 
 
 def wait_for(holds: Any, seconds: float) -> None:
