@@ -1,4 +1,4 @@
-"""How long work reports how far it is: a plain callable, so that no layer needs a progress bar."""
+"""Progress reports of long work: a plain callable, so that no layer depends on a progress bar."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ Progress = Callable[[str, int, int], None]
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """Report to nobody."""
+    """Discard the report."""

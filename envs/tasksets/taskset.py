@@ -152,8 +152,8 @@ class TaskSet:
 
     def flaky(self, task: Task) -> tuple[str, ...]:
         """Return the ids that changed their outcome from run to run when a task was proven."""
-        told = self._evidence.get(task.id, {})
-        return tuple(told.get("flaky", ())) if isinstance(told, dict) else ()
+        proof = self._evidence.get(task.id, {})
+        return tuple(proof.get("flaky", ())) if isinstance(proof, dict) else ()
 
     @cached_property
     def _evidence(self) -> Mapping[str, Any]:

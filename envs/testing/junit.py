@@ -89,7 +89,7 @@ class _Reader:
     suite_errors: dict[str, str] = field(default_factory=dict)
     open: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     case: Case | None = None
-    said: str | None = None
+    failure_text: str | None = None
     """Text inside the element that tells of a failure; None elsewhere."""
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
@@ -103,12 +103,12 @@ class _Reader:
                 raise JunitError("the report has a testcase inside another")
             self.case = Case(self._id(attributes), _status(attributes))
         elif self.case is not None and self.open[-1][0] == "testcase":
-            self._tell(name, attributes)
+            self._note(name, attributes)
         elif name in ("error", "failure") and self.open[-1][0].startswith("testsuite"):
-            self.said = ""
+            self.failure_text = ""
         self.open.append((name, attributes))
 
-    def _tell(self, name: str, attributes: dict[str, str]) -> None:
+    def _note(self, name: str, attributes: dict[str, str]) -> None:
         """Note an element inside a testcase; the worst one decides."""
         assert self.case is not None
         outcome = _outcome(name)
@@ -116,26 +116,26 @@ class _Reader:
             self.case.outcome = outcome
             self.case.error = attributes.get("type", "")[:_MESSAGE]
             self.case.message = attributes.get("message", "")[:_MESSAGE]
-            self.said = ""
+            self.failure_text = ""
 
     def text(self, data: str) -> None:
-        if self.said is not None and len(self.said) < _MESSAGE:
-            self.said += data
+        if self.failure_text is not None and len(self.failure_text) < _MESSAGE:
+            self.failure_text += data
 
     def end(self, _tag: str) -> None:
         name, attributes = self.open.pop()
         if name == "testcase":
             assert self.case is not None
             self.cases.append(self.case)
-            self.case = self.said = None
-        elif self.said is not None and self.open and self.open[-1][0].startswith("test"):
-            said = self.said.strip()[:_MESSAGE]
+            self.case = self.failure_text = None
+        elif self.failure_text is not None and self.open and self.open[-1][0].startswith("test"):
+            text = self.failure_text.strip()[:_MESSAGE]
             if self.case is None:
                 suite = self.open[-1][1].get("name", "") or "suite"
-                self.suite_errors[suite] = attributes.get("message", "")[:_MESSAGE] or said
+                self.suite_errors[suite] = attributes.get("message", "")[:_MESSAGE] or text
             else:
-                self.case.message = self.case.message or said
-            self.said = None
+                self.case.message = self.case.message or text
+            self.failure_text = None
 
     def _id(self, attributes: dict[str, str]) -> str:
         suites = [own for name, own in self.open if name == "testsuite"]
@@ -167,7 +167,7 @@ def _outcome(name: str) -> str:
 
 def _status(attributes: dict[str, str]) -> str:
     """Say what a testcase's attributes mean; most programs give none of them."""
-    said = [attributes.get(name, "").strip().lower() for name in ("status", "result")]
-    if all(word in _RAN for word in said):
+    values = [attributes.get(name, "").strip().lower() for name in ("status", "result")]
+    if all(word in _RAN for word in values):
         return "passed"
-    return "skipped" if any(word in _NOT_RUN for word in said) else "failed"
+    return "skipped" if any(word in _NOT_RUN for word in values) else "failed"

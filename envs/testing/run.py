@@ -200,10 +200,10 @@ def run_tests(
     log = result.stdout + ("\n" + result.stderr if result.stderr else "")
     if warm and not result.forked:
         log += "\nNo template answered in the sandbox: this run started cold.\n"
-    told = partial(read_report, result.report, nonce, plugins=setup.plugins)
+    read = partial(read_report, result.report, nonce, plugins=setup.plugins)
     if setup.runner == "junit":
-        told = partial(read_junit_report, result.report, nonce, workdir, request["targets"])
-    report = told(timed_out=result.timed_out, log=log, duration_s=result.duration_s)
+        read = partial(read_junit_report, result.report, nonce, workdir, request["targets"])
+    report = read(timed_out=result.timed_out, log=log, duration_s=result.duration_s)
     return replace(report, forked=result.forked)
 
 
@@ -317,7 +317,7 @@ def read_junit_report(
                     errors[name], whole = str(error), False
                 else:
                     cases += report.cases
-                    errors |= {about or suite: said for suite, said in report.suite_errors.items()}
+                    errors |= {about or suite: message for suite, message in report.suite_errors.items()}
     counts = Counter(case.id for case in cases)
     return RunReport(
         outcomes={case.id: case.outcome if counts[case.id] == 1 else "duplicate" for case in cases},

@@ -118,11 +118,11 @@ def search(
         return _listed(past, rows, page)
     wanted = _words(words)
     held = [_held(past, row, wanted) for row in rows]
-    rarity = Counter(word for one in held for word in one)
+    rarity = Counter(word for weights in held for word in weights)
     idf = {word: math.log(1 + len(rows) / count) for word, count in rarity.items()}
-    scores = [sum(idf[word] * weight for word, weight in one.items()) for one in held]
+    scores = [sum(idf[word] * weight for word, weight in weights.items()) for weights in held]
     named = past.find(words)
-    best = sorted(zip(scores, rows, strict=True), key=lambda each: (each[1] is not named, -each[0]))
+    best = sorted(zip(scores, rows, strict=True), key=lambda pair: (pair[1] is not named, -pair[0]))
     return _listed(past, [row for score, row in best if score or row is named], page)
 
 

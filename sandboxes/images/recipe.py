@@ -1,4 +1,4 @@
-"""What goes into an image, as data."""
+"""The ingredients of an image, as data."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ImageRecipe:
 
     @property
     def ref(self) -> str:
-        """Name and digest; the same text for the same recipe on every machine."""
+        """Name and digest; equal for equal recipes on every machine."""
         return f"daythree/{self.name}:{digest({**asdict(self), 'environment_format': ENVIRONMENT_FORMAT})}"
 
     @property
@@ -51,7 +51,7 @@ class ImageRecipe:
 
     @property
     def bootstrapped(self) -> bool:
-        """Whether the base is made here, as opposed to one that comes by its image name."""
+        """Whether the base is made by debootstrap here, and not taken from a named image."""
         return not set("/:") & set(self.base)
 
 

@@ -57,7 +57,7 @@ class FirstRun:
     def complaints(self) -> frozenset[str]:
         """What sentinels and tripwire found, in words that are the same in every run."""
         changes = self.report.changes
-        watched = [f"replaced: {one}" for one in changes or ()]
+        watched = [f"replaced: {name}" for name in changes or ()]
         if changes is None:
             watched.append("the watch in the test process fell silent")
         return frozenset((*self.sentinels.complaints(self.report), *watched))

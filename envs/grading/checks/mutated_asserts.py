@@ -130,7 +130,7 @@ def mutate_asserts(path: str, data: bytes, tests: Iterable[str], draw: random.Ra
         copies: list[tuple[str, _Change | None]] = [(function.name, changes[0])]
         copies += [(name, None if number == place else next(rest)) for number, name in enumerate(names)]
         start, end = source.extent(function)
-        edits.append(_Edit(start, end, b"".join(source.copy(function, *one) for one in copies)))
+        edits.append(_Edit(start, end, b"".join(source.copy(function, *copy) for copy in copies)))
         twins |= {test: _renamed(test, names[place]) for test in ids}
         for name, change in copies:
             if change is not None:
@@ -185,7 +185,7 @@ class _Source:
         for part in name.partition("[")[0].split("::"):
             kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
             found = next(
-                (one for one in reversed(scope) if isinstance(one, kinds) and one.name == part), None
+                (node for node in reversed(scope) if isinstance(node, kinds) and node.name == part), None
             )
             if found is None:
                 return None
@@ -195,7 +195,7 @@ class _Source:
     def extent(self, function: _Function) -> tuple[int, int]:
         """Where a function begins, with its decorators, and where the line after it does."""
         assert function.end_lineno is not None
-        first = min([function.lineno, *(one.lineno for one in function.decorator_list)])
+        first = min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
         return self.starts[first - 1], self.starts[min(function.end_lineno, len(self.starts) - 1)]
 
     def copy(self, function: _Function, name: str, change: _Change | None) -> bytes:
@@ -272,7 +272,9 @@ class _Source:
 
     def _method(self, node: ast.Call, draw: random.Random) -> Iterator[tuple[_Edit, int]]:
         """The same for unittest's assertions."""
-        if not isinstance(node.func, ast.Attribute) or any(isinstance(one, ast.Starred) for one in node.args):
+        if not isinstance(node.func, ast.Attribute) or any(
+            isinstance(argument, ast.Starred) for argument in node.args
+        ):
             return
         name = node.func.attr
         if name in _EQUALS and len(node.args) > 1:
@@ -322,9 +324,9 @@ def _statements(function: _Function) -> Iterator[tuple[ast.stmt, bool]]:
         statement, direct = pending.pop()
         yield statement, direct
         if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            inner = [one for one in _blocks(statement) if isinstance(one, ast.stmt)]
+            inner = [child for child in _blocks(statement) if isinstance(child, ast.stmt)]
             direct = direct and isinstance(statement, ast.With) and not _expects(statement)
-            pending += [(one, direct) for one in reversed(inner)]
+            pending += [(child, direct) for child in reversed(inner)]
 
 
 def _blocks(statement: ast.stmt) -> Iterator[ast.AST]:
@@ -364,7 +366,7 @@ def _expected(left: ast.expr, right: ast.expr) -> list[ast.expr]:
 
 
 def _calls_nothing(node: ast.expr) -> bool:
-    return not any(isinstance(one, (ast.Call, ast.Await)) for one in ast.walk(node))
+    return not any(isinstance(child, (ast.Call, ast.Await)) for child in ast.walk(node))
 
 
 def _is_literal(node: ast.expr) -> bool:
@@ -393,7 +395,7 @@ def _spliced(data: bytes, edits: Sequence[_Edit]) -> bytes:
     """Apply edits that do not overlap."""
     parts: list[bytes] = []
     at = 0
-    for edit in sorted(edits, key=lambda one: (one.start, one.end)):
+    for edit in sorted(edits, key=lambda edit: (edit.start, edit.end)):
         parts += [data[at : edit.start], edit.text]
         at = edit.end
     return b"".join([*parts, data[at:]])

@@ -44,7 +44,7 @@ class Plan:
     @property
     def places(self) -> Mapping[str, Place]:
         """Where each mutated test must fail."""
-        return {test: place for one in self.mutated.values() for test, place in sorted(one.failing.items())}
+        return {test: place for file in self.mutated.values() for test, place in sorted(file.failing.items())}
 
     def mutated_ending(self, report: RunReport, test: str) -> str:
         """How a mutated test ended; `AS_IT_MUST` is right."""
@@ -55,8 +55,10 @@ class Plan:
             and report.outcomes.get(test) == "failed"
         ):
             path = test.partition("::")[0]
-            mine = [one for one in failure.frames if (one.path, one.function) == (path, place.function)]
-            if any(place.first <= one.line <= place.last for one in mine):
+            mine = [
+                frame for frame in failure.frames if (frame.path, frame.function) == (path, place.function)
+            ]
+            if any(place.first <= frame.line <= place.last for frame in mine):
                 return AS_IT_MUST
         return ending(report, test)
 
@@ -95,11 +97,11 @@ def plan(
         functions |= set(_drawn(passing, MOST_AS_A_WHOLE if whole else SAMPLE, draw))
         chosen = tuple(test for test in (*failing, *passing) if _function(test) in functions)
         mutated = _mutated(chosen, tree, draw)
-    twins = {test: twin for one in mutated.values() for test, twin in one.twins.items()}
-    failing_ids = [test for one in mutated.values() for test in one.failing]
+    twins = {test: twin for file in mutated.values() for test, twin in file.twins.items()}
+    failing_ids = [test for file in mutated.values() for test in file.failing]
     targets = list(dict.fromkeys(map(_function, [*chosen, *failing_ids, *twins.values()])))
     draw.shuffle(targets)
-    files = {path: TreeFile(one.data, tree[path].executable) for path, one in mutated.items()}
+    files = {path: TreeFile(file.data, tree[path].executable) for path, file in mutated.items()}
     request = RunRequest(tuple(targets), files, reseeded=True, profile=profile)
     return Plan({test: twins.get(test, test) for test in chosen}, mutated, request)
 
@@ -210,7 +212,7 @@ def _untouched(chosen: Plan, report: RunReport, known: RunReport) -> list[str]:
 
 def _of_project(report: RunReport, test: str) -> frozenset[str]:
     found = report.entered.get(test, frozenset())
-    return frozenset(one for one in found if not is_protected(one.partition("::")[0]))
+    return frozenset(function for function in found if not is_protected(function.partition("::")[0]))
 
 
 def _calls(chosen: Plan, report: RunReport, known: RunReport) -> str:
