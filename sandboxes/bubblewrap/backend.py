@@ -226,7 +226,7 @@ class BubblewrapBackend(RemoteBackend):
             return False
 
     def reap(self) -> list[str]:
-        """Remove leftovers. The kernel kills processes together with their owner, so mostly cgroups are left."""
+        """Remove leftovers: mostly cgroups, since the kernel kills processes together with their owner."""
         return reap_processes() + reap_groups() + reap_layers(cache_folder())
 
     def close(self) -> None:

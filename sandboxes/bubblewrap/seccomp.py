@@ -52,7 +52,7 @@ Instruction = tuple[int, int, int, int]
 
 
 def seccomp_filter(machine: str | None = None) -> bytes | None:
-    """Return the filter for a machine (by default this one); None where its system calls are not known here."""
+    """Return the filter for a machine (by default this one); None for an unknown call table."""
     machine = machine or os.uname().machine
     if machine not in ARCHITECTURES:
         return None
@@ -84,7 +84,7 @@ def answered(number: int | None, answer: int) -> list[Instruction]:
 
 
 def refused_if(number: int, argument: int, tests: list[tuple[int, int]]) -> list[Instruction]:
-    """Instructions that refuse a call if a test of an argument's lower 32 bits holds, and allow it otherwise."""
+    """Instructions that refuse a call if any test of an argument's lower 32 bits holds, else allow."""
     inner: list[Instruction] = [(LOAD, 0, 0, argument)]
     for place, (code, operand) in enumerate(tests):
         inner.append((code, len(tests) - place, 0, operand))

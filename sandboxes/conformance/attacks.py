@@ -124,7 +124,7 @@ def who_stops_all_others_does_not_stop_the_sandbox(sandbox: Sandbox) -> None:
 
 
 def who_hunts_all_others_meets_only_commands(sandbox: Sandbox) -> None:
-    """The starter is visible only in the moment of a start, and a signal in that moment has no lasting effect."""
+    """The starter can be signalled only in the moment of a start, and that has no lasting effect."""
     hunt = 'python3 -c "$0" 1.5 >/dev/null 2>&1 & sleep 0.05'
     sandbox.exec(["sh", "-c", hunt, HUNTER], timeout_s=SOON_S)
     until = time.monotonic() + 1.5

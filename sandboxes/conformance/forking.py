@@ -229,7 +229,7 @@ print(json.dumps([name for name, holds in told.items() if not holds]))
 
 
 def tools_find_an_ordinary_folder(backend: Backend, sandbox: Sandbox) -> None:
-    """Over a layer, files have one device, stable inode numbers and hard links, and folders can be renamed."""
+    """Files over a layer have one device, stable inodes and hard links; folders can be renamed."""
     del backend
     sandbox.lay(tree(), timeout_s=SOON_S)
     failed = json.loads(done(sandbox, f"python3 - <<'END'\n{ODDITIES}\nEND"))

@@ -49,7 +49,7 @@ def ensure_base(recipe: ImageRecipe, *, deadline: float, progress: Progress) -> 
 
 
 def ensure_environment(recipe: ImageRecipe, *, deadline: float, progress: Progress) -> Path:
-    """Return the folder of the recipe's Python packages, installed when missing. Raises `SandboxUnavailable`."""
+    """Return the folder of the recipe's packages, installed when missing. Raises `SandboxUnavailable`."""
     place = cache_folder() / "environments" / recipe.environment_digest
     with building(place, deadline) as folder:
         if folder is not None:

@@ -56,6 +56,6 @@ class ImageRecipe:
 
 
 def digest(content: dict[str, object]) -> str:
-    """12 hex digits that stand for what is to be built."""
+    """12 hex digits of a hash over the ingredients."""
     text = json.dumps({"format": FORMAT, **content}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
