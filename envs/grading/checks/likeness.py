@@ -1,4 +1,4 @@
-"""The imports that open a test file: sentinel files repeat them, to look like tests of the same code."""
+"""Imports at the top of a test file. Sentinel files repeat them, to look like the project's tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sandboxes.syntax import syntax_tree
 
 @dataclass(frozen=True)
 class Imports:
-    """Import statements that a file of ours can repeat in the folder of the file that they are from."""
+    """Import statements that a new file in the same folder can repeat."""
 
     lines: tuple[str, ...] = ()
     of_project: tuple[str, ...] = ()
@@ -20,9 +20,9 @@ class Imports:
 
 
 def leading_imports(path: str, tree: Tree) -> Imports:
-    """Read the imports that open a test file, without what would bring tests along.
+    """Read the imports at the top of a test file, without those that would bring tests along.
 
-    Those after other statements may depend on them. A file that is no Python has none.
+    Later imports are left out: they may depend on statements before them. Empty for invalid Python.
     """
     try:
         body = syntax_tree(tree[path].data).body if path in tree else []
@@ -41,7 +41,7 @@ def leading_imports(path: str, tree: Tree) -> Imports:
 
 
 def _brings_tests(node: ast.Import | ast.ImportFrom) -> bool:
-    """Whether a framework may find tests, or bases of tests, among what a statement binds."""
+    """Whether a test framework could collect tests, or base classes of tests, from the bound names."""
     modules = (
         [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
     )
