@@ -1,10 +1,10 @@
 """Read JUnit XML, the format that most test programs can write, into test ids and outcomes.
 
-There is no standard; what is read here is what the schemas of Ant, Jenkins and Maven Surefire share, as test
-programs fill it. An id is `file::classname::name`, without the parts that a report does not have. Whatever is
-unclear is not a pass: an unheard-of status, a test that was repeated until it passed, a report that is torn,
-or one that declares a document type or entities (which could make it expand without end). Reports are read
-with the standard library's expat, up to a size.
+There is no standard; this reads the common part of the schemas of Ant, Jenkins and Maven Surefire, as test
+programs fill it. An id is `file::classname::name`, without the parts that a report lacks. Unclear cases do
+not pass: an unknown status, a test repeated until it passed, a torn report, or a report that declares a
+document type or entities (which could make it expand without end). Reports are parsed by the standard
+library's expat, up to a size limit.
 
 **Weaker evidence than ids over a descriptor**: the process that runs the tests writes the report, so code
 under test could write it too. Prefer pytest or unittest where a project has them.
@@ -36,7 +36,7 @@ class JunitError(Exception):
 
 @dataclass
 class Case:
-    """One `testcase`: its id, what happened, and what is said about a failure."""
+    """One `testcase`: its id, outcome, and the message of a failure."""
 
     id: str
     outcome: str = "passed"
@@ -55,8 +55,7 @@ class JunitReport:
 def read_junit(document: bytes, root: str, file: str = "") -> JunitReport:
     """Read one report. Raises JunitError.
 
-    `root` is the folder that file names are made relative to, `file` what the tests are from unless the
-    report itself says so.
+    File names are made relative to `root`; `file` is the test file where the report names none.
     """
     if len(document) > LIMIT_BYTES:
         raise JunitError(f"the report is larger than {LIMIT_BYTES >> 20} MiB")
@@ -90,7 +89,7 @@ class _Reader:
     open: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     case: Case | None = None
     failure_text: str | None = None
-    """Text inside the element that tells of a failure; None elsewhere."""
+    """Text inside a failure element; None outside of one."""
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         name = tag.rpartition(" ")[2].lower()
@@ -109,7 +108,7 @@ class _Reader:
         self.open.append((name, attributes))
 
     def _note(self, name: str, attributes: dict[str, str]) -> None:
-        """Note an element inside a testcase; the worst one decides."""
+        """Record an element inside a testcase; the worst one decides."""
         assert self.case is not None
         outcome = _outcome(name)
         if _RANK.index(outcome) > _RANK.index(self.case.outcome):
@@ -155,7 +154,7 @@ _RANK = ("passed", "skipped", "duplicate", "failed", "error")
 
 
 def _outcome(name: str) -> str:
-    """Say what an element inside a testcase means for it."""
+    """Return the outcome that an element inside a testcase stands for."""
     if name in ("skipped", "error"):
         return name
     if name.startswith(("flaky", "rerun")):
@@ -166,7 +165,7 @@ def _outcome(name: str) -> str:
 
 
 def _status(attributes: dict[str, str]) -> str:
-    """Say what a testcase's attributes mean; most programs give none of them."""
+    """Return the outcome by a testcase's attributes, which most programs do not write."""
     values = [attributes.get(name, "").strip().lower() for name in ("status", "result")]
     if all(word in _RAN for word in values):
         return "passed"
