@@ -58,7 +58,7 @@ class Owner:
     started: int
     """Clock ticks after boot, so that a reused process id is not taken for the owner."""
     expires: int
-    """Unix time, seconds, after which the sandbox has ended itself whoever owns it."""
+    """Unix time in seconds; by then the sandbox has ended itself, whatever its owner did."""
 
     @classmethod
     def current(cls, lifetime_s: float) -> Owner:

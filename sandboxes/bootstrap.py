@@ -36,7 +36,7 @@ module.main(size + text, sys.argv[1:])
 """
 DEFAULT_SETTINGS = {"template": [], "processes": 0, "memory": 0, "owned": [], "user_namespaces": True}
 SERVER_COMMAND = ("python3", "-I", "-S", "-u", "-c", BOOTSTRAP)
-"""What a backend runs as the sandbox's first process."""
+"""Command of a sandbox's first process."""
 
 
 @cache

@@ -28,7 +28,7 @@ from .remote.gate import Gate
 Files = dict[str, bytes]
 """Absolute path to content."""
 Run = Callable[[str | Sequence[str], Files], ExecResult]
-"""What a command does: it may read and change the files, and says how it ended."""
+"""Plays a command: may read and change the files, and returns the result."""
 
 CHANGED_FILES_LIMIT = 1_000
 LEFT_OUT = {".git", "__pycache__"}
@@ -275,7 +275,7 @@ class FakeSandbox:
             path = posixpath.dirname(path)
 
     def _all_folders(self) -> set[str]:
-        """Those that were made, and those that hold a file a command put there."""
+        """Return folders made by calls, and folders of files that commands wrote."""
         found = set(self.folders)
         for file in self.files:
             folder = posixpath.dirname(file)

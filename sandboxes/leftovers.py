@@ -15,7 +15,7 @@ from .disks.layers import reap_layers
 from .images.build import cache_folder, locked
 
 RECORD_S = 3600.0
-"""After this long nobody is still writing a record of a few bytes."""
+"""No write of a record of a few bytes takes this long."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def resolve(name: str, known: Mapping[str, Any], *, kind: str) -> Any:
         value = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise  # the module is there; what is missing is something that it imports
+            raise  # the module exists; one of its own imports is missing
         raise UnknownNameError(f"the {kind} {place!r} cannot be imported: no module {error.name!r}") from None
     for part in attribute.split("."):
         if not hasattr(value, part):

@@ -30,7 +30,7 @@ def decide(task: Expects, report: RunReport, tampered: Iterable[str] = ()) -> Ve
     failed = tuple(test for test in expected if test not in {*passed, *missing})
     offences = tuple(tampered)
     complete = report.finished and not report.timed_out
-    if not complete and not (failed or missing):
+    if not complete and not (failed or missing):  # honest code that passes all tests also ends its session
         offences += report.irregular or (
             "the test session ended before its end, though every test had passed",
         )

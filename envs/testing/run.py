@@ -261,7 +261,9 @@ def read_report(
             case {"kind": "finish", "id": str(test)}:
                 finished[test] += 1
             case {"kind": "failure", "id": str(test)}:
-                failures.setdefault(test, _failure(fields))  # the first is what went wrong
+                failures.setdefault(
+                    test, _failure(fields)
+                )  # the first failure is the cause of the later ones
             case {"kind": "watch", "changes": list(found)}:
                 changes = tuple(map(str, found))
             case {"kind": "entered", "id": str(test), "functions": list(found)}:

@@ -23,7 +23,7 @@ from ..types import Task
 RESULTS = 10
 """Changes listed on one page."""
 REASON_CHARS = 600
-"""How much of a change's own words `blame` shows."""
+"""Characters of a change's own text that `blame` shows."""
 
 NOTHING_FOUND = "no pull requests found"
 MORE = "({} more; ask for page={}, or narrow by words, path, author or label)"
@@ -45,7 +45,7 @@ PHRASES = (
 """Every word that the tool says of its own accord; the rest is the project's."""
 
 _WEIGHTS = (4.0, 2.0, 1.0, 0.5)
-"""What a word counts for in a title, in names, in prose, in a diff."""
+"""Weights of a word in a title, in names, in prose, in a diff."""
 _REFERENCE = re.compile(
     r"(?:#|!|/(?:pulls?|issues|merge_requests)/|\b[Gg][Hh]-|:(?:pr|pull|issue|gh):`"
     r"|\b(?:PR|pr|[Pp]ull [Rr]equest|[Mm]erge [Rr]equest)s? )(\d+)\b"
@@ -250,7 +250,7 @@ def _held(past: View, row: PullRequest, wanted: frozenset[str]) -> dict[str, flo
 
 @lru_cache(maxsize=50_000)
 def _words(text: str) -> frozenset[str]:
-    """Return a text's words and their parts. Ids and references are excluded: nobody searches by them."""
+    """Return a text's words and their parts. Ids and references are excluded: they are no search terms."""
     seen = set(_WORD.findall(_COMMIT_ID.sub(" ", _REFERENCE.sub(" ", text))))
     return frozenset(part for word in seen for part in (word.lower(), *_parts(word)))
 

@@ -17,7 +17,7 @@ from .user_maps import PendingUserMap
 STARTING_CAPABILITIES = tuple(
     f"CAP_{name}" for name in ("SETUID", "SETGID", "SETPCAP", "KILL", "CHOWN", "SYS_RESOURCE")
 )
-"""What the program inside starts with, within its user namespace. It keeps SETUID and KILL
+"""Initial capabilities of the program inside, in its user namespace. It keeps SETUID and KILL
 (`inside.identity`).
 """
 MOUNTED_ANEW = ("proc", "dev", "sys", "tmp", "run", "lost+found")

@@ -29,7 +29,7 @@ SWAP_S = 10.0
 STACK_LIMIT = 16
 """A stack of this many layers is copied into one. The kernel allows more, with longer mount options."""
 LEAST_BYTES = 64 << 10
-"""What may still be written over layers that fill the disk: 0 would be no bound at all."""
+"""Least size of an upper layer, even if the layers below fill the disk: tmpfs takes 0 as unlimited."""
 FILES, WORK = "u", "w"
 """Folders of an upper mount. The kernel needs the second."""
 
@@ -74,7 +74,7 @@ class Disks:
                 self._held += (*stacks.work, *stacks.scratch)
             everywhere = dict(enumerate([*stacks, *[()] * len(self._disks[2:])]))
             self._mounts.run(lambda: self._renew(everywhere, {}), timeout_s=deadline - time.monotonic())
-            self._release(before)
+            self._release(before)  # only now are their mounts gone
 
     def freeze(self, *, timeout_s: float = SWAP_S) -> Content:
         """Snapshot the working directory and `/tmp` without copying: written layers become read-only.
@@ -224,7 +224,7 @@ class Disks:
                 made[number] = new_overlay(lowers, f"{upper}/{FILES}", f"{upper}/{WORK}")
             with self._mounts.inside(self._place.namespace):
                 for number, mount in made.items():
-                    if number not in roots:  # where it is, what was there has been taken away
+                    if number not in roots:  # `_freeze` has detached those in `roots`
                         detach(self._disks[number].path)
                     attach(mount, self._disks[number].path)
         finally:

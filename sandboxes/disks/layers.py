@@ -35,9 +35,9 @@ from ..inside.trees import packed
 from .mounts import Mounter, clone, read_only_overlay
 
 LAYERS_BYTES = 32 << 30
-"""What may lie unpacked on disk before what is not in use is removed, the longest unused first."""
+"""Size of unpacked content on disk above which unused content is evicted, least recently used first."""
 LIFETIME_S = 30 * 24 * 3600.0
-"""After this long a folder of an owner on another machine is nobody's, unless it is locked."""
+"""After this time a folder of an owner on another machine is a leftover, unless it is locked."""
 NUMBERS = itertools.count(1)
 """Name things in this process's folder on disk and in the room."""
 PACKED_LIMIT = 1 << 30
@@ -334,7 +334,7 @@ def own_folder(pid: int) -> Path:
     """Return the folder for this process's layers, locked for the life of the process."""
     folder = cache_folder() / "layers" / str(Owner.current(LIFETIME_S))
     folder.mkdir(parents=True)
-    folder.chmod(0o700)  # what a policy made executable is for nobody here
+    folder.chmod(0o700)  # no other user here may run files that a policy made
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     fcntl.flock(lock, fcntl.LOCK_EX)
     atexit.register(remove_own, folder, pid)
@@ -368,7 +368,7 @@ def reap_layers(cache: Path) -> list[str]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder)
         except OSError:
-            continue  # locked by who lives elsewhere
+            continue  # locked by a live owner elsewhere
         finally:
             os.close(lock)
         removed.append(f"layers {folder}")

@@ -94,7 +94,7 @@ class Mounter:
             if done.set_running_or_notify_cancel():
                 try:
                     done.set_result(job())
-                except BaseException as error:  # it belongs to whoever waits
+                except BaseException as error:  # raised in the waiting thread
                     done.set_exception(error)
             del done, job  # or the last one's result would live until the next
 

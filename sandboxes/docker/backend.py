@@ -48,7 +48,7 @@ RUNTIME_VARIABLE = "DAYTHREE_OCI_RUNTIME"
 NETWORK_VARIABLE = "DAYTHREE_NETWORK"
 """Names the engine's network for sandboxes that have one (`SandboxSpec.network`), by default `bridge`."""
 LOCAL_ENGINE = "http+docker://"
-"""How docker-py calls an engine that it reaches by a socket of this machine, or by SSH."""
+"""docker-py's base URL of an engine behind a local socket or SSH."""
 
 logger = logging.getLogger(__name__)
 

@@ -54,9 +54,9 @@ print(json.dumps(sorted(file for file in files if file)))
 STEP_S = 60.0
 """Longest run of one of the base's programs."""
 MISSING = re.compile(r"exec.*python3\b.*(not found|no such file)", re.IGNORECASE)
-"""What runtimes and shells say of a program that is not in an image."""
+"""Messages of runtimes and shells about a program missing in an image."""
 UNFIT = re.compile(r"\b(ModuleNotFoundError|ImportError|SyntaxError)\b")
-"""How a python3 ends that cannot run the program inside."""
+"""Last words of a python3 that cannot run the program inside."""
 
 
 def inside_imports() -> tuple[str, ...]:

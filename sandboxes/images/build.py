@@ -70,10 +70,12 @@ def building(place: Path, deadline: float) -> Iterator[Path | None]:
         yield None
         return
     with unavailable_when_the_disk_fails(place), locked(place.with_name(place.name + ".lock"), deadline):
-        if place.exists():  # somebody else built it while we waited
+        if place.exists():  # another process built it while we waited
             yield None
             return
-        for left in place.parent.glob(f"{place.name}.building-*"):  # by who died while holding the lock
+        for left in place.parent.glob(
+            f"{place.name}.building-*"
+        ):  # of a builder that died while holding the lock
             shutil.rmtree(left, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(prefix=f"{place.name}.building-", dir=place.parent))
         folder.chmod(0o755)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 FORMAT = 1
 """Raised when the builders lay the same recipe differently, so that old images are not mistaken for new."""
 ENVIRONMENT_FORMAT = 2
-"""The same for what lies at `/opt/env`; bases stay."""
+"""Version of the layout of `/opt/env`; a new one rebuilds environments, not bases."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from .processes import (
 from .spawning import START_S, Start
 
 REPORT_VARIABLE = "DAYTHREE_REPORT_FD"
-PREFIX = []  # what every command is started with, where no cgroup bounds its memory
+PREFIX = []  # put before every command where no cgroup bounds its memory
 REPORT_DESCRIPTOR = 3
 REPORT_LIMIT = 16 << 20
 SPOOL_LIMIT = 16 << 20
@@ -70,7 +70,7 @@ class Output:
             return
         try:
             self.spool.write(data[: max(0, SPOOL_LIMIT - self.spool.tell())])
-        except OSError:  # full: what is there stays, and is not promised to be whole
+        except OSError:  # disk full: the file stays, and need not be complete
             self.spool.close()
             self.spool = None
 
@@ -126,7 +126,7 @@ class Command:
         self.stdout, self.stderr, self.report = Output(limit), Output(limit), Report()
         self.status = None
         self.input = memoryview(stdin)
-        self.sinks = {}  # descriptor -> who takes what is read there
+        self.sinks = {}  # descriptor -> callable that takes the bytes
         self.theirs = []  # the command's ends, closed here once it runs
         self.started = False
         self.crowded = False  # whether no further process could be had at its end
@@ -318,7 +318,7 @@ def do_exec(request, payload):
     parts = [done.stdout.text(), done.stderr.text(), bytes(done.report.data)]
     truncated = done.stdout.cut or done.stderr.cut
     limit = "pids" if done.crowded else LIMITS.hit(before, code, parts[1])
-    if limit == "pids":  # what used up every process does not stay
+    if limit == "pids":  # or the next command could not fork
         kill_command(done.pid, done.mark)
     header = {
         "exit_code": code,

@@ -125,7 +125,11 @@ class Fork:
     def __init__(self, environment, cwd, streams):
         """`environment` is added to this program's own. Raises ValueError."""
         own = {os.fsdecode(key): os.fsdecode(value) for key, value in own_environment().items()}
-        self.environment = {**environment, **own, **environment}  # what is given shows first (ROOM)
+        self.environment = {
+            **environment,
+            **own,
+            **environment,
+        }  # the given variables come first, as only so many fit into /proc (ROOM)
         if any("\0" in text or "=" in key for key, value in environment.items() for text in (key, value)):
             raise ValueError("embedded null byte")
         self.cwd = cwd
@@ -205,7 +209,7 @@ class Forker:
                 self.answer(answer)
         self.end()
         for pid in pids.values():
-            self.ended(pid, signal.SIGKILL)  # nobody knows how they end
+            self.ended(pid, signal.SIGKILL)  # their real status is lost with the template
 
     def answer(self, answer):
         with self.lock:
@@ -213,7 +217,7 @@ class Forker:
         if job is not None:
             job.pid, job.error = answer.get("pid", 0), answer.get("error", 0)
             job.answered.set()
-        elif "pid" in answer:  # nobody waits for it any more
+        elif "pid" in answer:  # its request was given up
             try:
                 os.kill(answer["pid"], signal.SIGKILL)
             except OSError:

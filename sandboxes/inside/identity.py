@@ -63,7 +63,7 @@ class Identity:
         finally:
             set_user_ids(self.server, self.server, self.server)
             LIBC.setfsuid(self.user)
-            prctl(PR_SET_DUMPABLE, 0)  # a changed user may have set it to what the machine prefers
+            prctl(PR_SET_DUMPABLE, 0)  # a change of user resets the flag to the machine's default
 
     @contextmanager
     def acting_as_user(self):
@@ -82,7 +82,7 @@ class Identity:
             set_capabilities(1 << CAP_KILL | 1 << CAP_SETUID)
             set_user_ids(UNCHANGED, self.server, UNCHANGED)
             LIBC.setfsuid(self.user)
-            prctl(PR_SET_DUMPABLE, 0)  # a changed user may have set it to what the machine prefers
+            prctl(PR_SET_DUMPABLE, 0)  # a change of user resets the flag to the machine's default
 
     @property
     def reaches_everyone(self):
@@ -99,7 +99,7 @@ class Identity:
             try:
                 os.kill(-1, number)
             except OSError:
-                pass  # there is nobody
+                pass  # no such process is left
 
 
 def refuse_traceable():

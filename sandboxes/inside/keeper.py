@@ -31,7 +31,7 @@ from .server import RETIRED, serve
 def prepare(request):
     """Set up the sandbox: become its init, give up the commands' user. Returns users and template."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    os.closerange(3, 1024)  # what whoever started this forgot to close; commands would inherit it
+    os.closerange(3, 1024)  # left open by the parent; commands would inherit it
     user, group = request["user"]
     for folder in request["owned"]:
         os.chown(folder, user, group)
@@ -69,7 +69,7 @@ class Keeper:
         self.scrubbing = Scrubbing(identity)
         import tarfile  # noqa: F401 (servers import it when they need it; here once for all of them)
 
-        gc.freeze()  # what servers share with this process is not to be copied for looking at it
+        gc.freeze()  # or each collection in a server would copy the memory it shares with this process
         signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
 
     def run(self, request):

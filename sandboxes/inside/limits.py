@@ -12,7 +12,7 @@ SAID_UNCOUNTED = (
     ("memory", (b"MemoryError", b"Cannot allocate memory")),
     ("pids", (b"Resource temporarily unavailable", b"Cannot fork")),
 )
-"""Of these the kernel keeps count where there are control groups."""
+"""Messages about limits that the kernel counts by itself where cgroups exist."""
 
 
 class Counter:

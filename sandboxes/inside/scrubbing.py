@@ -17,7 +17,7 @@ import time
 from .identity import LIBC
 
 PAUSE_S = 0.001
-SETTLE_S = 0.5  # how long what is no process may take to go away after its last user
+SETTLE_S = 0.5  # time for sockets and the like to vanish after their last user
 QUEUES = "/dev/mqueue"
 TERMINALS = "/dev/pts"
 SYSTEM_V = {"shm": "shmctl", "msg": "msgctl", "sem": "semctl"}  # table below /proc/sysvipc -> what removes

@@ -122,7 +122,7 @@ def error_text(error):
 def end():
     """Kill every process and exit, which ends the sandbox. In a PID namespace of its own, the kernel kills
     the rest once more."""
-    WRITING.acquire(timeout=1.0)  # that commands are killed now is nobody's result
+    WRITING.acquire(timeout=1.0)  # no reply may report the kills that follow as a result
     kill_everything()
     os._exit(0)
 

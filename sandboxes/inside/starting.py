@@ -51,7 +51,7 @@ class Starting:
                         os.read(wake, 1 << 10)
                         self.reap()
         except (OSError, EOFError):
-            pass  # nobody asks any more
+            pass  # the requester is gone
         finally:
             os._exit(0)
 

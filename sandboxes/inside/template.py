@@ -24,7 +24,7 @@ after `ok`, nothing asked before it happens any more. Python 3.7 or newer.
 # ruff: noqa: E402, I001
 import sys
 
-PLACES = frozenset(sys.path_importer_cache)  # before what follows
+PLACES = frozenset(sys.path_importer_cache)  # before the imports below
 
 import array
 import ctypes
@@ -181,7 +181,7 @@ class Template:
         try:
             self.line.send(json.dumps(answer).encode())
         except OSError:
-            pass  # nobody asks any more: the sandbox is between two owners
+            pass  # no server listens: the sandbox is between two episodes
 
 
 def wait_for_end(descriptor, pid):

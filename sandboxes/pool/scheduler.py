@@ -186,6 +186,7 @@ class Scheduler:
             )
             raise wanted.error or SandboxUnavailable(late) from None
         except KeyboardInterrupt:
+            # It may have arrived between the interrupt and the lock: end it, or it stays counted as in use.
             if not self._withdraw(wanted) and not wanted.arrival.exception():
                 with self._changed:
                     self._out -= 1
@@ -312,7 +313,7 @@ class Scheduler:
         begun = time.monotonic()
         try:
             sandbox = self._inner.open(spec, timeout_s=self._start_s)
-        except Exception as error:  # also a backend's defect: the callers who wait raise it
+        except Exception as error:  # even a backend's defect: the waiting callers raise it
             self._failed(spec, token, begun, error)
             return
         with self._changed:

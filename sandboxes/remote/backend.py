@@ -30,7 +30,7 @@ class Started:
     end: Callable[[], None]
     """Takes away what was made for the sandbox. Called once; does not raise."""
     ready: Callable[[float], None] = lambda _deadline: None
-    """What is left to do until the deadline before the process reads."""
+    """Work to finish, before the deadline, before the process reads its input."""
     disks: Callable[[float], Disks | None] = lambda _deadline: None
     """Finds disks that can be swapped, once the program inside runs; None: content travels as archives."""
 

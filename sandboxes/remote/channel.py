@@ -168,7 +168,7 @@ class Channel:
         try:
             self._stream.send_if_free([struct.pack(">II", len(header), 0) + header])
         except (OSError, ValueError):
-            pass  # the reader tells who waits
+            pass  # the reader thread fails the waiting requests
 
     def _send(self, parts: list[bytes], deadline: float) -> None:
         try:

@@ -37,13 +37,13 @@ SNAPSHOT_BYTES = 384 << 20
 SERVER_USER = 65_532
 """Number of the user that the program inside runs as: in no image, and of no command."""
 TEMPLATE_USER = 65_531
-"""The same for the template (`SandboxSpec.template`)."""
+"""User id of the template (`SandboxSpec.template`)."""
 KILL_GRACE_S = 10.0
-"""What an answer may take beyond the deadline that is kept inside: killing there has to be thorough."""
+"""Extra wait for a reply beyond the deadline kept inside, because killing every process takes time."""
 
 
 LIVES = 8
-"""How many lifetimes of its spec a sandbox may be there for, recycled again and again. Its label says so."""
+"""Most lifetimes of a sandbox that is recycled again and again; its owner label expires after them."""
 
 logger = logging.getLogger(__name__)
 
@@ -258,7 +258,7 @@ class RemoteSandbox:
         return (
             self.disks is not None
             and self._channel.settled()
-            and not self.spec.network  # what others were told is not taken back
+            and not self.spec.network  # remote servers may remember it
             and age_s < (LIVES - 1) * self.spec.lifetime_s
         )
 

@@ -143,7 +143,9 @@ class Inspection:
         if not (first.report.finished and not first.report.timed_out):
             return verdict
         number, complaints = len(first.sentinels.tests), first.complaints
-        if first.report.collect_errors and not verdict.resolved:  # then nothing is run, and nobody cheats
+        if (
+            first.report.collect_errors and not verdict.resolved
+        ):  # no test ran at all: missing sentinels prove nothing
             complaints = frozenset(line for line in complaints if " is missing, " not in line)
         if self._is_junit:
             complaints = frozenset()

@@ -33,7 +33,7 @@ _OPPOSITES = {
     ast.NotIn: (b"not in", b"in"),
 }
 _CONSTANTS = {None: b"True", True: b"False", False: b"True"}
-"""What an identity is asked of instead."""
+"""Operand of `is` -> its mutation."""
 _PLAIN = "assertEqual assertEquals assertAlmostEqual assertMultiLineEqual assertCountEqual assertListEqual "
 _TYPED = "assertSequenceEqual assertTupleEqual assertSetEqual assertDictEqual"
 _EQUALS = frozenset((_PLAIN + _TYPED).split())
@@ -46,7 +46,7 @@ _GROWN = {
     "assertDictEqual": b"{**%s, 'more': %d}",
     "assertMultiLineEqual": b"%s + '%d'",
 }
-"""How a value of a type is made another of that type. Of any type: a pair with it."""
+"""Assertion -> an unequal expression of the same type. For other assertions: a pair."""
 _SWAPPED = {
     one: other
     for pair in (

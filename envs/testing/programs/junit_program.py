@@ -26,7 +26,7 @@ import subprocess  # noqa: E402
 import tempfile  # noqa: E402
 
 TOTAL_BYTES = 11 << 20
-"""Of all reports together: in base64 they must fit what a sandbox hands out, 16 MiB."""
+"""Limit for all reports together: base64-encoded they must fit the report descriptor's 16 MiB."""
 
 
 def main():

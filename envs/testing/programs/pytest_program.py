@@ -94,7 +94,7 @@ def be_template(descriptor, watch, plugins):
         failure = warm_up(pytest, plugins)
         if not failure:
             break
-    else:  # a fork does by itself what is missing, only slower
+    else:  # a fork catches up on skipped preparations, only slower
         sys.stderr.write(f"the template ran no session: {failure}\n")
     if watch is not None:
         watch.remembered()
@@ -144,7 +144,7 @@ class Slimming:
 
 
 def is_wanted(name, value):
-    """Whether it is a hook, or what pytest takes for a fixture, before and since version 8.4."""
+    """Whether this is a hook, or a fixture for pytest before or since version 8.4."""
     return (
         name.startswith("pytest_")
         or type(value).__name__ == "FixtureFunctionDefinition"
@@ -333,7 +333,7 @@ class Reporter:
             self.send(kind="collect", id=report.nodeid, message=str(report.longrepr)[-2000:])
 
     def pytest_runtest_setup(self, item):
-        if self.brief:  # nobody reads what pytest prints of a failure, which takes more time than the test
+        if self.brief:  # pytest's traceback is not read, and takes longer than the test
             item.repr_failure = in_one_line
 
     def pytest_runtest_makereport(self, item, call):
@@ -372,7 +372,7 @@ def describe(excinfo, root):
         trace = trace.tb_next
     try:
         message = str(excinfo.value)[:1000]
-    except Exception:  # the project's own exception cannot say what it is
+    except Exception:  # the exception's own `__str__` raises
         message = ""
     if len(frames) > 50:  # endless recursion
         frames = frames[:10] + frames[-40:]

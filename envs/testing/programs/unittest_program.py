@@ -164,7 +164,7 @@ class Result(unittest.TestResult):
             return
         names, self.tests, self.started, self.last = class_names(module), {}, set(), {}
         for test in tests_in(suite):
-            if type(test).__name__ == "_FailedTest":  # what the loader makes of a load_tests that fails
+            if type(test).__name__ == "_FailedTest":  # the loader's stand-in for a failed load_tests
                 self.not_collected(file, str(getattr(test, "_exception", test)))
                 return
             self.tests[id(test)] = (self.id_of(test, file, names), test)
@@ -272,7 +272,7 @@ class Result(unittest.TestResult):
                 frames.append((file[len(self.root) :], line, frame.f_code.co_name))
         try:
             message = str(value)[:1000]
-        except Exception:  # the project's own exception cannot say what it is
+        except Exception:  # the exception's own `__str__` raises
             message = ""
         if len(frames) > 50:  # endless recursion
             frames = frames[:10] + frames[-40:]

@@ -28,7 +28,7 @@ WATCHED = (
 """Modules, with those inside them, of which nothing honest replaces a part."""
 
 LOOSE = frozenset({"builtins._", "builtins.__build_class__", "_pytest.config.Config._getini_unknown_type"})
-"""What is replaced in honest runs: by gettext, by pytest itself."""
+"""Names replaced in honest runs too: by gettext, by pytest itself."""
 
 
 class Watch:
