@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how many are done, and how many there are (0: unknown)."""
+"""Called with (the name of the step, steps done, steps in total; 0: unknown)."""
 
 
 def silent(what: str, done: int, total: int) -> None:

@@ -159,7 +159,7 @@ class Interpreters:
         self._api = api
         self._lock = threading.Lock()
         self._brought: dict[str, tuple[str, str]] = {}
-        """Image to its id, and the name of the one with a Python over it."""
+        """Image -> (its id, name of the image with an interpreter laid over it)."""
 
     def config(self, image: str) -> Mapping[str, Any]:
         """Return the container settings that replace the image's own; empty for most images.

@@ -35,7 +35,7 @@ VARIABLE = "DAYTHREE_TEMPLATE_FD"
 ROOM = ("DAYTHREE_ROOM", "-" * 4096)
 """In the template's environment, so that there is room for a fork's (`template.show_environment`)."""
 READY_S = 30.0
-"""Longest wait for a fork. The first waits until the template has loaded what it loads."""
+"""Longest wait for a fork. The first one includes the template's imports."""
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 47, 2
 
 

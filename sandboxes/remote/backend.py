@@ -28,7 +28,7 @@ class Started:
     settings: dict[str, Any]
     """For the program inside (`sandbox.server_settings`)."""
     end: Callable[[], None]
-    """Takes away what was made for the sandbox. Called once; does not raise."""
+    """Removes the resources made for the sandbox. Called once; does not raise."""
     ready: Callable[[float], None] = lambda _deadline: None
     """Work to finish, before the deadline, before the process reads its input."""
     disks: Callable[[float], Disks | None] = lambda _deadline: None

@@ -29,7 +29,7 @@ from .channel import Channel, Reply, reply_error
 from .gate import Gate
 
 SERVER_PIDS = 48
-"""Processes and threads of the program inside, on top of what commands may have."""
+"""Processes and threads of the program inside, beyond the limit of commands."""
 SHM_MB = 64
 """Size of `/dev/shm`."""
 SNAPSHOT_BYTES = 384 << 20

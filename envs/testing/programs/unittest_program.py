@@ -238,7 +238,7 @@ class Result(unittest.TestResult):
         self.send(kind="finish", id=name)
 
     def fixture_failed(self, what, outcome, reason):
-        """A class's or module's set-up decides for its tests that did not run; tear-down for its last one."""
+        """Apply a class's or module's set-up to its tests that did not run, a tear-down to its last test."""
         fixture, _, where = what.rstrip(")").partition(" (")
         for key, (name, test) in self.tests.items():
             module = type(test).__module__
