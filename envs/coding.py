@@ -4,9 +4,9 @@
     observation, info = env.reset(seed=0)
     observation, reward, terminated, truncated, info = env.step(ToolCall("1", "view", {"path": "."}))
 
-However an episode ends (submit, turns, tokens, time), it ends in `CodingEnv.finish`, which grades.
-A sandbox that fails raises `SandboxError` out of `reset`, `step` and `finish`: such an episode has no
-reward, and none is made up.
+Every episode, whatever its stop reason (submit, turns, tokens, time), ends in `CodingEnv.finish`, which
+grades. A failing sandbox raises `SandboxError` out of `reset`, `step` and `finish`: such an episode has no
+reward, and must not get one.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Step = tuple[Observation, float, bool, bool, dict[str, Any]]
 
 
 class CodingEnv(gymnasium.Env[Observation, ToolCall]):
-    """One repository task at a time. Not thread-safe: one environment per episode in flight."""
+    """An environment over repository tasks. Not thread-safe: use one environment per concurrent episode."""
 
     metadata: dict[str, Any] = {  # noqa: RUF012 (as Gymnasium declares it)
         "render_modes": ["ansi"],
@@ -59,12 +59,12 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
         embedder: Embedder | None = None,
         render_mode: str | None = None,
     ) -> None:
-        """Open on task sets, loaded or by folder; `split` narrows what `reset` chooses from.
+        """Open on task sets, loaded or by folder; `split` narrows the tasks that `reset` draws from.
 
-        `tools` are all of ours by default (`Toolset.of` says how to name others), and `reward` is the outcome
-        (`envs.grading.reward`). A `backend` may be shared by many environments; through `gymnasium.make`,
-        which copies its arguments, give its name. With an `embedder`, search by meaning ranks by its vectors
-        too.
+        `tools` defaults to all built-in tools (`Toolset.of` explains how to name others), and `reward` to the
+        outcome (`envs.grading.reward`). Several environments may share a `backend` object; through
+        `gymnasium.make`, which copies its arguments, pass the backend's name instead. With an `embedder`,
+        search by meaning also ranks by its vectors.
 
         Raises TaskSetError, ToolsetError, RewardError, UnknownNameError, and SandboxUnavailable when
         `backend` is a name and no such backend runs here.
@@ -120,9 +120,9 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
         return self._last, {"task": task.id, "set": taskset.name}
 
     def step(self, action: ToolCall) -> Step:
-        """Make one tool call. A call that is malformed or fails is an observation, not an error.
+        """Make one tool call. A malformed or failing call is an observation, not an error.
 
-        Raises SandboxError, ToolDefect when a tool's own code breaks, and what `finish` raises.
+        Raises SandboxError, ToolDefect when a tool's own code breaks, and the errors of `finish`.
         """
         if time.monotonic() >= self._ends:
             return self.finish(StopReason.TIME)
@@ -136,10 +136,10 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
         return observation, 0.0, False, False, {"turns": self._turns}
 
     def finish(self, reason: StopReason, observation: Observation | None = None) -> Step:
-        """End the episode for this reason and grade it; `info["verdict"]` says which tests passed.
+        """End the episode for this reason and grade it; `info["verdict"]` lists passed and failed tests.
 
-        The caller of `step` ends the episode here for limits that only the caller knows (tokens, format).
-        Raises SandboxError, and RewardError when an own reward gives no finite number.
+        The caller of `step` calls this for limits that only the caller can check (tokens, format).
+        Raises SandboxError, and RewardError when a custom reward returns no finite number.
         """
         taskset, task = self._episode()
         assert self._sandbox is not None, "the episode is over; call reset first"
@@ -160,12 +160,11 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
         return self._last, rewarded(self._reward, verdict), terminated, not terminated, info
 
     def fork(self, count: int) -> list[CodingEnv]:
-        """Branch the running episode: `count` environments that go on from here, each in its own sandbox.
+        """Branch the running episode into `count` environments, each in its own snapshot fork.
 
-        Files of the working directory and of `/tmp`, turns taken, time left, last observation and the state
-        of the random numbers are those of now; processes in the background do not come along. This
-        environment goes on as well. The backend is shared, and belongs to whom it belonged. Raises
-        SandboxError, and leaves no branch behind then.
+        Copied: the working directory and `/tmp`, turns taken, time left, last observation and random state.
+        Background processes are not. This environment goes on as well. The branches share the backend, whose
+        owner does not change. Raises SandboxError, leaving no branch behind.
         """
         assert self._sandbox is not None, "the episode is over; call reset first"
         branches: list[CodingEnv] = []
@@ -181,13 +180,13 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
         return self._last.text if self.render_mode == "ansi" else None
 
     def close(self) -> None:
-        """End the episode's sandbox. Safe to call twice."""
+        """Close the episode's sandbox. Idempotent."""
         self._drop_sandbox()
         if self._owns_backend:
             self._backend.close()
 
     def _act(self, call: ToolCall) -> tuple[Observation, bool]:
-        """Make a call: what it shows, and whether it ends the episode."""
+        """Execute a call; return its observation, and whether it ends the episode."""
         taskset, task = self._episode()
         assert self._sandbox is not None, "the episode is over; call reset first"
         at, ends = ToolContext(self._sandbox, taskset, task, self._embedder), False
@@ -234,7 +233,7 @@ def _run_tool(name: str, tool: Tool, at: ToolContext) -> str:
 
 @lru_cache(maxsize=256)
 def _content(taskset: TaskSet, task: Task) -> Content:
-    """What the policy finds in its working directory: the base tree and one commit of it."""
+    """Return the initial content of the policy's sandbox: the base tree, in a git commit."""
     return Content(f"base-{task.base_digest}", lambda: _archive(taskset, task))
 
 

@@ -1,10 +1,10 @@
-"""Work in several sandboxes at once: how many fit on this machine, and results in order from threads.
+"""Work in several sandboxes at once: how many fit on this machine, and ordered results from threads.
 
     size = fitting_workers(sandbox_spec(taskset, task))
     with closing(in_order(work, tasks, backend=backend, workers=size)) as results:
         for result in results: ...
 
-Leaving the block early ends every sandbox that `work(backend, task)` has open.
+Leaving the block early closes every sandbox that `work(backend, task)` has open.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ MOST = 64
 
 
 class Stopped(Exception):
-    """The caller closed `in_order`: its results are not needed any more. Takes one sentence."""
+    """The caller closed `in_order` and needs no more results. Takes one sentence."""
 
 
 def fitting_workers(spec: SandboxSpec) -> int:
-    """How many sandboxes of a kind run at once here: their processors and their memory must be there."""
+    """Return how many sandboxes of a spec fit on this machine by CPU and memory."""
     cores = len(os.sched_getaffinity(0))
     return max(1, min(MOST, int(cores / spec.cpus), int(_free_mb() / spec.memory_mb)))
 
@@ -48,7 +48,7 @@ def _free_mb() -> float:
 
 
 class StoppableBackend:
-    """A backend whose open sandboxes can be ended at once from any thread; then it opens no more."""
+    """A backend whose sandboxes can all be closed from any thread, after which it opens no more."""
 
     def __init__(self, backend: Backend) -> None:
         self.name = backend.name
@@ -58,7 +58,7 @@ class StoppableBackend:
         self._stopped = False
 
     def open(self, spec: SandboxSpec, *, timeout_s: float, content: Content | None = None) -> Sandbox:
-        """Open a sandbox that `close` will end. Raises SandboxError, Stopped."""
+        """Open a sandbox that `close` will close. Raises SandboxError, Stopped."""
         self._refuse_when_stopped()
         sandbox = self._backend.open(spec, timeout_s=timeout_s, content=content)
         with self._lock:
@@ -81,7 +81,7 @@ class StoppableBackend:
         return self._backend.reap()
 
     def close(self) -> None:
-        """End the sandboxes that were opened here; the backend itself stays."""
+        """Close the sandboxes opened here; the inner backend stays open."""
         self._stopped = True
         with self._lock:
             sandboxes = list(self._open)
@@ -96,9 +96,9 @@ class StoppableBackend:
 def in_order(
     work: Callable[[Backend, In], Out], items: Iterable[In], *, backend: Backend, workers: int
 ) -> Generator[Out, None, None]:
-    """Do work on items in `workers` threads; yield results in the items' order. Items are read as needed.
+    """Map `work` over items in `workers` threads; yield results in input order. Items are read lazily.
 
-    An exception of `work` is raised here. Closing the generator ends every sandbox that `work` opened.
+    Re-raises exceptions of `work`. Closing the generator closes every sandbox that `work` opened.
     """
     source, running = iter(items), list[Future[Out]]()
     stoppable = StoppableBackend(backend)

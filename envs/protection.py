@@ -1,10 +1,9 @@
-"""Which paths a policy may change, and which bytes may travel to grading.
+"""Which paths a policy may change, and which bytes may enter grading.
 
-Protected are the tests, the files that steer the test framework or packaging, and CI. A policy may add
-tests of its own; they simply do not travel. What it may not do is alter, remove or add anything that
-decides how the project's tests run. The lists are of names, so they are short and cannot be complete: a
-Makefile is not protected (a test command should call its program itself), nor are tests inside a source file,
-as Rust has them.
+Protected are the tests, the files that configure the test framework or packaging, and CI. A policy may add
+its own tests; they are simply not graded. It may not change, remove or add a file that decides how the
+project's tests run. The lists hold names, so they are short and cannot be complete: a Makefile is not
+protected (a test command should call its program directly), nor are tests inside a source file, as in Rust.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ _NEVER_FOLDERS = {
 
 
 def is_steering(path: str) -> bool:
-    """Whether a file steers how tests run: new ones count as tampering too."""
+    """Whether a file configures how tests run. Adding such a file counts as tampering too."""
     parts = PurePosixPath(path).parts
     name = parts[-1].lower()
     starts = any(folder.lower() in _STARTERS for folder in parts[:-1])  # as a package
@@ -77,7 +76,7 @@ def is_steering(path: str) -> bool:
 
 
 def is_test(path: str) -> bool:
-    """Whether a file belongs to the tests by name or by folder, in any language that is known here."""
+    """Whether a file belongs to the tests by name or folder, in any of the known languages."""
     *folders, name = PurePosixPath(path).parts
     if any(folder.lower() in _TEST_FOLDERS for folder in folders):
         return True
@@ -89,7 +88,7 @@ def is_test(path: str) -> bool:
 
 
 def is_test_module(path: str) -> bool:
-    """Whether a file holds Python tests that can be run by its name."""
+    """Whether a file contains Python tests that can be run by its name."""
     name = PurePosixPath(path).name
     return name.endswith(".py") and (
         name.startswith("test_") or name.endswith("_test.py") or name in ("test.py", "tests.py")
@@ -102,7 +101,7 @@ def is_protected(path: str) -> bool:
 
 
 def never_travels(path: str) -> str:
-    """Say why a path cannot be part of a submission, or return an empty string."""
+    """Return why a path can never be part of a submission; empty if it can."""
     pure = PurePosixPath(path)
     if any(part.lower() == ".git" for part in pure.parts):
         return "git's own files"
@@ -114,9 +113,9 @@ def never_travels(path: str) -> str:
 
 
 def stands_in(path: str, import_paths: Iterable[str], requirements: Iterable[str]) -> bool:
-    """Whether a new file would be imported in place of Python's own modules, or of an installed one.
+    """Whether a new file would shadow a module of Python or an installed package.
 
-    Tests import from the tree first, so that `hypothesis.py` beside the project would be their hypothesis.
+    Tests import from the tree first, so `hypothesis.py` beside the project would be their hypothesis.
     Installed modules are known by their distributions' names (`name==version`), and a few by their own.
     """
     taken = {requirement.partition("==")[0].lower().replace("-", "_") for requirement in requirements}

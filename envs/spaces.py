@@ -1,6 +1,6 @@
-"""Gymnasium spaces of tool calls and observations, both any Unicode text.
+"""Gymnasium spaces of tool calls and observations; both hold any Unicode text.
 
-`gymnasium.spaces.Text` holds short alphanumeric strings by default. Samples only read files, because
+`gymnasium.spaces.Text` would only hold short alphanumeric strings. Samples are read-only calls, because
 Gymnasium's checker steps with them.
 """
 
@@ -25,16 +25,16 @@ _LOOKS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 class ToolCallSpace(spaces.Space[ToolCall]):
-    """Every well-formed call of a tool that the environment has."""
+    """Every well-formed call of the environment's tools."""
 
     def __init__(self, toolset: Toolset) -> None:
         super().__init__()
         self.toolset = toolset
 
     def sample(self, mask: Any = None, probability: Any = None) -> ToolCall:
-        """Draw a call that changes nothing; where the tools know none, one without arguments.
+        """Draw a call that changes nothing; without such tools, a call without arguments.
 
-        Raises ValueError where every tool needs arguments. Masks have no meaning here.
+        Raises ValueError where every tool needs arguments. Masks are ignored.
         """
         assert mask is None and probability is None, "this space has no masks"
         looks = [look for look in _LOOKS if self.contains(ToolCall("", *look))]
@@ -74,7 +74,7 @@ class ToolCallSpace(spaces.Space[ToolCall]):
 
 
 class ObservationSpace(spaces.Space[Observation]):
-    """Every observation of text that UTF-8 can hold."""
+    """Every observation whose text UTF-8 can encode."""
 
     def sample(self, mask: Any = None, probability: Any = None) -> Observation:
         assert mask is None and probability is None, "this space has no masks"

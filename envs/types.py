@@ -15,36 +15,39 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Limits:
-    """What one episode may use. Times in seconds."""
+    """Limits of one episode. Times in seconds."""
 
     max_turns: int = 30
-    """Tool calls until the episode is cut off and graded."""
+    """Tool calls until the episode is ended and graded."""
     command_s: float = 60.0
-    """One `shell` command."""
+    """Deadline of one `shell` command."""
     test_s: float = 120.0
-    """One run of the `test` tool, and one grading."""
+    """Deadline of one run of the `test` tool, and of one test run in grading."""
     episode_s: float = 1800.0
-    """The episode's wall time, grading not counted."""
+    """Wall time of the episode, without grading."""
     observation_chars: int = 8_000
     """Longer observations are cut in the middle, with a pointer to the rest."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One repository state, one instruction, hidden tests that prove the work."""
+    """One repository state, one instruction, and hidden tests that prove the work. A row of `tasks.jsonl`.
+
+    Test ids are relative to the tree: `tests/test_wc.py::TestWidth::test_wide[1]`.
+    """
 
     id: str
     set: str
     split: str
     """`train` or `heldout`."""
     environment: str
-    """Name of the environment in `taskset.toml`: which image, and how tests run."""
+    """Name of the environment in `taskset.toml`: image and test command."""
     workdir: str
     instruction: str
     source_digest: str
     """Digest (`envs.tasksets.trees.digest`) of the stored tree that `base_patch` applies to."""
     base_patch: str
-    """Unified diff from that tree to the base tree the policy sees; empty when they are the same."""
+    """Unified diff from the stored tree to the base tree; empty when they are equal."""
     reference_patch: str
     """Unified diff that solves the task. Never enters a sandbox the policy uses."""
     base_digest: str
@@ -54,15 +57,15 @@ class Task:
     fail_to_pass: tuple[str, ...]
     pass_to_pass: tuple[str, ...]
     hidden_tests: tuple[str, ...] = ()
-    """Ids of tests, all in `fail_to_pass`, that the policy's tree does not contain."""
+    """The subset of `fail_to_pass` that the policy's tree does not contain."""
     test_files: tuple[str, ...] = ()
-    """Files that are run to get a verdict, hidden tests included."""
+    """Files that are run for a verdict, hidden tests included."""
     past: int = 0
-    """How many rows of `prs.jsonl`, which is in the order of merging, lie before this task's base."""
+    """Number of rows of `prs.jsonl`, which is in merge order, before this task's base."""
     cutoff: str = ""
-    """ISO 8601, the time of the base; what was said at or after it is not shown. Empty: no limit."""
+    """ISO 8601 time of the base; comments from then on are not shown. Empty: no limit."""
     withheld: tuple[str, ...] = ()
-    """Keys of past changes that speak of the fix; the `prs` tool does not know them."""
+    """Keys of past changes that mention the fix; the `prs` tool hides them."""
     limits: Limits = field(default_factory=Limits)
     traits: dict[str, str | int | float] = field(default_factory=dict, hash=False)
     """How the task was made and how hard it is, for samplers and reports; never shown to the policy."""
@@ -83,7 +86,7 @@ class Task:
 
 @dataclass(frozen=True)
 class ToolCall:
-    """What the policy asked."""
+    """A tool call of the policy, unchecked: `ToolCall("1", "view", {"path": "."})`."""
 
     id: str
     name: str
@@ -92,7 +95,7 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class Observation:
-    """What the policy saw, exactly."""
+    """The exact text that the policy sees after a call."""
 
     text: str
     is_error: bool = False
@@ -113,20 +116,23 @@ class StopReason(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """Results of the hidden tests by test id, decided outside the reach of the policy."""
+    """Results of the hidden tests by test id, decided outside the policy's reach.
+
+    Verdict(resolved=False, passed=("tests/test_a.py::test_x",), failed=("tests/test_a.py::test_y",))
+    """
 
     resolved: bool
     passed: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
-    """Expected ids that gave no result, or more than one."""
+    """Expected ids with no result, or with several."""
     tampered: tuple[str, ...] = ()
-    """What the policy tried on the tests or their configuration, one line each."""
+    """Attempts on the tests or their configuration, one line each."""
     log: str = ""
     """For people; never evidence."""
     duration_s: float = 0.0
     layers: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """What each check of `envs.grading.checks` found (`docs/reward.md`). Empty in older records."""
+    """Check of `envs.grading.checks` -> its finding (`docs/reward.md`). Empty in older records."""
 
     def __post_init__(self) -> None:
         assert not (self.resolved and (self.failed or self.missing or self.tampered)), (

@@ -1,4 +1,4 @@
-"""Run commands somewhere isolated. Knows nothing of tasks or models."""
+"""Run commands in isolation. Knows nothing of tasks or models."""
 
 import os
 
@@ -33,15 +33,16 @@ RECYCLE_VARIABLE = "DAYTHREE_RECYCLE"
 def connect(
     name: str = "auto", *, timeout_s: float = 20.0, runtime: str | None = None, ready: int | None = None
 ) -> Pool:
-    """The backend of that name in a pool: `auto` (Docker where an engine answers, else bubblewrap), `docker`,
-    `bubblewrap`, `fake` (in memory, runs nothing), or `module:attribute` of a callable of yours.
+    """Return the named backend wrapped in a pool: `auto` (Docker where an engine answers, else bubblewrap),
+    `docker`, `bubblewrap`, `fake` (in memory, runs nothing), or `module:attribute` of your own callable.
 
-    A callable of yours gets `timeout_s=` and returns a `Backend` or raises `SandboxUnavailable`. `runtime` is
-    the OCI runtime of Docker's containers, such as `runsc`. At most `ready` blank sandboxes are kept idle, by
-    default what suits the machine; with 0 none is kept and none recycled. With `DAYTHREE_RECYCLE=0` in the
-    environment each sandbox is used once.
+    Your callable gets `timeout_s=` and returns a `Backend` or raises `SandboxUnavailable`. `runtime` is the
+    OCI runtime of Docker's containers, such as `runsc`. At most `ready` blank sandboxes are kept idle, by
+    default as many as suit the machine; 0 disables the idle pool and recycling. With `DAYTHREE_RECYCLE=0` in
+    the environment every sandbox is used once.
 
-    What dead runs left is removed first. Raises `SandboxUnavailable`, and `UnknownNameError` for the name.
+    Leftovers of dead runs are removed first. Raises `SandboxUnavailable`, and `UnknownNameError` for the
+    name.
     """
     backend = _find(name, timeout_s, runtime)
     try:
@@ -53,10 +54,10 @@ def connect(
 
 
 def gc(*, timeout_s: float = 60.0) -> Swept:
-    """Remove everything that dead runs left here: containers, processes, control groups, builds, layers.
+    """Remove all leftovers of dead runs on this machine: containers, processes, cgroups, builds, layers.
 
-    What belongs to a live process, or to another machine whose lease has not run out, is left alone. Never
-    raises: what could not be looked at, such as an engine that does not answer, is named in the report.
+    Leftovers of a live process are kept, and so are those of another machine whose lease is still running.
+    Never raises: what could not be inspected, such as an engine that does not answer, is named in the report.
     """
     return _sweep(timeout_s=timeout_s)
 
@@ -83,7 +84,7 @@ def _find(name: str, timeout_s: float, runtime: str | None) -> Backend:
 
 
 def docker_or_bubblewrap(*, timeout_s: float = 20.0, runtime: str | None = None) -> Backend:
-    """Docker where an engine answers, else bubblewrap. Raises `SandboxUnavailable`, with both reasons."""
+    """Return Docker where an engine answers, else bubblewrap. Raises `SandboxUnavailable` (both reasons)."""
     from .bubblewrap.backend import BubblewrapBackend
     from .docker.backend import DockerBackend
 

@@ -1,4 +1,4 @@
-"""The backend contract: opens sandboxes, and removes what dead runs left behind."""
+"""The backend contract: open sandboxes, and remove the leftovers of dead runs."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ OWNER_VARIABLE = "DAYTHREE_SANDBOX_OWNER"
 
 @runtime_checkable
 class Backend(Protocol):
-    """One way to isolate. Methods may be called from several threads at once."""
+    """One isolation technology. All methods are thread-safe."""
 
     name: str
     """A short name, such as `docker`."""
 
     def open(self, spec: SandboxSpec, *, timeout_s: float, content: Content | None = None) -> Sandbox:
-        """Start a sandbox with `content` in it. Raises `SandboxUnavailable`, also at the deadline."""
+        """Start a sandbox that holds `content`. Raises `SandboxUnavailable`, also at the deadline."""
         ...
 
     def expect(self, spec: SandboxSpec, count: int = 1) -> None:
-        """Announce that `count` of this spec will be opened soon; does nothing where none are kept idle."""
+        """Announce that `count` sandboxes of this spec will be opened soon. A no-op without an idle pool."""
         ...
 
     def ensure_image(self, recipe: ImageRecipe, *, timeout_s: float, progress: Progress = silent) -> str:
-        """Return `recipe.ref`, building what is missing. Raises `SandboxUnavailable`."""
+        """Return `recipe.ref`, building missing parts. Raises `SandboxUnavailable`."""
         ...
 
     def has_image(self, ref: str) -> bool: ...
 
     def reap(self) -> list[str]:
-        """Remove what dead runs left; return its names."""
+        """Remove leftovers of dead runs; return their names."""
         ...
 
     def close(self) -> None:
-        """Close every sandbox that is still open, and let go of the engine. Safe to call twice."""
+        """Close every open sandbox and disconnect from the engine. Idempotent."""
         ...
 
 
 @dataclass(frozen=True)
 class Owner:
-    """The process a sandbox belongs to, so that anybody can tell later whether it is alive."""
+    """The process that owns a sandbox, written so that any process can later tell whether it is alive."""
 
     host: str
     """Boot id and PID namespace: within these a process id means something."""
@@ -58,7 +58,7 @@ class Owner:
     started: int
     """Clock ticks after boot, so that a reused process id is not taken for the owner."""
     expires: int
-    """Unix time, seconds, after which the sandbox has ended itself whoever owns it."""
+    """Unix time in seconds; by then the sandbox has ended itself, whatever its owner did."""
 
     @classmethod
     def current(cls, lifetime_s: float) -> Owner:
@@ -68,7 +68,7 @@ class Owner:
 
     @classmethod
     def parse(cls, text: str) -> Owner:
-        """Read what `str` wrote. Raises ValueError."""
+        """Read the form that `str` writes. Raises ValueError."""
         host, pid, started, expires = text.split(".")
         return cls(host, int(pid), int(started), int(expires))
 
@@ -76,7 +76,7 @@ class Owner:
         return f"{self.host}.{self.pid}.{self.started}.{self.expires}"
 
     def gone(self) -> bool:
-        """Whether nobody can be using it any more. Of another host only the expiry is known."""
+        """Whether the owner is certainly dead. For another host only the expiry time is known."""
         if time.time() > self.expires:
             return True
         return self.host == this_host() and process_start(self.pid) != self.started
@@ -89,7 +89,7 @@ def this_host() -> str:
 
 
 def process_start(pid: int) -> int | None:
-    """When a process started, in clock ticks after boot; None when there is no such live process."""
+    """Return a process's start time in clock ticks after boot; None when there is no such live process."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -98,7 +98,7 @@ def process_start(pid: int) -> int | None:
 
 
 def reap_processes() -> list[str]:
-    """Kill processes outside of sandboxes whose dead owner started them for one; return their names."""
+    """Kill helper processes, outside of sandboxes, whose owner is dead; return their names."""
     removed = []
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
@@ -118,10 +118,10 @@ AT_ONCE = 8
 
 
 def fork(backend: Backend, sandbox: Sandbox, count: int, *, timeout_s: float) -> list[Sandbox]:
-    """Open `count` sandboxes of the same spec with the files that `sandbox` has now; it goes on as well.
+    """Open `count` sandboxes of the same spec with the current files of `sandbox`, which stays usable.
 
-    None of them sees what another writes from here on. Raises what `snapshot` and `open` raise, and leaves no
-    fork behind then.
+    Later writes of one are invisible to all others. Raises what `snapshot` and `open` raise, and closes the
+    forks made so far.
     """
     deadline = time.monotonic() + timeout_s
     content = sandbox.snapshot(timeout_s=timeout_s)

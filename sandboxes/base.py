@@ -1,17 +1,20 @@
-"""The sandbox contract: run commands and touch files somewhere isolated.
+"""The sandbox contract: run commands and touch files in an isolated place.
 
-A *sandbox* is an isolated place with a file system and processes. This module holds the words every
-backend shares; it knows nothing of tasks, tools or models.
+A *sandbox* is an isolated file system with processes. This module defines the types that all backends
+share; it knows nothing of tasks, tools or models.
 
-The rule the whole system rests on: a failing **command** is an ordinary `ExecResult`, a failing
-**sandbox** is a `SandboxError`. The first is something the policy did and may learn from, the second is
-not, and must never become a reward.
+One rule holds everywhere: a failing **command** is an ordinary `ExecResult`, a failing **sandbox** is a
+`SandboxError`. The policy causes the first and may learn from it. It does not cause the second, which
+must therefore never become a reward.
 
     SandboxError
-    ├── SandboxUnavailable   it could not be started: no image, no space
-    │   └── EngineSilent     no engine answered: it is gone, or being restarted
-    ├── SandboxLost          it was there and is gone: killed, engine restarted, channel cut
-    └── SandboxUnresponsive  it is there and did not answer before the deadline
+    ├── SandboxUnavailable   the sandbox could not be started: no image, no space
+    │   └── EngineSilent     no engine answered: it is down, or restarting
+    ├── SandboxLost          a running sandbox is gone: killed, engine restarted, channel cut
+    └── SandboxUnresponsive  a running sandbox did not answer before the deadline
+
+    result = sandbox.exec("pytest -q", timeout_s=60)
+    # ExecResult(exit_code=1, stdout="1 failed, 1 passed", stderr="", timed_out=False, limit=None)
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ class SandboxUnavailable(SandboxError):
 
 
 class EngineSilent(SandboxUnavailable):
-    """No engine answered. It may be back in a moment."""
+    """No engine answered. Worth a retry: an engine that restarts is back in a moment."""
 
 
 class SandboxLost(SandboxError):
@@ -43,10 +46,10 @@ class SandboxUnresponsive(SandboxError):
 
 @dataclass(frozen=True)
 class SandboxSpec:
-    """What a sandbox is made of and what it may use. Hashable, so that pools can key on it."""
+    """A sandbox's image and limits. Hashable, because pools key on the spec."""
 
     image: str
-    """Name of an image made by `sandboxes.images.build`; every backend resolves it its own way."""
+    """Name of an image made by `sandboxes.images.build`; each backend resolves the name in its own way."""
     workdir: str = "/workspace"
     """Absolute path of the writable working directory; relative paths start here."""
     cpus: float = 1.0
@@ -55,19 +58,19 @@ class SandboxSpec:
     disk_mb: int = 512
     """Size of the writable working directory. `/tmp` gets the same."""
     open_files: int = 4096
-    """Descriptors that one process may have."""
+    """Limit of file descriptors per process."""
     network: bool = False
     user: str = "1000:1000"
     """Numeric `uid:gid` of everything that runs inside."""
     env: tuple[tuple[str, str], ...] = ()
     lifetime_s: float = 3600.0
-    """The sandbox ends itself after this long, whatever its owner does."""
+    """The sandbox ends itself after this time, whatever its owner does."""
     role: Literal["work", "grading"] = "work"
-    """Whose processes it is for. One that has held a policy's commands is never one for grading."""
+    """Part of the pool's key, so that a sandbox that ran a policy's commands is never reused for grading."""
 
     template: tuple[str, ...] = field(default=(), repr=False)
-    """A command that is started once, before any other and under a user of its own, and waits to be forked
-    (`sandboxes.inside.template`). Empty: none."""
+    """A command started once, before all others and under its own user, that waits to be forked
+    (`sandboxes.inside.template`). Empty: no template."""
 
     def __post_init__(self) -> None:
         assert self.workdir.startswith("/"), f"workdir must be absolute, got {self.workdir!r}"
@@ -82,26 +85,28 @@ class SandboxSpec:
 
 @dataclass(frozen=True)
 class Content:
-    """What lies in a sandbox before its first command. Equal keys promise equal content.
+    """The files in a sandbox before its first command. Equal keys promise equal files.
 
-    What was read from `archive` may be kept for other sandboxes as long as any `Content` of this key lives.
+        Content("9f3c…", archive=lambda: pack(tree))  # called only when nothing is cached for the key
+
+    A backend may cache the unpacked archive as long as any `Content` of this key is alive.
     """
 
     key: str
-    """A digest, or a name that is used once."""
+    """A digest of the files, or a name that is used once."""
     archive: Callable[[], bytes] = field(compare=False, repr=False)
-    """Makes an uncompressed tar archive of the working directory; asked where it is not there already."""
+    """Makes an uncompressed tar archive of the working directory; called when no cached copy exists."""
     scratch: Callable[[], bytes] | None = field(default=None, compare=False, repr=False)
-    """The same for `/tmp`; None when that is empty."""
+    """The same for `/tmp`; None when `/tmp` starts empty."""
 
 
 @dataclass(frozen=True)
 class BackgroundProcess:
-    """A process that goes on although the command that started it has ended."""
+    """A process that is still running after the command that started it has ended."""
 
     pid: int
     name: str
-    """What it calls itself, at most 15 bytes."""
+    """The kernel's name of the process (`comm`), at most 15 bytes."""
 
 
 Limit = Literal["memory", "pids", "disk", "files", "time", "output"]
@@ -109,28 +114,27 @@ Limit = Literal["memory", "pids", "disk", "files", "time", "output"]
 
 @dataclass(frozen=True)
 class ExecResult:
-    """What a command did. Bytes that are not UTF-8 arrive as U+FFFD."""
+    """The outcome of one command. Output bytes that are not UTF-8 become U+FFFD."""
 
     exit_code: int | None
-    """None exactly when the command was killed at its deadline; 127 when it could not be found."""
+    """None exactly when the command was killed at its deadline; 127 when the program was not found."""
     stdout: str
     stderr: str
     timed_out: bool = False
     truncated: bool = False
-    """Output went over the limit and was cut in the middle."""
+    """Whether output exceeded the limit and was cut in the middle."""
     duration_s: float = 0.0
     report: bytes = b""
-    """What the command wrote to the report descriptor, see `Sandbox.exec`."""
+    """Bytes that the command wrote to the report descriptor (`Sandbox.exec`)."""
     limit: Limit | None = None
-    """Which limit of the sandbox, or of the call, it ran into: a process of it was killed for want of memory,
-    was refused another process, filled a disk, had too many files open, was killed at its deadline, or
-    printed more than was kept. The first of these that holds. Of commands that run side by side, each is
-    told.
-    """
+    """The limit that the command ran into: a process was killed for lack of memory, a fork was refused, a
+    disk was full, too many files were open, the deadline passed, or output was cut. If several apply,
+    the first in this order. Commands that run concurrently share these counters, so each of them
+    reports the limit."""
     background: tuple[BackgroundProcess, ...] = ()
-    """What this command and those before it left running."""
+    """Processes that this command and earlier ones left running."""
     forked: bool = False
-    """It was a fork of the sandbox's template."""
+    """Whether the command ran in a fork of the sandbox's template."""
 
     def __post_init__(self) -> None:
         assert (self.exit_code is None) == self.timed_out, "no exit code exactly when timed out"
@@ -149,23 +153,24 @@ class Match:
 
 @dataclass(frozen=True)
 class TreeChanges:
-    """How a directory differs from a known one. Paths are relative to the directory."""
+    """The difference between a directory and a known state. Paths are relative to the directory."""
 
     written: Mapping[str, bytes] = field(default_factory=dict)
-    """Regular files that are new or hold other bytes."""
+    """Regular files that are new or have other content."""
     executable: frozenset[str] = frozenset()
-    """Those of `written` that carry the owner's execute bit."""
+    """The subset of `written` with the owner's execute bit."""
     removed: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
-    """Entries that do not travel, each with its reason: `symlink`, `special` (also a name that is not
-    UTF-8), `unreadable`, `too large`, `too many`. Folders end in a slash; `...` is what was not looked at."""
+    """Entries that cannot be transferred, each with the reason: `symlink`, `special` (also a name that is
+    not UTF-8), `unreadable`, `too large`, `too many`. Folders end in a slash; `...` stands for all that
+    was not read."""
 
 
 class OnClose(Protocol):
-    """What a lent handle calls when its user closes it. Neither raises nor waits."""
+    """Callback that a lent handle runs in place of ending the sandbox. Neither raises nor waits."""
 
     def __call__(self, sandbox: Sandbox, *, sound: bool) -> None:
-        """Get the sandbox back, under a new handle. `sound`: no call was under way, and none had failed."""
+        """Take the sandbox back under a new handle. `sound`: no call was in flight, and none had failed."""
         ...
 
 
@@ -173,17 +178,17 @@ class OnClose(Protocol):
 class Sandbox(Protocol):
     """A handle of an isolated file system with processes. After `close`, its methods raise `SandboxLost`.
 
-    Every method takes `timeout_s`, the seconds within which it answers or raises, and may raise
-    `SandboxLost` or `SandboxUnresponsive`. Methods may be called from several threads at once.
+    Every method takes `timeout_s`, the seconds within which it returns or raises, and may raise
+    `SandboxLost` or `SandboxUnresponsive`. All methods are thread-safe.
     Relative paths start at `spec.workdir`.
     """
 
     spec: SandboxSpec
     on_close: OnClose | None
-    """None, or what `close` calls in place of ending the sandbox: a pool sets it to lend a sandbox out."""
+    """Called by `close` in place of ending the sandbox, or None. A pool sets it on the handles it lends."""
 
     def ping(self, *, timeout_s: float) -> None:
-        """Ask for a sign of life."""
+        """Check that the sandbox answers."""
         ...
 
     def exec(
@@ -198,18 +203,17 @@ class Sandbox(Protocol):
         report: bool = False,
         forked: bool = False,
     ) -> ExecResult:
-        """Run a command to its end and return what it did.
+        """Run a command to its end and return its result.
 
-        A string runs in `sh -c`, a sequence runs as it is. At `timeout_s` the command's process group and
-        everything that detached from it is killed inside, and what it printed until then is kept. stdout and
-        stderr keep their first and last `output_limit / 2` bytes each. With `report`, the command finds an
-        open descriptor's number in `DAYTHREE_REPORT_FD` (a shell reaches it as `/dev/fd/N`); what it writes
-        there, at most 16 MiB, comes back apart from its output. A command that cannot be found gives exit
-        code 127, one that cannot be started 126, one killed by a signal 128 more than the signal's number.
-        With `forked`, the sandbox's template (`spec.template`) goes on in a fork of itself in the command's
-        place; the command runs only where no template answers.
-        Processes left in the background are named in the result and live on until the sandbox is closed; of a
-        command that was refused another process, none does.
+        A string runs in `sh -c`, a sequence runs directly. At `timeout_s` the command's process group and all
+        detached descendants are killed inside the sandbox; output up to that point is kept. stdout and stderr
+        keep their first and last `output_limit / 2` bytes each. With `report`, the command finds the number
+        of an open descriptor in `DAYTHREE_REPORT_FD` (in a shell: `/dev/fd/N`); bytes written there, at most
+        16 MiB, are returned apart from the output. Exit code 127: the program was not found; 126: it could
+        not be started; 128 + n: it was killed by signal n. With `forked`, a fork of the sandbox's template
+        (`spec.template`) runs in place of the command; the command itself runs only when no template answers.
+        Background processes are named in the result and live until the sandbox is closed, except after a
+        command that was refused a fork: its background processes are killed.
         """
         ...
 
@@ -233,25 +237,25 @@ class Sandbox(Protocol):
         ...
 
     def lay(self, content: Content, *, timeout_s: float) -> None:
-        """Put content into a sandbox that has been given none, before its first command."""
+        """Put content into an empty sandbox, before its first command."""
         ...
 
     def snapshot(self, *, timeout_s: float) -> Content:
-        """Its working directory and `/tmp` as they are now, to be opened with any number of times.
+        """Return the current working directory and `/tmp` as content for any number of new sandboxes.
 
-        Nothing is copied where the backend can do without. Calls that are under way are waited for, others
-        held back meanwhile; what runs in the background is stopped, and goes on. Processes, `/dev/shm`,
-        sockets and the like are no part of it. The sandbox goes on, and what it writes is its own.
+        Copy-free where the backend supports overlays. Waits for calls in flight and holds back new ones;
+        background processes are stopped meanwhile and then continue. Processes, `/dev/shm` and sockets are
+        not part of a snapshot. This sandbox stays usable, and its later writes do not reach the snapshot.
         """
         ...
 
     def changes(
         self, path: str, known: Mapping[str, str], *, timeout_s: float, file_limit: int = 1_048_576
     ) -> TreeChanges:
-        """Compare a directory with `known`, relative path to SHA-256 hex digest of every regular file.
+        """Compare a directory with `known`: relative path to SHA-256 hex digest of every regular file.
 
-        `.git` and `__pycache__` folders are left out. Files over `file_limit` bytes are skipped, and so
-        is what comes after 1,000 changed files.
+        `.git` and `__pycache__` folders are left out. Files over `file_limit` bytes are skipped, and so is
+        everything after 1,000 changed files.
         """
         ...
 
@@ -273,14 +277,14 @@ class Sandbox(Protocol):
         ...
 
     def recycled(self, *, timeout_s: float) -> Sandbox | None:
-        """End this handle as `close` does, and return the same sandbox, blank, under a new one.
+        """End this handle as `close` does, and return the same sandbox, blank, under a new handle.
 
-        Blank is: as it was opened without content, and with its whole lifetime before it. Nothing that was
-        done in it can be found, except how much it was: what the kernel counts (`docs/isolation.md`).
-        None when that cannot be proven, or a call was under way; then it has been closed. Never raises.
+        Blank means: as opened without content, with the full lifetime ahead. Nothing of the earlier use can
+        be observed except counters that the kernel keeps (`docs/isolation.md`). Returns None, with the
+        sandbox closed, when blankness cannot be proven or a call was in flight. Never raises.
         """
         ...
 
     def close(self) -> None:
-        """End it with all its processes, or give it back (`on_close`). Safe to call twice; never raises."""
+        """End the sandbox and its processes, or hand it to `on_close`. Idempotent, never raises."""
         ...

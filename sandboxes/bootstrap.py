@@ -1,4 +1,4 @@
-"""The first bytes a sandbox gets: the command that starts a Python inside, and the program sent to it."""
+"""The bootstrap of a sandbox: the command that starts Python inside, and the program sent to it."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ module.main(size + text, sys.argv[1:])
 """
 DEFAULT_SETTINGS = {"template": [], "processes": 0, "memory": 0, "owned": [], "user_namespaces": True}
 SERVER_COMMAND = ("python3", "-I", "-S", "-u", "-c", BOOTSTRAP)
-"""What a backend runs as the sandbox's first process."""
+"""Command of a sandbox's first process."""
 
 
 @cache
 def server_program() -> bytes:
-    """The server's modules in the order of their imports, with their length in front."""
+    """Return the server's modules in import order, prefixed with their total length."""
     package = files("sandboxes.inside")
     text = json.dumps([[name, package.joinpath(f"{name}.py").read_text("utf-8")] for name in MODULES])
     return struct.pack(">I", len(text)) + text.encode("ascii")

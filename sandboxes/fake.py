@@ -1,7 +1,7 @@
-"""A sandbox in memory, for tests and dry runs: real files, commands by a Python callable, failures on demand.
+"""A sandbox in memory, for tests and dry runs: real files, scripted commands, failures on demand.
 
-It isolates nothing and starts no process. File operations keep the contract (`sandboxes.conformance.commands`
-holds it to them); what a command does is decided by whoever makes the fake.
+Isolates nothing and starts no process. File operations keep the contract, as
+`sandboxes.conformance.commands` checks; a Python callable given to the fake decides what a command does.
 """
 
 # ruff: noqa: ARG001, ARG002
@@ -28,19 +28,19 @@ from .remote.gate import Gate
 Files = dict[str, bytes]
 """Absolute path to content."""
 Run = Callable[[str | Sequence[str], Files], ExecResult]
-"""What a command does: it may read and change the files, and says how it ended."""
+"""Plays a command: may read and change the files, and returns the result."""
 
 CHANGED_FILES_LIMIT = 1_000
 LEFT_OUT = {".git", "__pycache__"}
 
 
 def succeed(command: str | Sequence[str], files: Files) -> ExecResult:
-    """A command that does nothing, well."""
+    """A command that does nothing and exits with 0."""
     return ExecResult(0, "", "")
 
 
 class FakeSandbox:
-    """See the module. `calls` holds the names of the methods that were called, in order."""
+    """An in-memory sandbox. `calls` records the names of the called methods, in order."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class FakeSandbox:
         run: Run = succeed,
         fail_at: int | None = None,
     ) -> None:
-        """`files` are relative to `spec.workdir`, or absolute. From call number `fail_at` on it is lost."""
+        """`files` are relative to `spec.workdir`, or absolute. Every call from number `fail_at` on raises."""
         self.spec = spec
         self.files: Files = {}
         self.executable: set[str] = set()
@@ -222,7 +222,7 @@ class FakeSandbox:
         return self.successor
 
     def shut(self) -> None:
-        """End it, whichever handle is valid now; for its backend."""
+        """End the sandbox whichever handle is valid now; for its backend."""
         self.closed = True
         if self.successor is not None:
             self.successor.shut()
@@ -275,7 +275,7 @@ class FakeSandbox:
             path = posixpath.dirname(path)
 
     def _all_folders(self) -> set[str]:
-        """Those that were made, and those that hold a file a command put there."""
+        """Return folders made by calls, and folders of files that commands wrote."""
         found = set(self.folders)
         for file in self.files:
             folder = posixpath.dirname(file)
@@ -302,7 +302,7 @@ def matching_lines(data: bytes, found: re.Pattern[str]) -> Iterator[tuple[int, s
 
 
 class FakeBackend:
-    """Makes `FakeSandbox`es, all with the same files; any image is there. `opened` holds them in order."""
+    """Opens `FakeSandbox`es with the same files; every image exists. `opened` lists them in order."""
 
     name = "fake"
 

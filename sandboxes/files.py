@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, also when this process is killed while it writes."""
+"""Atomic file writes: a file appears whole or not at all, even when this process is killed meanwhile."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 
 def write_whole(path: Path, data: bytes | str) -> Path:
-    """Write a file beside `path`, then rename it over `path`. Text is UTF-8; missing folders are made.
+    """Write a temporary file beside `path`, then rename it to `path`. Text is UTF-8. Makes missing folders.
 
-    Raises OSError, and leaves `path` as it was then.
+    Raises OSError; `path` is then unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.part")
@@ -29,5 +29,5 @@ def write_whole(path: Path, data: bytes | str) -> Path:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> Path:
-    """Write a JSON file whole, indented, so that people can read it."""
+    """Write an indented JSON file atomically."""
     return write_whole(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""What dead runs left behind, on every backend and in the cache: found, removed, and reported."""
+"""Leftovers of dead runs on every backend and in the cache: found, removed and reported."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from .disks.layers import reap_layers
 from .images.build import cache_folder, locked
 
 RECORD_S = 3600.0
-"""After this long nobody is still writing a record of a few bytes."""
+"""No write of a record of a few bytes takes this long."""
 
 
 @dataclass(frozen=True)
 class Swept:
-    """What `gc` did. Each line names one thing, or says what could not be looked at and why."""
+    """The report of `gc`. A line names a removed thing, or one that could not be inspected and the reason."""
 
     removed: tuple[str, ...]
     failed: tuple[str, ...]
 
 
 def sweep(*, timeout_s: float) -> Swept:
-    """See `sandboxes.gc`."""
+    """Reap every backend and the cache; failures become lines of the report (`sandboxes.gc`)."""
     removed: list[str] = []
     failed: list[str] = []
     places: list[Callable[[], list[str]]] = [
@@ -46,7 +46,7 @@ def sweep(*, timeout_s: float) -> Swept:
 
 
 def reap_engine(timeout_s: float) -> list[str]:
-    """Containers of dead owners. Raises `SandboxUnavailable` where no engine answers."""
+    """Remove containers of dead owners. Raises `SandboxUnavailable` where no engine answers."""
     from .docker.backend import DockerBackend
 
     backend = DockerBackend(timeout_s=timeout_s)
@@ -57,7 +57,7 @@ def reap_engine(timeout_s: float) -> list[str]:
 
 
 def reap_cache(cache: Path) -> Iterator[str]:
-    """Folders that nobody builds any more though they are not finished, and such records."""
+    """Remove unfinished build folders without a live builder, and records of such builds."""
     for folder in sorted(cache.glob("*/*.building-*")):
         place = folder.with_name(folder.name.partition(".building-")[0])
         try:

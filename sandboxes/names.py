@@ -1,4 +1,4 @@
-"""Names for what can be exchanged: a short name of ours, or `module:attribute` for anybody's own.
+"""Lookup of exchangeable parts by a short built-in name or by `module:attribute`.
 
 Tools, backends, policies, rewards, advantages, losses and environment factories are all looked up here.
 """
@@ -12,18 +12,18 @@ from typing import Any
 
 
 class UnknownNameError(ValueError):
-    """A name that stands for nothing. One sentence that says which names there are."""
+    """A name that resolves to nothing. The sentence lists the known names."""
 
 
 def resolve(name: str, known: Mapping[str, Any], *, kind: str) -> Any:
-    """Return what `name` stands for; `kind` is the word for it in an error, such as "loss".
+    """Return the object called `name`; `kind` is the word for it in an error, such as "loss".
 
-    `known` maps short names to objects, or to `module:attribute` where importing is dear and can wait.
+    `known` maps short names to objects, or to `module:attribute` where an import is slow and should wait.
 
         resolve("grpo", {"grpo": "trainer.algorithms.advantages:grpo"}, kind="advantage")
         resolve("my_package.losses:clipped", {}, kind="loss")
 
-    Raises UnknownNameError when nothing has that name, and what the module raises while it is imported.
+    Raises UnknownNameError for an unknown name, and whatever the import of the module raises.
     """
     found = known.get(name)
     if found is not None and not isinstance(found, str):
@@ -40,7 +40,7 @@ def resolve(name: str, known: Mapping[str, Any], *, kind: str) -> Any:
         value = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise  # the module is there; what is missing is something that it imports
+            raise  # the module exists; one of its own imports is missing
         raise UnknownNameError(f"the {kind} {place!r} cannot be imported: no module {error.name!r}") from None
     for part in attribute.split("."):
         if not hasattr(value, part):

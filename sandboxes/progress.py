@@ -1,12 +1,12 @@
-"""How long work reports how far it is: a plain callable, so that no layer needs a progress bar."""
+"""Progress reports of long work: a plain callable, so that no layer depends on a progress bar."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how many are done, and how many there are (0: unknown)."""
+"""Called with (the name of the step, steps done, steps in total; 0: unknown)."""
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """Report to nobody."""
+    """Discard the report."""

@@ -1,4 +1,4 @@
-"""Python source into syntax trees."""
+"""Parse Python source into syntax trees."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ two that parse at the same time can end in a SystemError."""
 
 
 def syntax_tree(source: bytes | str) -> ast.Module:
-    """Parse, without telling what Python thinks of it. Raises SyntaxError, ValueError, RecursionError."""
+    """Parse source without Python's warnings. Raises SyntaxError, ValueError, RecursionError."""
     with _one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return ast.parse(source)  # noqa: TID251

@@ -1,1 +1,1 @@
-"""Grading: from a policy's changed files to a verdict. `grade.grade` is the only entry point."""
+"""Grading: from a policy's changed files to a verdict. The entry point is `grade.grade`."""

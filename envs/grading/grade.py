@@ -3,7 +3,7 @@
 `grade` is the only entry point. It lays the submitted files over a clean tree in a sandbox that never held a
 process of the policy, lays the trusted tests over both, runs them and compares test ids. The verdict is
 decided here, outside the sandbox. Code under test could still cheat from inside the test process;
-`envs.grading.checks` looks for that (docs/reward.md).
+`envs.grading.checks` detects that (docs/reward.md).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from .submission import Submission, lay_trusted, reference_paths, submission_of
 def grade(submission: Submission, taskset: TaskSet, task: Task, backend: Backend) -> Verdict:
     """Grade a submission in clean sandboxes.
 
-    A sandbox that cannot be started raises SandboxError: the policy cannot cause that. One that dies twice
-    while the submission's code runs, though fresh ones start, is the submission's doing and scores 0; so is
-    one that runs out of time.
+    Raises SandboxError when a sandbox cannot be started, which the policy cannot cause. A sandbox that dies
+    twice while the submission's code runs, though new ones start, counts against the submission and scores
+    0; so does a timeout.
     """
     started = time.monotonic()
     verdict = inspection(submission, taskset, task, backend).verdict()
@@ -35,7 +35,7 @@ def grade(submission: Submission, taskset: TaskSet, task: Task, backend: Backend
 
 
 def inspection(submission: Submission, taskset: TaskSet, task: Task, backend: Backend) -> Inspection:
-    """Make ready to inspect a submission; nothing runs yet."""
+    """Prepare the inspection of a submission; no test runs yet."""
     return Inspection(
         _runs(taskset, task, backend),
         graded_tree(submission, taskset, task),
@@ -46,7 +46,7 @@ def inspection(submission: Submission, taskset: TaskSet, task: Task, backend: Ba
 
 @lru_cache(maxsize=4096)
 def _runs(taskset: TaskSet, task: Task, backend: Backend) -> Runs:
-    """The runs of a task, kept so that its reference is run once for all submissions."""
+    """Return the cached runs of a task, so that its reference runs once for all submissions."""
     listed = Listed(
         runner=taskset.runtime(task).tests.runner,
         files=task.test_files,
@@ -62,5 +62,5 @@ def _runs(taskset: TaskSet, task: Task, backend: Backend) -> Runs:
 
 
 def graded_tree(submission: Submission, taskset: TaskSet, task: Task) -> Tree:
-    """Lay the trusted tests and configuration over a submission; no other test file stays."""
+    """Lay the trusted tests and configuration over a submission, and drop all other test files."""
     return lay_trusted(submission.tree, taskset.trusted_files(task), reference_paths(task.reference_patch))

@@ -25,13 +25,13 @@ from ..types import Verdict
 
 
 class Reward(Protocol):
-    """What a verdict is worth. A finite number."""
+    """Maps a verdict to a finite number."""
 
     def __call__(self, verdict: Verdict, /) -> float: ...
 
 
 class RewardError(ValueError):
-    """A reward gave no finite number, or is no function. Takes one sentence."""
+    """A reward that returned no finite number, or is no function. Takes one sentence."""
 
 
 def outcome(verdict: Verdict) -> float:
@@ -43,7 +43,7 @@ REWARDS: Mapping[str, Reward] = {"outcome": outcome}
 
 
 def find_reward(reward: Reward | str) -> Reward:
-    """Return the reward of a name, of `module:attribute`, or the callable itself.
+    """Resolve a reward: a short name, `module:attribute`, or a callable.
 
     Raises RewardError, and UnknownNameError.
     """
@@ -54,7 +54,7 @@ def find_reward(reward: Reward | str) -> Reward:
 
 
 def rewarded(reward: Reward, verdict: Verdict) -> float:
-    """Apply a reward. Raises RewardError when it gives no finite number."""
+    """Apply a reward. Raises RewardError when the result is not a finite number."""
     value: object = reward(verdict)
     if isinstance(value, Real) and math.isfinite(value):
         return float(value)

@@ -19,13 +19,14 @@ from .checks.runs import RunRequest
 from .submission import lay_trusted, reference_paths
 
 SETUP_S = 60.0
-"""Deadline for starting a sandbox and laying a tree into it."""
+"""Deadline for starting a sandbox and unpacking a tree into it."""
 LIFETIME_STEP_S = 3600.0
-"""Lifetimes are whole multiples of this, so that tasks whose tests take different times share sandboxes."""
+"""Lifetimes are rounded up to multiples of this, so that tasks with different test times share idle
+sandboxes."""
 
 
 def sandbox_spec(taskset: TaskSet, task: Task) -> SandboxSpec:
-    """Return the spec of a sandbox for this task, the policy's and the grader's alike."""
+    """Return the spec of a task's sandbox; grading derives its specs from it."""
     seconds = task.limits.episode_s + task.limits.test_s + 2 * SETUP_S
     whole_s = math.ceil(seconds / LIFETIME_STEP_S) * LIFETIME_STEP_S
     environment = taskset.runtime(task)
@@ -38,24 +39,24 @@ def sandbox_spec(taskset: TaskSet, task: Task) -> SandboxSpec:
 
 
 def grading_specs(taskset: TaskSet, task: Task) -> tuple[SandboxSpec, SandboxSpec]:
-    """Return the specs of the sandboxes that grade: for the first run, and for what is looked at again."""
+    """Return the specs of the sandboxes that grade: for the first run, and for the rerun."""
     spec, tests = sandbox_spec(taskset, task), taskset.runtime(task).tests
     return _grading(spec, tests), _grading(spec, tests, _other_seed(taskset))
 
 
 def _grading(spec: SandboxSpec, tests: RunnerSetup, hash_seed: int = 0) -> SandboxSpec:
-    """The same for a sandbox that never holds a process of a policy."""
+    """Return the spec in the grading role, which keeps its sandbox apart from the policy's."""
     return replace(spec, role="grading", template=template(tests, hash_seed) if spec.template else ())
 
 
 def _other_seed(taskset: TaskSet) -> int:
-    """A hash seed that nobody knows who has not seen the whole set, its hidden parts included."""
+    """Return the rerun's hash seed. Unpredictable for a policy: it follows from the set's hidden files."""
     return 1 + int.from_bytes(sha256(taskset.digest.encode()).digest()[:8], "big") % (2**32 - 1)
 
 
 @dataclass(frozen=True)
 class Ground:
-    """A tree that many gradings have in common; what differs from it is laid over it."""
+    """The tree that all gradings of a task share; only differing files are sent on top of it."""
 
     tree: Tree
     content: Content
@@ -63,7 +64,7 @@ class Ground:
 
 @lru_cache(maxsize=256)
 def _ground(taskset: TaskSet, task: Task) -> Ground:
-    """What is graded when nothing is handed in."""
+    """Return the graded tree of an empty submission."""
     base = taskset.base_tree(task)
     tree = lay_trusted(base, taskset.trusted_files(task), reference_paths(task.reference_patch))
     return Ground(tree, Content(f"graded-{digest(tree)}", lambda: pack(tree)))
@@ -72,7 +73,10 @@ def _ground(taskset: TaskSet, task: Task) -> Ground:
 def run_graded(
     taskset: TaskSet, task: Task, backend: Backend, tree: Tree, requests: Sequence[RunRequest]
 ) -> list[RunReport]:
-    """Run requests in a fresh sandbox, and in another one when it died."""
+    """Run requests in a fresh sandbox, and once more in another when the sandbox dies.
+
+    The last reports are empty, with a log line, if the second one dies too.
+    """
     spec, tests = sandbox_spec(taskset, task), taskset.runtime(task).tests
     once = partial(
         run_requests,
@@ -101,9 +105,9 @@ def run_clean(
     *,
     timeout_s: float,
 ) -> RunReport | None:
-    """Run test files in a fresh sandbox that holds a tree; None when it died while they ran.
+    """Run test files in a fresh sandbox that holds a tree; None when the sandbox died meanwhile.
 
-    Raises SandboxError when it could not be started, or the tree not be laid into it.
+    Raises SandboxError when it could not be started, or the tree could not be unpacked.
     """
     reports = run_requests(tree, spec, tests, [RunRequest(tuple(files))], backend, timeout_s=timeout_s)
     return reports[0] if reports else None
@@ -122,11 +126,11 @@ def run_requests(
 ) -> list[RunReport]:
     """Run requests in one fresh sandbox that holds a tree, `timeout_s` for each.
 
-    Where the tree has all the files of `ground`, only what differs travels.
+    If the tree contains all paths of `ground`, only differing files are sent.
 
-    There are fewer reports than requests when the sandbox died while one ran, or when what ran made it
-    impossible to lay files for the next. Raises SandboxError when it could not be started, or the tree not be
-    laid into it.
+    Returns fewer reports than requests when the sandbox died in a run, or when a run made it impossible to
+    unpack the files of the next. Raises SandboxError when it could not be started, or the tree could not be
+    unpacked.
     """
     reports: list[RunReport] = []
     files, content = {**tree, **requests[0].files}, None

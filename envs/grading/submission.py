@@ -1,6 +1,6 @@
-"""A submission: the policy's changed files as data, and the rules that admit, drop or report each of them.
+"""A submission: the policy's changed files as data, and the rules that admit, drop or report each file.
 
-The rules depend on nothing inside the sandbox.
+The rules depend on no state inside the sandbox.
 """
 
 from __future__ import annotations
@@ -18,32 +18,40 @@ from ..tasksets.trees import Tree, TreeFile, diff_trees, is_safe, is_text, patch
 from ..types import Task
 
 SUBMISSION_BYTES = 8 << 20
-"""What new and changed files may hold together; what is beyond, in the order of paths, does not travel."""
+"""Size limit of all new and changed files together. Files beyond it, in path order, are dropped."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What travels to grading."""
+    """The part of a policy's changes that is graded.
+
+    Submission(
+        tree,
+        patch="--- a/wc.py …",
+        tampered=("conftest.py: changed, but it is protected",),
+        dropped=("tests/test_mine.py: tests of your own do not travel",),
+    )
+    """
 
     tree: Tree
-    """The base tree with the policy's admissible changes."""
+    """The base tree with the admitted changes."""
     patch: str
-    """The same as a unified diff from the base tree."""
+    """The admitted changes as a unified diff from the base tree."""
     tampered: tuple[str, ...] = ()
-    """Attempts on protected paths, one line each; their changes are not in the tree."""
+    """Attempts on protected paths, one line each; these changes are not in the tree."""
     dropped: tuple[str, ...] = ()
-    """What does not travel and is no offence: the policy's own tests, caches, links."""
+    """Harmless changes that are not graded: the policy's own tests, caches, links."""
 
 
 def collect(sandbox: Sandbox, taskset: TaskSet, task: Task, *, timeout_s: float) -> Submission:
-    """Read the policy's changes out of its sandbox. Raises SandboxError."""
+    """Read the policy's changes from its sandbox. Raises SandboxError."""
     base = taskset.base_tree(task)
     known = {name: entry.sha256 for name, entry in base.items()}
     return admit(sandbox.changes(".", known, timeout_s=timeout_s), taskset, task)
 
 
 def admit(changes: TreeChanges, taskset: TaskSet, task: Task) -> Submission:
-    """Decide which changes travel, which are dropped and which are tampering."""
+    """Sort changes into admitted, dropped and tampering."""
     return admit_changes(changes, taskset.base_tree(task), *_rules(taskset, task))
 
 
@@ -53,16 +61,16 @@ def _rules(taskset: TaskSet, task: Task) -> tuple[frozenset[str], Runtime]:
 
 @lru_cache(maxsize=4096)
 def reference_paths(reference_patch: str) -> frozenset[str]:
-    """Name the paths that a reference patch touches: they may be changed, protected or not."""
+    """Return the paths of a reference patch: submissions may change them even if they are protected."""
     return patched_paths(reference_patch) if reference_patch else frozenset()
 
 
 def admit_changes(
     changes: TreeChanges, base: Tree, allowed: frozenset[str], environment: Runtime | None = None
 ) -> Submission:
-    """Decide by the rules alone: what `base` is and which protected paths may be changed.
+    """Apply the rules to changes of `base`; `allowed` are the protected paths that may be changed.
 
-    With an `environment`, nothing new may take the place of a module that is there without the tree.
+    With an `environment`, new files must not shadow its installed modules.
     """
     tree, tampered, dropped = dict(base), list[str](), list[str]()
     left = SUBMISSION_BYTES
@@ -93,14 +101,14 @@ def admit_changes(
 
 
 def _offends(path: str, base: Tree, allowed: frozenset[str]) -> bool:
-    """Whether touching this path is an attempt on what decides the verdict."""
+    """Whether touching this path is an attempt to influence the verdict."""
     if path in allowed or not is_safe(path):
         return False
     return protection.is_steering(path) or (protection.is_test(path) and path in base)
 
 
 def _in_the_way(tree: Tree) -> set[str]:
-    """The files of a tree where others of it need a folder: so it is when only a part of a change travels."""
+    """Return files at paths that others need as folders, as when a part of a change is dropped."""
     return {folder for path in tree for folder in _folders(path)} & tree.keys()
 
 
@@ -117,21 +125,21 @@ def _refusal(path: str, data: bytes | None) -> str:
 
 
 def _diff(base: Tree, tree: Tree) -> str:
-    """Diff base and submission; files that were binary in the base are left as they were."""
+    """Diff base and submission, without files that were binary in the base."""
     binary = {name for name, entry in base.items() if not is_text(entry.data)}
     kept = {name: entry for name, entry in base.items() if name not in binary}
     return diff_trees(kept, {name: entry for name, entry in tree.items() if name not in binary})
 
 
 def submission_of(tree: Tree, taskset: TaskSet, task: Task) -> Submission:
-    """Treat a tree made elsewhere (a reference, a stored patch) as a submission, under the same rules."""
+    """Make a submission of a tree from elsewhere (a reference, a stored patch), under the same rules."""
     return admit_tree(tree, taskset.base_tree(task), *_rules(taskset, task))
 
 
 def admit_tree(
     tree: Tree, base: Tree, allowed: frozenset[str], environment: Runtime | None = None
 ) -> Submission:
-    """Treat a tree as what a policy left behind that was given `base`."""
+    """Make a submission of a tree, compared with `base`, under the same rules."""
     changes = TreeChanges(
         written={name: entry.data for name, entry in tree.items() if base.get(name) != entry},
         executable=frozenset(name for name, entry in tree.items() if entry.executable),
@@ -141,7 +149,7 @@ def admit_tree(
 
 
 def lay_trusted(tree: Tree, trusted: Mapping[str, TreeFile], allowed: Collection[str]) -> Tree:
-    """Lay trusted files over a tree whose own protected files go, except `allowed` ones."""
+    """Lay trusted files over a tree, and drop the tree's own protected files, except `allowed` ones."""
     folders = {folder for path in trusted for folder in _folders(path)}
     kept = {
         name: entry

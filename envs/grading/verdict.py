@@ -1,4 +1,4 @@
-"""The comparison of test outcomes with a task's lists: a verdict by test id."""
+"""Compare test outcomes with a task's lists: a verdict by test id."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..types import Verdict
 
 
 class Expects(Protocol):
-    """What is to pass: a task, or one that is being proven."""
+    """The tests that must pass: of a task, or of a draft that is being validated."""
 
     @property
     def fail_to_pass(self) -> tuple[str, ...]: ...
@@ -19,7 +19,10 @@ class Expects(Protocol):
 
 
 def decide(task: Expects, report: RunReport, tampered: Iterable[str] = ()) -> Verdict:
-    """Compare outcomes with what the task lists. Only `passed` counts; what is missing did not pass."""
+    """Compare outcomes with the task's lists. Only `passed` counts; a missing test did not pass.
+
+    decide(task, RunReport({"tests/test_a.py::test_x": "passed"}, finished=True))
+    """
     expected = [*task.fail_to_pass, *task.pass_to_pass]
     passed = tuple(test for test in expected if report.outcomes.get(test) == "passed")
     unseen = ("unfinished", "duplicate", None)
@@ -27,7 +30,7 @@ def decide(task: Expects, report: RunReport, tampered: Iterable[str] = ()) -> Ve
     failed = tuple(test for test in expected if test not in {*passed, *missing})
     offences = tuple(tampered)
     complete = report.finished and not report.timed_out
-    if not complete and not (failed or missing):
+    if not complete and not (failed or missing):  # honest code that passes all tests also ends its session
         offences += report.irregular or (
             "the test session ended before its end, though every test had passed",
         )

@@ -1,1 +1,1 @@
-"""Task sets on disk, and the trees of files in them."""
+"""Task sets on disk, and the file trees in them."""

@@ -1,7 +1,7 @@
-"""Which past change last touched each line of a file: the record `lineage` of a task set.
+"""The change that last touched each line of a file: the record `lineage` of a task set.
 
-A row describes one file as it was at some task's base; bases that share the file share the row. Lines that
-the policy changed are mapped away, so that a question may name a line of the file as it is now.
+A row describes one file as of some task's base; bases with the same file share the row. Lines that the policy
+changed are mapped away, so that a caller may name a line of the current file.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _PATIENCE = 4_000_000
 
 @dataclass(frozen=True)
 class FileLineage:
-    """One file's lines, each with the change that last touched it."""
+    """One file's lines with the change that last touched each, run-length encoded."""
 
     path: str
     sha256: str
-    """Of the file's content."""
+    """SHA-256 of the file's content."""
     since: int
-    """The change that left the file like this: an index into `prs.jsonl`."""
+    """The change that produced this content: an index into `prs.jsonl`."""
     runs: tuple[tuple[int, int], ...]
-    """Change and number of lines, from the top of the file to its end."""
+    """(change, number of lines), from top to bottom: `((4, 10), (17, 2))`."""
 
     def change_of(self, line: int) -> int | None:
         """Return the change that last touched a line, counted from 1; None beyond the file's end."""
@@ -43,7 +43,7 @@ class FileLineage:
 
 
 def runs_of(changes: Iterable[int]) -> tuple[tuple[int, int], ...]:
-    """Write one change a line as change and length, again and again."""
+    """Run-length encode one change per line."""
     runs: list[tuple[int, int]] = []
     for change in changes:
         if runs and runs[-1][0] == change:
@@ -54,7 +54,7 @@ def runs_of(changes: Iterable[int]) -> tuple[tuple[int, int], ...]:
 
 
 def lineage_of(taskset: TaskSet, path: str, file: TreeFile, past: int) -> FileLineage | None:
-    """Return what is known of a file at a base that had `past` changes before it. Raises TaskSetError."""
+    """Return the newest row of a file before a base with `past` earlier changes. Raises TaskSetError."""
     rows = _known(taskset).get((path, file.sha256), ())
     return max((row for row in rows if row.since < past), key=lambda row: row.since, default=None)
 
@@ -72,7 +72,7 @@ def _known(taskset: TaskSet) -> dict[tuple[str, str], list[FileLineage]]:
 
 
 def earlier_line(before: Sequence[str], now: Sequence[str], line: int) -> int | None:
-    """Return which line of an earlier version a line of today's is, both from 1; None for a new line."""
+    """Map a line of the current version to the earlier version, both from 1; None for a new line."""
     if before == now:
         return line
     head = 0

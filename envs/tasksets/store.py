@@ -1,4 +1,4 @@
-"""Trees on disk, by content: a zip archive in which every file is kept once, however many trees hold it.
+"""A content-addressed store of trees: a zip archive that holds each distinct file once.
 
     trees/<digest>   one tree: a JSON list of [path, SHA-256 of the content, executable]
     blobs/<sha256>   one file's content
@@ -27,12 +27,12 @@ _known: WeakValueDictionary[tuple[str, bool], TreeFile] = WeakValueDictionary()
 
 
 class StoreDamaged(ValueError):
-    """A stored tree that is missing or is not what its name says. Takes one sentence."""
+    """A stored tree that is missing or does not match its digest. Takes one sentence."""
 
 
 @dataclass(frozen=True)
 class TreeStore:
-    """The trees of one archive, read when they are asked for."""
+    """The trees of one archive, read on demand."""
 
     path: Path
 
@@ -41,14 +41,14 @@ class TreeStore:
         return dict(_read(self.path, wanted))
 
     def digests(self) -> tuple[str, ...]:
-        """Name the trees in the archive. Raises StoreDamaged."""
+        """List the digests of all trees. Raises StoreDamaged."""
         with _opened(self.path) as archive:
             names = archive.namelist()
         return tuple(name.removeprefix("trees/") for name in names if name.startswith("trees/"))
 
 
 def pack_trees(trees: Iterable[Mapping[str, TreeFile]]) -> bytes:
-    """Return an archive of trees; their order and repetitions do not matter."""
+    """Return an archive of trees; independent of their order and of repetitions."""
     listings: dict[str, list[list[object]]] = {}
     blobs: dict[str, bytes] = {}
     for tree in trees:

@@ -1,13 +1,13 @@
-"""Task sets: a folder that holds everything a task needs, and proves itself by digests.
+"""Task sets: a folder that holds everything a task needs, with digests that prove it unchanged.
 
-    DIR/taskset.toml    where it came from, its environments (image recipe, how tests run); made to be edited
-        tasks.jsonl     one task a line
-        prs.jsonl       past changes the `prs` tool may show, in the order of merging
+    DIR/taskset.toml    source and environments (image recipe, test command); made to be edited
+        tasks.jsonl     one `Task` a line
+        prs.jsonl       past changes for the `prs` tool, one `PullRequest` a line, in merge order
         trees.zip       the trees that tasks start from and are tested with (`envs.tasksets.store`)
-        *.jsonl         records of the registration: what was looked at, quarantined, who last changed a line
+        *.jsonl         records of the registration: candidates, quarantine, line history
         lock.json       SHA-256 of the files above, and the evidence of validation
 
-Data enters here, so here it is validated; inside, everything is a frozen dataclass.
+Data enters here, so it is validated here; inside, everything is a frozen dataclass.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class TaskSetError(Exception):
 
 @dataclass(frozen=True)
 class Comment:
-    """One remark in a pull request's or its issue's discussion."""
+    """A comment in the discussion of a pull request or its issue."""
 
     author: str
     at: str
@@ -60,7 +60,7 @@ class PullRequest:
     """A past change, as the `prs` tool shows it."""
 
     key: str
-    """The pull request's number, `123`; `c17` for the 17th change that came without one."""
+    """The pull request's number, `123`; `c17` for the 17th change without a pull request."""
     title: str
     merged_at: str
     """ISO 8601, UTC."""
@@ -74,7 +74,7 @@ class PullRequest:
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where tasks run and how their tests are run; many tasks share one."""
+    """An image and a test command, shared by many tasks."""
 
     image: ImageRecipe
     tests: RunnerSetup
@@ -82,13 +82,13 @@ class Runtime:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `taskset.toml` says."""
+    """The content of `taskset.toml`."""
 
     name: str
     kind: str
     """How the tasks were made: `inject`, `git`, or the name of an imported format."""
     source: str
-    """What `register` was given, with the version or commit it resolved to."""
+    """The argument of `register`, with the version or commit it resolved to."""
     environments: dict[str, Runtime]
     seed: int = 0
     schema: int = SCHEMA
@@ -96,7 +96,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class TaskSet:
-    """A loaded task set. Trees are computed on demand and kept."""
+    """A loaded task set. Trees are computed on demand and cached."""
 
     manifest: Manifest
     tasks: tuple[Task, ...]
@@ -125,7 +125,7 @@ class TaskSet:
         return tuple(task for task in self.tasks if task.split == name)
 
     def runtime(self, task: Task) -> Runtime:
-        """Return where a task runs."""
+        """Return a task's runtime."""
         return self.manifest.environments[task.environment]
 
     def source_tree(self, task: Task) -> Tree:
@@ -141,19 +141,19 @@ class TaskSet:
         return apply_patch(self.base_tree(task), task.reference_patch)
 
     def trusted_files(self, task: Task) -> Tree:
-        """Return the tests and test configuration that are laid over what is graded."""
+        """Return the tests and test configuration that grading lays over a submission."""
         tree = self._stored(task.tests_digest)
         return {name: entry for name, entry in tree.items() if protection.is_protected(name)}
 
     def records(self, name: str) -> list[dict[str, Any]]:
-        """Read `<name>.jsonl`, a record of the registration; empty when there is none."""
+        """Read `<name>.jsonl`, a record of the registration; empty when the file does not exist."""
         path = self.folder / f"{name}.jsonl"
         return [json.loads(line) for line in path.read_bytes().splitlines()] if path.is_file() else []
 
     def flaky(self, task: Task) -> tuple[str, ...]:
-        """Return the ids that changed their outcome from run to run when a task was proven."""
-        told = self._evidence.get(task.id, {})
-        return tuple(told.get("flaky", ())) if isinstance(told, dict) else ()
+        """Return the ids whose outcome changed between runs at validation."""
+        proof = self._evidence.get(task.id, {})
+        return tuple(proof.get("flaky", ())) if isinstance(proof, dict) else ()
 
     @cached_property
     def _evidence(self) -> Mapping[str, Any]:
@@ -204,7 +204,7 @@ def load_taskset(folder: Path | str) -> TaskSet:
 
 
 def folder_digest(folder: Path) -> str:
-    """The digest that the set in a folder has; empty where no whole set can be read."""
+    """Return the digest of the set in a folder; empty where no whole set can be read."""
     try:
         return _digest({name: (folder / name).read_bytes() for name in _FILES})
     except OSError:
@@ -221,9 +221,9 @@ def write_taskset(
     records: Mapping[str, Sequence[Any]] | None = None,
     evidence: Mapping[str, Any] | None = None,
 ) -> TaskSet:
-    """Write a task set beside its place and rename it there, so that it is whole or absent.
+    """Write a task set atomically: into a temporary folder, which is then renamed.
 
-    `trees` are those that tasks name by digest; `records` become `<name>.jsonl` each, of dataclasses.
+    `trees` are those that tasks name by digest; each of `records` becomes a `<name>.jsonl` of dataclasses.
     Raises TaskSetError when the folder exists, or when it cannot be written.
     """
     if folder.exists():
@@ -259,7 +259,7 @@ def write_taskset(
 
 
 def verify_lock(taskset: TaskSet) -> list[str]:
-    """Name the files and tasks that are not what `lock.json` recorded; empty when all are."""
+    """Return the files and tasks that differ from `lock.json`; empty when none does."""
     try:
         lock = json.loads((taskset.folder / "lock.json").read_bytes())
         files, tasks = dict(lock["files"]), dict(lock["tasks"])
@@ -285,7 +285,7 @@ def _rows(kind: type[T], data: bytes, where: str) -> list[T]:
 
 @lru_cache
 def _adapter(kind: type[T]) -> TypeAdapter[T]:
-    """Making one takes milliseconds, and a task set has thousands of rows."""
+    """Cached: making an adapter takes milliseconds, and a task set has thousands of rows."""
     return TypeAdapter(kind)
 
 

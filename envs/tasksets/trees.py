@@ -1,8 +1,10 @@
-"""Trees of files held in memory: what a task starts from, what it ends with, and the diff between.
+"""File trees in memory: the start and end of a task, and the diff between them.
 
-A tree maps relative POSIX paths to regular files. Diffs are made and applied by git in a scratch
-directory of our own: no repository, hooks, filters, attributes or configuration of anyone else's take
-part, so a tree that came out of a sandbox can only ever be data.
+A tree maps relative POSIX paths to regular files. git makes and applies diffs in a private scratch directory,
+without any foreign repository, hooks, filters, attributes or configuration, so a tree from a sandbox is never
+more than data.
+
+    tree = {"src/wc.py": TreeFile(b"def width(): ..."), "run.sh": TreeFile(b"#!/bin/sh", executable=True)}
 """
 
 from __future__ import annotations
@@ -119,7 +121,7 @@ def pack(tree: Mapping[str, TreeFile], *, folder: str = "") -> bytes:
 
 
 def unpack(data: bytes) -> Tree:
-    """Read regular files out of a tar archive, compressed or not; everything else is left out."""
+    """Read regular files from a tar archive, compressed or not; all other members are left out."""
     tree: Tree = {}
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         for info in archive:
@@ -172,7 +174,7 @@ def apply_patch(tree: Mapping[str, TreeFile], patch: str) -> Tree:
 
 
 def patched_paths(patch: str) -> frozenset[str]:
-    """Name every path a unified diff creates, changes or deletes, as git itself reads it."""
+    """Return every path that a unified diff creates, changes or deletes, as git reads the diff."""
     with tempfile.TemporaryDirectory(prefix="daythree-patch-") as scratch:
         (Path(scratch) / "patch").write_bytes(patch.encode("utf-8", "surrogateescape"))
         listing = _git(scratch, "apply", "--numstat", "-z", "patch")
@@ -180,7 +182,7 @@ def patched_paths(patch: str) -> frozenset[str]:
 
 
 def is_text(data: bytes) -> bool:
-    """Whether bytes are UTF-8 without NUL: what may travel in a diff."""
+    """Whether bytes are UTF-8 without NUL, as a diff requires."""
     try:
         return "\0" not in data.decode("utf-8")
     except UnicodeDecodeError:
@@ -188,7 +190,7 @@ def is_text(data: bytes) -> bool:
 
 
 def _git(folder: str, *command: str, ok: tuple[int, ...] = (0,)) -> str:
-    """Run git outside any repository and return its output, bytes kept as they are."""
+    """Run git outside any repository and return its output as bytes."""
     try:
         status, out, err = Git(folder).execute(
             ["git", *command],
@@ -216,7 +218,7 @@ _KEPT = ("HEAD", "config", "index", "objects/", "refs/")
 
 
 def one_commit(tree: Mapping[str, TreeFile]) -> Tree:
-    """Return the files of a `.git` folder whose only commit is this tree; equal trees give equal ids."""
+    """Return the files of a `.git` folder with one commit of this tree; equal trees give equal ids."""
     with tempfile.TemporaryDirectory(prefix="daythree-git-") as scratch:
         folder = Path(scratch)
         write_tree(tree, folder)

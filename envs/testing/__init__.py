@@ -1,1 +1,1 @@
-"""Runs of a repository's tests, with the outcome of each test."""
+"""Run a repository's tests and read the outcome of each."""

@@ -1,8 +1,10 @@
-"""Check that a test process's event log is complete and well-formed: numbers, order, collected tests, timing.
+"""Check that a runner's event log is complete and well-formed: numbers, order, collected tests, timing.
+
+    {"nonce": "…", "n": 4, "t": 0.12, "kind": "start", "id": "tests/test_a.py::test_x"}
 
 Code under test shares a process with the runner, so it can find the report's descriptor and the run's nonce
-and write events of its own. A forged event has to fit into the log line by line; each one that does not fit
-is named here, and a run with such a line counts as not finished.
+and write events of its own. A forged event must fit into the log line by line. Each event that does not fit
+is reported, and a run with such an event counts as unfinished.
 """
 
 from __future__ import annotations
@@ -16,13 +18,13 @@ from ..protection import is_protected
 Line = Mapping[str, Any]
 
 NAMED = 5
-"""Irregularities of a kind that are named one by one."""
+"""Irregularities of one kind that are listed individually."""
 CLOCK_S = 0.2
-"""By how much the clocks of the runner and of who ran it may differ over a run."""
+"""Tolerated difference between the clocks of runner and caller over a run."""
 
 
 def read_lines(data: bytes, nonce: str) -> tuple[Sequence[Line], int]:
-    """Return the runner's lines and how many are not its own. A torn last line is left out."""
+    """Return the runner's lines, and the number of foreign lines. A torn last line is left out."""
     whole = data.splitlines() if data.endswith(b"\n") else data.splitlines()[:-1]
     found = [_parse(line) for line in whole]
     ours = [fields for fields in found if fields.get("nonce") == nonce]
@@ -40,7 +42,7 @@ def _parse(line: bytes) -> dict[str, Any]:
 def irregularities(
     lines: Sequence[Line], foreign: int, duration_s: float, plugins: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """Name what does not fit, in sentences; `plugins` are the modules that may be loaded, None for any."""
+    """Return a sentence per irregularity; `plugins` are the permitted plugin modules, None permits any."""
     found = [f"{foreign} lines on the report channel are not the runner's"] if foreign else []
     found += _first(_out_of_order(lines))
     found += _first(_out_of_place(lines))
@@ -56,7 +58,7 @@ def _first(sentences: Iterator[str]) -> list[str]:
 
 
 def _out_of_order(lines: Sequence[Line]) -> Iterator[str]:
-    """Lines are numbered, the first opens the session, and nothing follows the last."""
+    """Lines are numbered, the first opens the session, and no line follows the last."""
     due = 0
     for line in lines:
         if line.get("n") != due:
@@ -70,7 +72,7 @@ def _out_of_order(lines: Sequence[Line]) -> Iterator[str]:
 
 
 def _out_of_place(lines: Sequence[Line]) -> Iterator[str]:
-    """A test is collected, starts, passes and finishes, in this order; as many finish as were collected."""
+    """A test is collected, starts, passes and finishes, in this order; all collected tests finish."""
     collected: list[str] = []
     started: set[str] = set()
     finished: list[str] = []
@@ -98,7 +100,7 @@ def _out_of_place(lines: Sequence[Line]) -> Iterator[str]:
 
 
 def _out_of_time(lines: Sequence[Line], duration_s: float) -> Iterator[str]:
-    """Time goes forward, and no further than the run lasted."""
+    """Times increase, and stay within the duration of the run."""
     last = 0.0
     for line in lines:
         seconds = line.get("t")
@@ -111,7 +113,7 @@ def _out_of_time(lines: Sequence[Line], duration_s: float) -> Iterator[str]:
 
 
 def _foreign_plugins(lines: Sequence[Line], plugins: Sequence[str]) -> Iterator[str]:
-    """Loaded may be what was registered, what that and the trusted files ask for, and those files."""
+    """Permitted are registered plugins, those that they or trusted files declare, and trusted files."""
     asked = [str(name) for line in lines for name in line.get("declared", ())]
     allowed = {name.partition(".")[0] for name in (*plugins, *asked)}
     seen = set[str]()

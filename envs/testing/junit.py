@@ -1,10 +1,10 @@
 """Read JUnit XML, the format that most test programs can write, into test ids and outcomes.
 
-There is no standard; what is read here is what the schemas of Ant, Jenkins and Maven Surefire share, as test
-programs fill it. An id is `file::classname::name`, without the parts that a report does not have. Whatever is
-unclear is not a pass: an unheard-of status, a test that was repeated until it passed, a report that is torn,
-or one that declares a document type or entities (which could make it expand without end). Reports are read
-with the standard library's expat, up to a size.
+There is no standard; this reads the common part of the schemas of Ant, Jenkins and Maven Surefire, as test
+programs fill it. An id is `file::classname::name`, without the parts that a report lacks. Unclear cases do
+not pass: an unknown status, a test repeated until it passed, a torn report, or a report that declares a
+document type or entities (which could make it expand without end). Reports are parsed by the standard
+library's expat, up to a size limit.
 
 **Weaker evidence than ids over a descriptor**: the process that runs the tests writes the report, so code
 under test could write it too. Prefer pytest or unittest where a project has them.
@@ -36,7 +36,7 @@ class JunitError(Exception):
 
 @dataclass
 class Case:
-    """One `testcase`: its id, what happened, and what is said about a failure."""
+    """One `testcase`: its id, outcome, and the message of a failure."""
 
     id: str
     outcome: str = "passed"
@@ -55,8 +55,7 @@ class JunitReport:
 def read_junit(document: bytes, root: str, file: str = "") -> JunitReport:
     """Read one report. Raises JunitError.
 
-    `root` is the folder that file names are made relative to, `file` what the tests are from unless the
-    report itself says so.
+    File names are made relative to `root`; `file` is the test file where the report names none.
     """
     if len(document) > LIMIT_BYTES:
         raise JunitError(f"the report is larger than {LIMIT_BYTES >> 20} MiB")
@@ -89,8 +88,8 @@ class _Reader:
     suite_errors: dict[str, str] = field(default_factory=dict)
     open: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     case: Case | None = None
-    said: str | None = None
-    """Text inside the element that tells of a failure; None elsewhere."""
+    failure_text: str | None = None
+    """Text inside a failure element; None outside of one."""
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         name = tag.rpartition(" ")[2].lower()
@@ -103,39 +102,39 @@ class _Reader:
                 raise JunitError("the report has a testcase inside another")
             self.case = Case(self._id(attributes), _status(attributes))
         elif self.case is not None and self.open[-1][0] == "testcase":
-            self._tell(name, attributes)
+            self._note(name, attributes)
         elif name in ("error", "failure") and self.open[-1][0].startswith("testsuite"):
-            self.said = ""
+            self.failure_text = ""
         self.open.append((name, attributes))
 
-    def _tell(self, name: str, attributes: dict[str, str]) -> None:
-        """Note an element inside a testcase; the worst one decides."""
+    def _note(self, name: str, attributes: dict[str, str]) -> None:
+        """Record an element inside a testcase; the worst one decides."""
         assert self.case is not None
         outcome = _outcome(name)
         if _RANK.index(outcome) > _RANK.index(self.case.outcome):
             self.case.outcome = outcome
             self.case.error = attributes.get("type", "")[:_MESSAGE]
             self.case.message = attributes.get("message", "")[:_MESSAGE]
-            self.said = ""
+            self.failure_text = ""
 
     def text(self, data: str) -> None:
-        if self.said is not None and len(self.said) < _MESSAGE:
-            self.said += data
+        if self.failure_text is not None and len(self.failure_text) < _MESSAGE:
+            self.failure_text += data
 
     def end(self, _tag: str) -> None:
         name, attributes = self.open.pop()
         if name == "testcase":
             assert self.case is not None
             self.cases.append(self.case)
-            self.case = self.said = None
-        elif self.said is not None and self.open and self.open[-1][0].startswith("test"):
-            said = self.said.strip()[:_MESSAGE]
+            self.case = self.failure_text = None
+        elif self.failure_text is not None and self.open and self.open[-1][0].startswith("test"):
+            text = self.failure_text.strip()[:_MESSAGE]
             if self.case is None:
                 suite = self.open[-1][1].get("name", "") or "suite"
-                self.suite_errors[suite] = attributes.get("message", "")[:_MESSAGE] or said
+                self.suite_errors[suite] = attributes.get("message", "")[:_MESSAGE] or text
             else:
-                self.case.message = self.case.message or said
-            self.said = None
+                self.case.message = self.case.message or text
+            self.failure_text = None
 
     def _id(self, attributes: dict[str, str]) -> str:
         suites = [own for name, own in self.open if name == "testsuite"]
@@ -155,7 +154,7 @@ _RANK = ("passed", "skipped", "duplicate", "failed", "error")
 
 
 def _outcome(name: str) -> str:
-    """Say what an element inside a testcase means for it."""
+    """Return the outcome that an element inside a testcase stands for."""
     if name in ("skipped", "error"):
         return name
     if name.startswith(("flaky", "rerun")):
@@ -166,8 +165,8 @@ def _outcome(name: str) -> str:
 
 
 def _status(attributes: dict[str, str]) -> str:
-    """Say what a testcase's attributes mean; most programs give none of them."""
-    said = [attributes.get(name, "").strip().lower() for name in ("status", "result")]
-    if all(word in _RAN for word in said):
+    """Return the outcome by a testcase's attributes, which most programs do not write."""
+    values = [attributes.get(name, "").strip().lower() for name in ("status", "result")]
+    if all(word in _RAN for word in values):
         return "passed"
-    return "skipped" if any(word in _NOT_RUN for word in said) else "failed"
+    return "skipped" if any(word in _NOT_RUN for word in values) else "failed"

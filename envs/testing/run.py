@@ -37,10 +37,10 @@ _ENVIRONMENT = {
 
 
 COLD_VARIABLE = "DAYTHREE_COLD_TESTS"
-"""Set (to anything) in our own environment, tests start cold everywhere: to compare, or to rule it out."""
+"""If this variable is set in our environment, every test run starts cold: for comparison and debugging."""
 
 RUNNERS = {"pytest": "pytest_program.py", "unittest": "unittest_program.py", "junit": "junit_program.py"}
-"""The program that goes into the sandbox for each kind of test runner."""
+"""Kind of test runner -> program sent into the sandbox."""
 
 
 @dataclass(frozen=True)
@@ -48,20 +48,21 @@ class RunnerSetup:
     """How a project's tests are run; recorded at registration."""
 
     runner: str = "pytest"
-    """`pytest` or `unittest`, which report over a descriptor of their own; or `junit`, any other program that
+    """`pytest` or `unittest`, which report over their own descriptor; or `junit`, any other program that
     writes JUnit XML: the process under test writes that report, so it is weaker evidence."""
     import_paths: tuple[str, ...] = (".",)
     """Folders, relative to the tree, from which the project's code is imported."""
     plugins: tuple[str, ...] = ()
     """pytest plugins to load by name; no other is loaded."""
     options: tuple[str, ...] = ()
-    """pytest options without which the tests mean something else (`--import-mode=importlib`,
-    `--doctest-modules`); nothing else of the project's `addopts` is used, see `kept_options`."""
+    """pytest options that change the meaning of tests (`--import-mode=importlib`, `--doctest-modules`).
+    The rest of the project's `addopts` is ignored (`kept_options`)."""
 
     command: str = ""
-    """With `junit`: what `sh` runs. Either once, `{targets}` standing for the test files and `{reports}` for
-    an empty folder outside the tree that reports go into; or, for programs whose reports do not say which
-    file a test is from, once per test file: `{target}`, and `{report}` for the file its report goes to."""
+    """With `junit`: a command for `sh`. Either run once, with `{targets}` for the test files and
+    `{reports}` for an empty folder outside the tree that receives reports; or, for programs whose
+    reports do not name the file of a test, run once per test file, with `{target}`, and `{report}` for
+    the file of its report."""
     reports: str = ""
     """With `junit`: which files of that folder are reports, a name or a pattern; all `*.xml` when empty."""
 
@@ -97,28 +98,33 @@ class Failure:
 
 @dataclass(frozen=True)
 class RunReport:
-    """What one run of tests gave."""
+    """The outcomes of one test run.
+
+    RunReport({"tests/test_a.py::test_x": "passed", "tests/test_a.py::test_y": "failed"}, finished=True)
+    """
 
     outcomes: Mapping[str, str] = field(default_factory=dict)
     """Test id to `passed`, `failed`, `error`, `skipped`, `xfailed`, `xpassed`, `unfinished` or
-    `duplicate` (reported more than once, so nothing can be said)."""
+    `duplicate` (reported more than once, so the outcome is unknown)."""
     failures: Mapping[str, Failure] = field(default_factory=dict)
     collect_errors: Mapping[str, str] = field(default_factory=dict)
     """Files that could not be collected, with the end of the error text."""
     finished: bool = False
-    """The session came to its own end: not killed, not exited from within, and told one whole story."""
+    """The session ended by itself, neither killed nor exited from within, and its event log is
+    well-formed."""
     irregular: tuple[str, ...] = ()
-    """What did not fit into the story that the runner tells, one line each; see `envs.testing.events`."""
+    """Irregularities of the event log, one line each (`envs.testing.events`)."""
     timed_out: bool = False
     log: str = ""
     """Standard output and error, for people."""
     duration_s: float = 0.0
     changes: tuple[str, ...] | None = None
-    """What of the test framework was replaced meanwhile, as the test process says; None when it is silent."""
+    """Parts of the test framework that were replaced meanwhile, by the test process's own account; None
+    without it."""
     entered: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """With `profile`: which functions of the tree, `file::function`, each test entered."""
+    """With `profile`: the functions of the tree, `file::function`, that each test entered."""
     forked: bool = False
-    """The tests ran in a fork of the sandbox's template, not from a cold start."""
+    """Whether the tests ran in a fork of the sandbox's template, not from a cold start."""
 
     def ids(self, outcome: str) -> tuple[str, ...]:
         """Return the sorted ids of tests with this outcome."""
@@ -126,7 +132,7 @@ class RunReport:
 
     @property
     def summary(self) -> str:
-        """Counts by outcome, without times, so that it is the same for the same code."""
+        """Counts by outcome, without times, so that equal code gives equal text."""
         counts = Counter(self.outcomes.values())
         if self.collect_errors:
             counts["collection errors"] = len(self.collect_errors)
@@ -134,7 +140,7 @@ class RunReport:
 
 
 def template(setup: RunnerSetup, hash_seed: int = 0) -> tuple[str, ...]:
-    """Return the template for `SandboxSpec`: a process that has loaded all of a run but the project."""
+    """Return `SandboxSpec.template`: a process that has loaded all but the project. Empty: no template."""
     if setup.runner == "junit" or os.environ.get(COLD_VARIABLE):
         return ()
     settings = [f"{key}={value}" for key, value in _environment(hash_seed).items()]
@@ -166,11 +172,11 @@ def run_tests(
     profile: bool = False,
     brief: bool = False,
 ) -> RunReport:
-    """Run test files or ids in the sandbox's working directory. With `profile`, learn what each test enters.
+    """Run test files or ids in the sandbox's working directory. With `profile`, record the functions entered.
 
-    They run in a fork of the sandbox's template where it has one for this setup and `hash_seed`, unless
-    `cold` is asked for. With `brief`, the log has a line for each failure in place of a traceback. Raises
-    SandboxError when the sandbox fails; whatever the tests do is in the report.
+    Runs in a fork of the sandbox's template where the template fits this setup and `hash_seed`, unless
+    `cold`. With `brief`, the log has a line per failure in place of a traceback. Raises SandboxError when the
+    sandbox fails; failures of the tests are part of the report.
     """
     nonce = secrets.token_hex(16)
     workdir = sandbox.spec.workdir
@@ -200,10 +206,10 @@ def run_tests(
     log = result.stdout + ("\n" + result.stderr if result.stderr else "")
     if warm and not result.forked:
         log += "\nNo template answered in the sandbox: this run started cold.\n"
-    told = partial(read_report, result.report, nonce, plugins=setup.plugins)
+    read = partial(read_report, result.report, nonce, plugins=setup.plugins)
     if setup.runner == "junit":
-        told = partial(read_junit_report, result.report, nonce, workdir, request["targets"])
-    report = told(timed_out=result.timed_out, log=log, duration_s=result.duration_s)
+        read = partial(read_junit_report, result.report, nonce, workdir, request["targets"])
+    report = read(timed_out=result.timed_out, log=log, duration_s=result.duration_s)
     return replace(report, forked=result.forked)
 
 
@@ -211,7 +217,7 @@ _KEPT = re.compile(r"--(import-mode|doctest-[a-z-]+|pyargs|keep-duplicates|async
 
 
 def kept_options(addopts: str) -> tuple[str, ...]:
-    """Return those of a project's `addopts` that decide what its tests are and how they are imported."""
+    """Return those of a project's `addopts` that decide what a test is and how it is imported."""
     try:
         words = shlex.split(addopts)
     except ValueError:
@@ -233,10 +239,10 @@ def read_report(
     log: str = "",
     duration_s: float = 0.0,
 ) -> RunReport:
-    """Turn the runner's lines into a report; lines without the nonce, or torn ones, tell nothing of a test.
+    """Turn the runner's event log into a report; lines without the nonce and torn lines are no evidence.
 
-    `plugins` are those that may be loaded; None for any. A run whose lines are not one whole story has not
-    finished, and its report says what was irregular.
+    `plugins` are the permitted plugins; None permits any. A run with an irregular event log counts as
+    unfinished, and its report lists the irregularities.
     """
     lines, foreign = read_lines(data, nonce)
     irregular = irregularities(lines, foreign, duration_s, plugins)
@@ -255,7 +261,9 @@ def read_report(
             case {"kind": "finish", "id": str(test)}:
                 finished[test] += 1
             case {"kind": "failure", "id": str(test)}:
-                failures.setdefault(test, _failure(fields))  # the first is what went wrong
+                failures.setdefault(
+                    test, _failure(fields)
+                )  # the first failure is the cause of the later ones
             case {"kind": "watch", "changes": list(found)}:
                 changes = tuple(map(str, found))
             case {"kind": "entered", "id": str(test), "functions": list(found)}:
@@ -293,10 +301,10 @@ def read_junit_report(
     log: str = "",
     duration_s: float = 0.0,
 ) -> RunReport:
-    """Turn what `junit_program.py` sent into a report; `root` is the tree's folder in the sandbox.
+    """Turn the lines of `junit_program.py` into a report; `root` is the tree's folder in the sandbox.
 
-    The report called `NAME.xml` is about the target `NAME`, where it names no files itself. A report that
-    cannot be relied on counts for nothing, and the run does not count as finished.
+    A report called `NAME.xml` is about the target `NAME`, if it names no files itself. An unreliable report
+    is ignored, and the run then counts as unfinished.
     """
     lines, _ = read_lines(data, nonce)
     known = {posixpath.normpath(target) for target in targets}
@@ -317,7 +325,7 @@ def read_junit_report(
                     errors[name], whole = str(error), False
                 else:
                     cases += report.cases
-                    errors |= {about or suite: said for suite, said in report.suite_errors.items()}
+                    errors |= {about or suite: message for suite, message in report.suite_errors.items()}
     counts = Counter(case.id for case in cases)
     return RunReport(
         outcomes={case.id: case.outcome if counts[case.id] == 1 else "duplicate" for case in cases},
@@ -335,7 +343,7 @@ def read_junit_report(
 
 
 def _outcome(phases: Sequence[tuple[str, str]], finishes: int) -> str:
-    """Decide one test's outcome from its phases; anything but one clean story is not `passed`."""
+    """Decide one test's outcome from its phases; only a single complete sequence is `passed`."""
     if finishes == 0:
         return "unfinished"
     if finishes > 1 or len([when for when, _ in phases if when == "call"]) > 1:

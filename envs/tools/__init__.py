@@ -1,1 +1,1 @@
-"""The tools a policy may call."""
+"""The tools that a policy may call."""

@@ -1,7 +1,7 @@
 """The contract of a tool, and the functions that tools of any kind need: reading, writing and naming files.
 
-A tool of your own is a class of this shape; its fields are the arguments, its docstring is what the policy
-reads, and the policy calls it by the class's name in lower case (`count_words`):
+A tool of your own is a class of this shape; its fields are the arguments, its docstring is the description
+for the policy, and its name in a call is the class's name in snake case (`count_words`):
 
     @tool
     class CountWords:
@@ -14,10 +14,10 @@ reads, and the policy calls it by the class's name in lower case (`count_words`)
 
     CodingEnv(tasksets, tools=["view", "edit", CountWords, "submit"])
 
-How a call can fail: a wrong use raises ToolError, whose sentence becomes the observation; so does the text of
-an OSError, such as a file that is not there. A broken sandbox raises SandboxError, and the episode stays
-unscored. Every other exception is a defect of the tool: `CodingEnv.step` raises ToolDefect with the tool's
-name, since to score such an episode 0 would blame the policy.
+Failures of a call: a wrong use raises ToolError, whose sentence becomes the observation; the same holds for
+an OSError, such as a missing file. A broken sandbox raises SandboxError, and the episode stays unscored.
+Every other exception is a defect of the tool: `CodingEnv.step` raises ToolDefect with the tool's name,
+since a score of 0 would blame the policy.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ def tool(cls: type[Class]) -> type[Class]:
 
 
 class ToolError(Exception):
-    """The policy used a tool wrongly. Its sentence is what the policy sees."""
+    """A wrong use of a tool. The policy sees the sentence."""
 
 
 class ToolDefect(Exception):
-    """A tool's own code is broken: it raised what no tool may raise, or returned no text."""
+    """A defect in a tool's code: it raised an unexpected exception, or returned no text."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ToolSpec:
 
 @dataclass(frozen=True)
 class ToolContext:
-    """What a tool may touch."""
+    """Everything that a tool may use."""
 
     sandbox: Sandbox
     taskset: TaskSet
@@ -77,13 +77,13 @@ class ToolContext:
 
 
 class Tool(Protocol):
-    """One call of a tool, its arguments checked.
+    """One call of a tool, with checked arguments.
 
-    A class with the attribute `ends_episode = True` ends the episode with each call that succeeds.
+    A class with the attribute `ends_episode = True` ends the episode with each successful call.
     """
 
     def run(self, at: ToolContext) -> str:
-        """Do the work and return the observation's text. Raises ToolError, OSError, SandboxError."""
+        """Execute the call and return the observation's text. Raises ToolError, OSError, SandboxError."""
         ...
 
 
@@ -91,7 +91,7 @@ Path = Annotated[str, Field(min_length=1, description="Path in the repository.")
 
 
 def read_text(sandbox: Sandbox, path: str) -> str:
-    """Read a file; bytes that are not UTF-8 come as surrogates, which `write_text` turns back."""
+    """Read a file; bytes that are not UTF-8 become surrogates, which `write_text` turns back."""
     return sandbox.read(path, timeout_s=FILE_S).decode("utf-8", "surrogateescape")
 
 
@@ -100,11 +100,11 @@ def write_text(sandbox: Sandbox, path: str, text: str) -> None:
 
 
 def path_in_tree(task: Task, path: str) -> str:
-    """Return a path as the tree names it, whether it was given from the repository's folder or from `/`."""
+    """Return a path relative to the tree, given relative to the repository's folder or absolute."""
     plain = posixpath.normpath(path.strip()) if path.strip() else ""
     return plain.removeprefix(f"{task.workdir}/") if plain != task.workdir else "."
 
 
 def split_lines(text: str) -> list[str]:
-    """Split at newlines only, ends kept: form feeds and lone carriage returns belong to their line."""
+    """Split at newlines only, ends kept: form feeds and lone carriage returns stay inside their line."""
     return [*io.StringIO(text, newline="\n")]

@@ -104,7 +104,7 @@ class Edit:
 
 
 def _occurrences(text: str, part: str) -> list[int]:
-    """Return where `part` starts, overlaps included: an edit must not guess between them."""
+    """Return the start of every occurrence of `part`, overlaps included: an edit must be unambiguous."""
     found, start = [], text.find(part)
     while start >= 0:
         found.append(start)

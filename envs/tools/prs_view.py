@@ -1,7 +1,7 @@
 """A project's past changes as the tool `prs` shows them: none newer than the task's base commit.
 
-Read outside the sandbox. Left out are changes merged later or that mention the fix, and comments written at
-or after the task's cutoff; references to what is left out, and commit ids in people's texts, are masked.
+Read outside the sandbox. Left out are later changes, changes that mention the fix, and comments written at or
+after the task's cutoff. References to omitted changes, and commit ids in prose, are masked.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..types import Task
 RESULTS = 10
 """Changes listed on one page."""
 REASON_CHARS = 600
-"""How much of a change's own words `blame` shows."""
+"""Characters of a change's own text that `blame` shows."""
 
 NOTHING_FOUND = "no pull requests found"
 MORE = "({} more; ask for page={}, or narrow by words, path, author or label)"
@@ -45,7 +45,7 @@ PHRASES = (
 """Every word that the tool says of its own accord; the rest is the project's."""
 
 _WEIGHTS = (4.0, 2.0, 1.0, 0.5)
-"""What a word counts for in a title, in names, in prose, in a diff."""
+"""Weights of a word in a title, in names, in prose, in a diff."""
 _REFERENCE = re.compile(
     r"(?:#|!|/(?:pulls?|issues|merge_requests)/|\b[Gg][Hh]-|:(?:pr|pull|issue|gh):`"
     r"|\b(?:PR|pr|[Pp]ull [Rr]equest|[Mm]erge [Rr]equest)s? )(\d+)\b"
@@ -57,27 +57,27 @@ _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What one task may know of the past. There is one for each task, and it is compared as itself."""
+    """The past as visible to one task. Cached per task and compared by identity."""
 
     rows: tuple[PullRequest, ...]
     """Newest first."""
     hidden: frozenset[int]
     """Numbers of changes that do not exist for this task."""
     newest: int
-    """The highest number that does."""
+    """The highest number that exists for this task."""
     cutoff: str
 
     def find(self, key: str) -> PullRequest | None:
-        """Return a change by its key, however it is written: 12, #12, !12, c7."""
+        """Return a change by its key, in any spelling: 12, #12, !12, c7."""
         wanted = key.strip().lstrip("#!").lower()
         return next((row for row in self.rows if row.key == wanted), None)
 
     def prose(self, text: str) -> str:
-        """Mask what people wrote: ids of commits, and numbers that do not exist yet."""
+        """Mask prose: commit ids, and numbers that do not exist yet."""
         return _COMMIT_ID.sub(COMMIT, _REFERENCE.sub(self._reference(self.newest), text))
 
     def code(self, text: str) -> str:
-        """Mask a diff: only numbers known to be hidden, for much in code looks like an id."""
+        """Mask a diff: only numbers known to be hidden, since much in code looks like an id."""
         return _REFERENCE.sub(self._reference(None), text)
 
     def _reference(self, newest: int | None) -> Callable[[re.Match[str]], str]:
@@ -91,7 +91,7 @@ class View:
 
 @lru_cache(maxsize=256)
 def view(taskset: TaskSet, task: Task) -> View:
-    """Return the past as it is for a task."""
+    """Return the past as visible to a task."""
     past, later = taskset.prs[: task.past], taskset.prs[task.past :]
     kept = [row for row in past if row.key not in task.withheld]
     hidden = {*task.withheld, *(row.key for row in later)}
@@ -106,7 +106,7 @@ def view(taskset: TaskSet, task: Task) -> View:
 def search(
     past: View, words: str, *, path: str = "", author: str = "", label: str = "", page: int = 1
 ) -> str:
-    """List changes that hold words, the best first; without words the newest first."""
+    """List changes that contain words, best first; without words, newest first."""
     rows = [
         row
         for row in past.rows
@@ -118,16 +118,16 @@ def search(
         return _listed(past, rows, page)
     wanted = _words(words)
     held = [_held(past, row, wanted) for row in rows]
-    rarity = Counter(word for one in held for word in one)
+    rarity = Counter(word for weights in held for word in weights)
     idf = {word: math.log(1 + len(rows) / count) for word, count in rarity.items()}
-    scores = [sum(idf[word] * weight for word, weight in one.items()) for one in held]
+    scores = [sum(idf[word] * weight for word, weight in weights.items()) for weights in held]
     named = past.find(words)
-    best = sorted(zip(scores, rows, strict=True), key=lambda each: (each[1] is not named, -each[0]))
+    best = sorted(zip(scores, rows, strict=True), key=lambda pair: (pair[1] is not named, -pair[0]))
     return _listed(past, [row for score, row in best if score or row is named], page)
 
 
 def read(past: View, key: str, *, page: int = 1, page_chars: int) -> str:
-    """Show one change in full, a page at a time: its words, the discussion, its files, the diff."""
+    """Show one change in full, by pages: title and body, discussion, files, diff."""
     row = past.find(key)
     if row is None:
         return NO_SUCH
@@ -144,7 +144,7 @@ def recent(past: View, path: str, *, page: int = 1) -> str:
 
 
 def blame(taskset: TaskSet, task: Task, path: str, line: int, now: str) -> str:
-    """Say which change last touched a line of a file as it is now (`now` is its text), and why."""
+    """Name the change that last touched a line of the current file (`now` is its text), and the reason."""
     lines = _lines(now)
     if line > len(lines):
         return NO_LINE.format(len(lines))
@@ -162,7 +162,7 @@ def blame(taskset: TaskSet, task: Task, path: str, line: int, now: str) -> str:
 
 
 def _last_change(taskset: TaskSet, task: Task, path: str, line: int, now: Sequence[str]) -> int | str:
-    """Return the index of the change, or what to say where there is none."""
+    """Return the index of the change, or the message to show where there is none."""
     base = taskset.base_tree(task).get(path)
     if base is None or earlier_line(_lines(_text(base.data)), now, line) is None:
         return OWN_LINE
@@ -216,7 +216,7 @@ def _pages(past: View, row: PullRequest, size: int) -> list[str]:
 
 
 def _touches(row: PullRequest, path: str) -> bool:
-    """Whether a change touched a file, a folder, or files like a pattern."""
+    """Whether a change touched a file, a folder, or files that match a pattern."""
     wanted = path.strip().removeprefix("./").rstrip("/")
     if wanted in ("", ".") or wanted in _places(row.files):
         return True
@@ -225,7 +225,7 @@ def _touches(row: PullRequest, path: str) -> bool:
 
 @lru_cache(maxsize=20_000)
 def _places(files: tuple[str, ...]) -> frozenset[str]:
-    """Return files, the folders they are in, and their bare names."""
+    """Return files, their folders, and their bare names."""
     folders = {str(folder) for file in files for folder in PurePosixPath(file).parents}
     return frozenset({*files, *folders, *(file.rpartition("/")[2] for file in files)})
 
@@ -235,7 +235,7 @@ def _comments(past: View, row: PullRequest) -> Iterator[Comment]:
 
 
 def _held(past: View, row: PullRequest, wanted: frozenset[str]) -> dict[str, float]:
-    """Return which words a change holds, each with the weight of the best place it stands in."""
+    """Return the words found in a change, each weighted by the best field it occurs in."""
     fields = [
         _words(row.title),
         _words("\n".join([row.author, *row.labels, *row.files])),
@@ -250,7 +250,7 @@ def _held(past: View, row: PullRequest, wanted: frozenset[str]) -> dict[str, flo
 
 @lru_cache(maxsize=50_000)
 def _words(text: str) -> frozenset[str]:
-    """Return a text's words and their parts. Ids and references are no words: nobody finds by them."""
+    """Return a text's words and their parts. Ids and references are excluded: they are no search terms."""
     seen = set(_WORD.findall(_COMMIT_ID.sub(" ", _REFERENCE.sub(" ", text))))
     return frozenset(part for word in seen for part in (word.lower(), *_parts(word)))
 

@@ -19,7 +19,7 @@ _LIMITS = {
 
 
 def cut_middle(observation: Observation, limit: int) -> Observation:
-    """Keep an observation's first and last characters, and say how to see the rest."""
+    """Keep an observation's beginning and end, with a note on how to see the rest."""
     text = observation.text
     if len(text) <= limit:
         return observation
@@ -29,7 +29,7 @@ def cut_middle(observation: Observation, limit: int) -> Observation:
 
 
 def describe_run(report: RunReport) -> str:
-    """Say what a test run gave, without times: counts, then each failure with its way there."""
+    """Describe a test run without times: counts, then each failure with its stack."""
     parts = [report.summary]
     if report.timed_out:
         parts.append("(killed: the tests took too long)")
@@ -49,7 +49,7 @@ def describe_run(report: RunReport) -> str:
 
 
 def describe_result(result: ExecResult, *, killed_after_s: float) -> str:
-    """Say what a command printed, how it ended, which limit it hit and what it left running."""
+    """Describe a command's output, its end, the limit it hit and the processes it left."""
     parts = [result.stdout.rstrip("\n"), result.stderr.rstrip("\n")]
     if result.timed_out:
         parts.append(f"(killed after {killed_after_s:g} s)")

@@ -1,7 +1,7 @@
-"""The tools of one environment: which there are, how the policy reads of them, and how a call is checked.
+"""The tools of one environment: their names, their descriptions for the policy, and the check of a call.
 
-Validation and JSON Schema both come from a tool's dataclass, so they cannot disagree. How a tool is written:
-`envs.tools.base`.
+Validation and JSON Schema both come from a tool's dataclass, so they cannot disagree. `envs.tools.base`
+explains how to write a tool.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ DEFAULT_TOOLS: Mapping[str, type[Tool]] = {
 
 
 class ToolsetError(ValueError):
-    """A tool is not made as tools are, or two have one name. Takes one sentence."""
+    """An invalid tool class, or two tools of one name. Takes one sentence."""
 
 
 @dataclass(frozen=True)
 class Toolset:
-    """Named tools, all of ours by default: `Toolset()`, `Toolset.of(["view", "my.module:Look", Look])`."""
+    """Named tools, by default all built-in ones: `Toolset()`, `Toolset.of(["view", "module:Look"])`."""
 
     tools: Mapping[str, type[Tool]] = field(default_factory=lambda: DEFAULT_TOOLS, hash=False)
 
@@ -52,9 +52,9 @@ class Toolset:
 
     @classmethod
     def of(cls, tools: Iterable[str | type[Tool]]) -> Toolset:
-        """Choose tools, each by one of our names, as `module:attribute` or as a class.
+        """Choose tools, each by its built-in name, as `module:attribute` or as a class.
 
-        A class of one's own is called by its name in snake case. Raises ToolsetError, UnknownNameError.
+        A custom class is called by its name in snake case. Raises ToolsetError, UnknownNameError.
         """
         found: dict[str, type[Tool]] = {}
         for chosen in tools:
@@ -70,7 +70,7 @@ class Toolset:
         return tuple(self.tools)
 
     def parse(self, call: ToolCall) -> Tool:
-        """Check a call against its tool. Raises ToolError with a sentence that says how to mend it."""
+        """Check a call against its tool. Raises ToolError, whose sentence explains the correction."""
         if call.name not in self.tools:
             raise ToolError(f"there is no tool {call.name!r}; there are {', '.join(self.tools)}")
         try:
@@ -81,7 +81,7 @@ class Toolset:
             raise ToolError(f"{call.name}: {place}: {first['msg']}") from error
 
     def specs(self) -> list[ToolSpec]:
-        """Describe every tool as the policy reads it."""
+        """Describe every tool for the policy."""
         return [
             ToolSpec(name, " ".join(inspect.cleandoc(tool.__doc__ or "").split()), _schema(tool))
             for name, tool in self.tools.items()

@@ -1,21 +1,21 @@
 """Sandboxes by bubblewrap: namespaces around a Debian root folder, for machines without a Docker engine.
 
 Every sandbox has its own user, PID, network, IPC, UTS and mount namespaces, no capabilities for commands, a
-read-only root, and may not make user namespaces of its own. Its two disks are in memory and bounded. It works
-as root and as an ordinary user where the kernel lets one make user namespaces.
+read-only root, and may not create user namespaces. Its two disks are in memory and bounded. Works as root,
+and as an ordinary user where the kernel permits user namespaces.
 
-As root, commands and the program inside are two users, and neither is the host's root (`user_maps`). An
-ordinary user can only be mapped once: the program inside then shares its user with the commands. They cannot
-trace it, read its memory or its descriptors, nor end it, but can lower its priority and its resource limits,
-and so make their own sandbox fail.
+As root, commands and the program inside run as two users, and neither is the host's root (`user_maps`). An
+ordinary user can map only one user, so the program inside shares it with the commands. These still cannot
+trace the program, read its memory or descriptors, or kill it. They can lower its priority and resource
+limits, and so make their own sandbox fail.
 
 What bounds memory, processes and CPU time depends on the machine:
 
-- where control groups can be made (as root, version 1 or 2): the group as a whole, as in Docker;
-- elsewhere: resource limits. Address space is bounded for each process of a command, not for all together;
-  the number of processes per user namespace (Linux 5.14 and later); CPU time is not shared out.
+- where cgroups can be created (as root, version 1 or 2): the group as a whole, as in Docker;
+- elsewhere: resource limits. Address space is bounded per process of a command, not in total; the number of
+  processes per user namespace (Linux 5.14 and later); CPU time is not shared out.
 
-A filter refuses system calls that reach beyond the sandbox (`seccomp`), on x86_64 and aarch64.
+A seccomp filter refuses system calls that reach beyond the sandbox (`seccomp`), on x86_64 and aarch64.
 """
 
 from __future__ import annotations
@@ -74,10 +74,10 @@ class BubblewrapStream(Stream):
 
     def complaint(self) -> str:
         try:
-            said = os.pread(self._errors.fileno(), COMPLAINT_LIMIT, 0)
+            text = os.pread(self._errors.fileno(), COMPLAINT_LIMIT, 0)
         except (OSError, ValueError):  # closed by another thread
             return ""
-        lines = said.decode("utf-8", "replace").strip().splitlines()
+        lines = text.decode("utf-8", "replace").strip().splitlines()
         return lines[-1] if lines else ""
 
     def close(self) -> None:
@@ -86,7 +86,7 @@ class BubblewrapStream(Stream):
 
 
 class BubblewrapBackend(RemoteBackend):
-    """This machine's kernel."""
+    """Sandboxes of this machine's kernel."""
 
     name = "bubblewrap"
 
@@ -98,11 +98,11 @@ class BubblewrapBackend(RemoteBackend):
         separate_users: bool = True,
         swap_disks: bool = True,
     ) -> None:
-        """Try bubblewrap once. Raises `SandboxUnavailable` where it is missing or may do nothing.
+        """Try bubblewrap once. Raises `SandboxUnavailable` where it is missing or not permitted.
 
-        Without `control_groups`, resource limits are used even where groups could be made; without
-        `separate_users`, one user even where two could be had; without `swap_disks`, content travels as
-        archives even where disks could be swapped.
+        Each switch turns a feature off where it would be available: without `control_groups`, resource limits
+        apply; without `separate_users`, program and commands share a user; without `swap_disks`, content
+        travels as archives.
         """
         self._swap_disks = swap_disks
         self._separate_users = separate_users
@@ -156,7 +156,7 @@ class BubblewrapBackend(RemoteBackend):
         users: PendingUserMap | None,
         group: Cgroup | None,
     ) -> tuple[subprocess.Popen[bytes], socket.socket, IO[bytes]]:
-        """A process, our end of its standard streams, and the file for its complaints."""
+        """Start a sandbox; return its process, our end of its standard streams, and its error file."""
         calls = filter_descriptor()
         passed = [*(users.theirs if users else ()), *([calls] if calls is not None else [])]
         options = [*root_mounts(root), *group_mounts(group)]
@@ -196,7 +196,7 @@ class BubblewrapBackend(RemoteBackend):
         return Cgroup.create(name, memory_bytes=memory_bytes(spec), pids=pids, cpus=spec.cpus)
 
     def _image(self, ref: str) -> tuple[Path, Path]:
-        """The root and environment folders of an image."""
+        """Return the root and environment folders of an image."""
         try:
             record = json.loads(record_path(ref).read_text("utf-8"))
         except FileNotFoundError:
@@ -226,7 +226,7 @@ class BubblewrapBackend(RemoteBackend):
             return False
 
     def reap(self) -> list[str]:
-        """Processes die with their owner, as the kernel sees to it; what is left is mostly control groups."""
+        """Remove leftovers: mostly cgroups, since the kernel kills processes together with their owner."""
         return reap_processes() + reap_groups() + reap_layers(cache_folder())
 
     def close(self) -> None:
@@ -235,12 +235,12 @@ class BubblewrapBackend(RemoteBackend):
 
 
 def record_path(ref: str) -> Path:
-    """The file that says which folders an image consists of."""
+    """Return the file that records which folders make up an image."""
     return cache_folder() / "images" / (ref.replace("/", "-").replace(":", "-") + ".json")
 
 
 def user_map(spec: SandboxSpec) -> PendingUserMap | None:
-    """The sandbox's users; None where there is but one."""
+    """Return the map of the sandbox's users; None where all share one."""
     uid, gid = user_and_group(spec)
     if first_outside() is None or uid == 0 or gid == 0:
         return None
@@ -250,7 +250,7 @@ def user_map(spec: SandboxSpec) -> PendingUserMap | None:
 def spawn(
     command: list[str], streams: socket.socket, errors: IO[bytes], passed: list[int], environ: dict[str, str]
 ) -> subprocess.Popen[bytes]:
-    """Start bubblewrap with these descriptors. Its environment does not get inside."""
+    """Start bubblewrap with these descriptors. Its environment does not reach the sandbox."""
     ends = streams.fileno()
     return subprocess.Popen(
         command,
@@ -264,7 +264,7 @@ def spawn(
 
 
 def end_process(name: str, process: subprocess.Popen[bytes], group: Cgroup | None) -> None:
-    """Kill bubblewrap; what is inside dies with it."""
+    """Kill bubblewrap, and with it the sandbox."""
     process.kill()
     try:
         process.wait(END_S)
@@ -275,7 +275,7 @@ def end_process(name: str, process: subprocess.Popen[bytes], group: Cgroup | Non
 
 
 def first_process(bubblewrap: int) -> int | None:
-    """The sandbox's first process, as seen here: what bubblewrap started and waits for."""
+    """Return the sandbox's first process, as numbered here: bubblewrap's only child."""
     try:
         children = Path(f"/proc/{bubblewrap}/task/{bubblewrap}/children").read_text().split()
     except OSError:
@@ -284,7 +284,7 @@ def first_process(bubblewrap: int) -> int | None:
 
 
 def try_bubblewrap(timeout_s: float) -> None:
-    """Raise `SandboxUnavailable` unless an empty sandbox can be made here."""
+    """Start an empty sandbox. Raises `SandboxUnavailable` where that fails."""
     if shutil.which("bwrap") is None:
         raise SandboxUnavailable("bubblewrap is not installed; run scripts/ensure-tools.sh")
     command = ["bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"]
@@ -296,7 +296,7 @@ def try_bubblewrap(timeout_s: float) -> None:
     except subprocess.TimeoutExpired:
         raise SandboxUnavailable(f"bubblewrap did not start within {timeout_s:.0f} s") from None
     if done.returncode != 0:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
         raise SandboxUnavailable(
-            f"bubblewrap cannot isolate here: {said[-1]}; user namespaces must be allowed"
+            f"bubblewrap cannot isolate here: {lines[-1]}; user namespaces must be allowed"
         )

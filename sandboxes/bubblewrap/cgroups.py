@@ -1,6 +1,6 @@
-"""Bounds for a group of processes by control groups, version 1 or 2, where this process may make them.
+"""Resource bounds by cgroups, version 1 or 2, where this process may create them.
 
-Groups are made at the top of the hierarchy, which needs root (or a delegated hierarchy mounted there).
+Groups are created at the top of the hierarchy, which needs root (or a delegated hierarchy mounted there).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ CPU_PERIOD_US = 100_000
 
 
 class Cgroup:
-    """One group: a single folder (version 2), or a folder in each controller's hierarchy (version 1)."""
+    """A cgroup: a single folder (version 2), or a folder in each controller's hierarchy (version 1)."""
 
     def __init__(self, folders: list[Path]) -> None:
         self.folders = folders
 
     @classmethod
     def create(cls, name: str, *, memory_bytes: int, pids: int, cpus: float) -> Cgroup | None:
-        """A new group with these bounds; None where they cannot all be set."""
+        """Create a cgroup with these bounds; None where one of them cannot be set."""
         group = cls([])
         try:
             for folder, settings in plan(PREFIX + name, memory_bytes, pids, cpus):
@@ -44,14 +44,14 @@ class Cgroup:
         return group
 
     def entering(self, command: list[str]) -> list[str]:
-        """The same command, which enters this group before it does anything else."""
+        """Return a command that enters this cgroup and then runs `command`."""
         enter = (
             'while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs" || exit 1; shift; done; shift; exec "$@"'
         )
         return ["sh", "-c", enter, "sh", *map(str, self.folders), "--", *command]
 
     def remove(self) -> None:
-        """Kill what is still in it and take it away; what resists is left to `leftovers`."""
+        """Kill the members and remove the cgroup. What resists is removed by a later `reap_groups`."""
         until = time.monotonic() + REMOVE_S
         for folder in self.folders:
             while folder.exists() and time.monotonic() < until:
@@ -63,7 +63,7 @@ class Cgroup:
 
 
 def plan(name: str, memory_bytes: int, pids: int, cpus: float) -> list[tuple[Path, list[tuple[str, str]]]]:
-    """Folders to make, each with the files to write in it."""
+    """Return the folders to make, each with its settings as (file, value)."""
     quota = str(int(cpus * CPU_PERIOD_US))
     if (HIERARCHY / "cgroup.controllers").exists():
         cpu = ("cpu.max", f"{quota} {CPU_PERIOD_US}")
@@ -84,7 +84,7 @@ def kill_members(folder: Path) -> None:
 
 
 def reap_groups() -> list[str]:
-    """Remove the groups of dead owners, with what still runs in them; return their names."""
+    """Remove cgroups of dead owners and kill their members; return the names."""
     removed = []
     for name, group in leftovers():
         group.remove()
@@ -93,7 +93,7 @@ def reap_groups() -> list[str]:
 
 
 def leftovers() -> Iterator[tuple[str, Cgroup]]:
-    """Groups of dead owners, with their names."""
+    """Yield cgroups of dead owners, with their names."""
     found: dict[str, list[Path]] = {}
     for pattern in (f"{PREFIX}*", f"*/{PREFIX}*"):
         for folder in HIERARCHY.glob(pattern):

@@ -1,4 +1,4 @@
-"""The command line of a bubblewrap sandbox: what it mounts, and whom it runs as."""
+"""The command line of a bubblewrap sandbox: mounts and users."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .user_maps import PendingUserMap
 STARTING_CAPABILITIES = tuple(
     f"CAP_{name}" for name in ("SETUID", "SETGID", "SETPCAP", "KILL", "CHOWN", "SYS_RESOURCE")
 )
-"""What the program inside starts with, within its user namespace. It keeps SETUID and KILL
+"""Initial capabilities of the program inside, in its user namespace. It keeps SETUID and KILL
 (`inside.identity`).
 """
 MOUNTED_ANEW = ("proc", "dev", "sys", "tmp", "run", "lost+found")
 
 
 def writable_disks(spec: SandboxSpec) -> tuple[Disk, ...]:
-    """What of a sandbox can be written; see `bubblewrap_command`."""
+    """Return the writable mounts that `bubblewrap_command` makes."""
     uid, gid = user_and_group(spec)
     return (
         Disk(spec.workdir, spec.disk_mb, 0o755, uid, gid),
@@ -36,7 +36,7 @@ def writable_disks(spec: SandboxSpec) -> tuple[Disk, ...]:
 def bubblewrap_command(
     spec: SandboxSpec, options: list[str], environment: Path, users: PendingUserMap | None
 ) -> list[str]:
-    """The command line of a sandbox whose first process is the program of `sandboxes.inside`."""
+    """Return the command line of a sandbox whose first process is the program of `sandboxes.inside`."""
     command = ["bwrap", "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session", "--as-pid-1"]
     command += ["--cap-drop", "ALL", "--hostname", "sandbox", "--clearenv"]
     if users is not None:
@@ -60,7 +60,7 @@ def bubblewrap_command(
 
 
 def root_mounts(root: Path) -> list[str]:
-    """An empty root that holds the base's folders, so that a working directory can be made beside them."""
+    """Mount the base's folders into an empty root, so that a working directory can be created beside them."""
     mounts = []
     for entry in sorted(root.iterdir()):
         if entry.is_symlink():
@@ -71,7 +71,7 @@ def root_mounts(root: Path) -> list[str]:
 
 
 def group_mounts(group: Cgroup | None) -> list[str]:
-    """Show a sandbox its control group where a container has it: it tells which limit was hit."""
+    """Mount the sandbox's cgroup where a container has it: its counters tell which limit was hit."""
     mounts = []
     for folder in group.folders if group is not None else []:
         mounts += ["--ro-bind", str(folder), str(folder.parent)]
@@ -80,10 +80,10 @@ def group_mounts(group: Cgroup | None) -> list[str]:
 
 @cache
 def proc_mounts() -> list[str]:
-    """Make the kernel's settings under `/proc` read-only, and hide what only root may read.
+    """Make the kernel's settings under `/proc` read-only, and hide files that only root may read.
 
-    As root on the host the sandbox's user is the host's root without any capability, and the kernel lets
-    that user write settings by its number alone. bubblewrap covers only some of them.
+    As root on the host, the sandbox's user is the host's root without capabilities, and the kernel permits
+    writes to settings by user id alone. bubblewrap covers only some of them.
     """
     mounts = []
     for entry in sorted(Path("/proc").iterdir()):

@@ -1,10 +1,9 @@
-"""The system call filter of bubblewrap sandboxes, in the bytes that the kernel takes.
+"""The seccomp filter of bubblewrap sandboxes, as BPF bytes.
 
-A list of what is refused, in the spirit of Docker's default profile: what changes or reveals the machine
-rather than the sandbox, and what new ways into the kernel open that no test of a library needs. Most of it
-takes a capability anyway; the filter keeps those calls from being tried at all. A program finds them
-forbidden (EPERM). `clone3`, whose flags a filter cannot see, does not exist (ENOSYS), and libraries then use
-`clone`.
+A deny list in the spirit of Docker's default profile: calls that change or reveal the machine rather than the
+sandbox, and calls that open new ways into the kernel and that no library's tests need. Most of them need a
+capability anyway; the filter keeps them from being tried at all. A denied call fails with EPERM. `clone3`,
+whose flags a filter cannot read, fails with ENOSYS, and libraries then fall back to `clone`.
 
 Sources: `linux/filter.h`, `linux/seccomp.h`, the kernel's system call tables.
 """
@@ -53,7 +52,7 @@ Instruction = tuple[int, int, int, int]
 
 
 def seccomp_filter(machine: str | None = None) -> bytes | None:
-    """The filter for a machine (by default this one); None where its system calls are not known here."""
+    """Return the filter for a machine (by default this one); None for an unknown call table."""
     machine = machine or os.uname().machine
     if machine not in ARCHITECTURES:
         return None
@@ -78,14 +77,14 @@ def seccomp_filter(machine: str | None = None) -> bytes | None:
 
 
 def answered(number: int | None, answer: int) -> list[Instruction]:
-    """One call always gets this answer; the number of the call is loaded."""
+    """Instructions that give one call a fixed answer. The call's number is already loaded."""
     if number is None:
         return []
     return [(JUMP_EQUAL, 0, 1, number), (RETURN, 0, 0, answer)]
 
 
 def refused_if(number: int, argument: int, tests: list[tuple[int, int]]) -> list[Instruction]:
-    """One call is refused if any test of an argument's lower half is true, and allowed otherwise."""
+    """Instructions that refuse a call if any test of an argument's lower 32 bits holds, else allow."""
     inner: list[Instruction] = [(LOAD, 0, 0, argument)]
     for place, (code, operand) in enumerate(tests):
         inner.append((code, len(tests) - place, 0, operand))
@@ -94,9 +93,7 @@ def refused_if(number: int, argument: int, tests: list[tuple[int, int]]) -> list
 
 
 def filter_descriptor() -> int | None:
-    """The reading end of a pipe that holds this machine's filter, for bubblewrap to inherit; see
-    `seccomp_filter`.
-    """
+    """Return the read end of a pipe that holds this machine's filter, for bubblewrap to inherit, or None."""
     program = seccomp_filter()
     if program is None:
         return None

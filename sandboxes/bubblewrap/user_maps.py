@@ -1,8 +1,8 @@
-"""Several users in a user namespace that bubblewrap makes. By itself it maps one.
+"""Maps of several users in bubblewrap's user namespace; bubblewrap by itself maps a single user.
 
-bubblewrap waits (`--userns-block-fd`) until its parent has written the map, which takes root outside. Inside,
-0 is the user that starts the sandbox, there until the program inside has parted from it; commands and the
-program get numbers outside that belong to nobody else.
+bubblewrap waits (`--userns-block-fd`) until its parent has written the map, which needs root outside. Inside,
+0 is the user that starts the sandbox, used until the program inside has changed its own. Commands and the
+program get outside ids that no other user of the machine has.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CHILD_PID = re.compile(rb'"child-pid":\s*(\d+)')
 
 @cache
 def first_outside() -> int | None:
-    """What to add to a sandbox's user ids for those outside; None where only one user can be mapped."""
+    """Return the offset from inside ids to outside ids; None where only one user can be mapped."""
     if os.geteuid() != 0:
         return None
     rows = [Path(f"/proc/self/{kind}_map").read_text().split() for kind in ("uid", "gid")]
@@ -32,19 +32,19 @@ def first_outside() -> int | None:
 
 
 class PendingUserMap:
-    """The map of one namespace to come."""
+    """The map of a namespace that bubblewrap is about to create."""
 
     def __init__(self, users: list[int], groups: list[int]) -> None:
         self._maps = {"uid_map": users, "gid_map": groups}
-        self._said, info = os.pipe()
+        self._info, info = os.pipe()
         block, self._release = os.pipe()
         self.theirs = (info, block)
         """Descriptors for bubblewrap to inherit, and for its starter to close then."""
         self.options = ["--info-fd", str(info), "--userns-block-fd", str(block)]
 
     def abandon(self) -> None:
-        """Bubblewrap was not started."""
-        os.close(self._said)
+        """Close the pipes: bubblewrap was not started."""
+        os.close(self._info)
         os.close(self._release)
 
     def write(self, deadline: float) -> None:
@@ -58,19 +58,19 @@ class PendingUserMap:
                 Path(f"/proc/{pid}/{file}").write_text("\n".join(rows) + "\n")
             os.write(self._release, b".")
         finally:
-            os.close(self._said)
+            os.close(self._info)
             os.close(self._release)
 
     def _child(self, deadline: float) -> int | None:
-        """The process whose namespace it is, as bubblewrap says, piece by piece.
+        """Read the id of the namespace's first process from bubblewrap; None when bubblewrap ended before.
 
-        Heard to the end: bubblewrap would die of a pipe that nobody reads.
+        Reads to the end: bubblewrap would get SIGPIPE from a pipe closed too early.
         """
         text = b""
         while b"}" not in text:
-            if not select.select([self._said], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            if not select.select([self._info], [], [], max(0.0, deadline - time.monotonic()))[0]:
                 raise TimeoutError
-            part = os.read(self._said, 4096)
+            part = os.read(self._info, 4096)
             if not part:
                 return None
             text += part

@@ -1,4 +1,4 @@
-"""Checks that any backend must pass: `check_backend` runs them all."""
+"""Checks that every backend must pass: `check_backend` runs them all."""
 
 from .check import ConformanceError as ConformanceError
 from .check import ConformanceReport as ConformanceReport

@@ -1,6 +1,4 @@
-"""The checks that no command reaches the program inside. Each gets a fresh sandbox of
-`conformance.SPEC_LIMITS`.
-"""
+"""Checks that no command reaches the program inside. Each gets a fresh sandbox of `SPEC_LIMITS`."""
 
 from __future__ import annotations
 
@@ -113,7 +111,7 @@ def nothing_can_be_put_in_the_place_of_a_tool(sandbox: Sandbox) -> None:
 
 
 def who_stops_all_others_does_not_stop_the_sandbox(sandbox: Sandbox) -> None:
-    """Also not while a command is being started, when its process has no program yet."""
+    """Not even during the start of a command, whose process has no program yet."""
     for _ in range(6):
         sandbox.exec(["sh", "-c", 'python3 -c "$0" >/dev/null 2>&1 &', STOPPER], timeout_s=0.5)
         assert "1/" in sandbox.listdir("/proc", timeout_s=SOON_S)
@@ -126,7 +124,7 @@ def who_stops_all_others_does_not_stop_the_sandbox(sandbox: Sandbox) -> None:
 
 
 def who_hunts_all_others_meets_only_commands(sandbox: Sandbox) -> None:
-    """Also not what starts commands, except in the moment in which it does, and nothing lasts of that."""
+    """The starter can be signalled only in the moment of a start, and that has no lasting effect."""
     hunt = 'python3 -c "$0" 1.5 >/dev/null 2>&1 & sleep 0.05'
     sandbox.exec(["sh", "-c", hunt, HUNTER], timeout_s=SOON_S)
     until = time.monotonic() + 1.5

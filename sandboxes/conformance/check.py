@@ -49,11 +49,11 @@ class ConformanceReport:
 def check_backend(
     backend: Backend, *, image: str, groups: Collection[str] = tuple(GROUPS), timeout_s: float = 60.0
 ) -> ConformanceReport:
-    """Run the checks of `groups`, each in a sandbox of its own that starts within `timeout_s`.
+    """Run the checks of `groups`, each in its own sandbox, which must start within `timeout_s`.
 
     `image` needs Python 3 and a POSIX shell, and packages of `ImageRecipe` for the checks of commands.
     Raises `ConformanceError` on the first failure. Groups that do not apply are reported with the reason:
-    `recycling` where a sandbox that was not used cannot be recycled, `overlaid` where disks are no overlays.
+    `recycling` where an unused sandbox cannot be recycled, `overlaid` where disks are no overlays.
     """
     passed: list[str] = []
     not_applied = {group: "it was not asked for" for group in GROUPS if group not in groups}
@@ -72,7 +72,7 @@ def check_backend(
 
 
 def _reason_against(group: str, sandbox: Sandbox, timeout_s: float) -> str:
-    """Why a group does not apply to sandboxes such as this one; empty where it does."""
+    """Return the reason why a group does not apply to this sandbox; empty where it applies."""
     if group == "overlaid" and getattr(sandbox, "disks", None) is None:
         return "its disks are no overlays"
     if group == "recycling":

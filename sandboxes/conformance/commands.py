@@ -1,7 +1,7 @@
-"""The checks any `Sandbox` must pass, as plain functions that raise AssertionError.
+"""Checks that every `Sandbox` must pass, as plain functions that raise AssertionError.
 
-Every check gets a sandbox of `SPEC_LIMITS` and works in a folder of its own. Those of `FILES` and `COMMANDS`
-may share a sandbox; each of `ISOLATION` and `ENDING` (in `sandboxes.conformance.isolation`) gets a fresh one.
+Every check gets a sandbox of `SPEC_LIMITS` and works in its own folder. Checks of `FILES` and `COMMANDS`
+may share a sandbox; each of `ISOLATION` and `ENDING` (`sandboxes.conformance.isolation`) gets a fresh one.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ SPEC_LIMITS: dict[str, Any] = {"memory_mb": 128, "disk_mb": 160, "pids": 64}
 
 
 def small_spec(image: str) -> SandboxSpec:
-    """The spec that the checks are written for."""
+    """Return the spec that the checks assume."""
     return SandboxSpec(image, **SPEC_LIMITS)
 
 
 def refuses(kind: type[Exception], call: Callable[[], object]) -> None:
-    """Assert that a call raises exactly this kind of error."""
+    """Assert that a call raises exactly this type of error."""
     raised: Exception | None = None
     try:
         call()
@@ -45,7 +45,7 @@ def sha(data: bytes) -> str:
 
 
 def tar(files: dict[str, tuple[bytes, int]]) -> bytes:
-    """An archive of path to (content, mode)."""
+    """Pack an archive of path to (content, mode)."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, (data, mode) in files.items():

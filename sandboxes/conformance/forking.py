@@ -1,7 +1,7 @@
-"""The checks that a sandbox can be snapshotted and forked, and that what lies over layers is like any folder.
+"""Checks of snapshots and forks, and that files over layers behave as in any folder.
 
-Each gets a backend and a fresh sandbox of `conformance.small_spec`, and closes the forks that it makes. Those
-of `FORKING` hold for every backend, `OVERLAID` for those that run commands.
+Each gets a backend and a fresh sandbox of `small_spec`, and closes its forks. Checks of `FORKING` hold for
+every backend, those of `OVERLAID` for backends that run commands.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def forked(backend: Backend, sandbox: Sandbox, count: int = 1) -> Iterator[list[
     try:
         yield forks
     finally:
-        for one in forks:
-            one.close()
+        for child in forks:
+            child.close()
 
 
 def done(sandbox: Sandbox, command: str) -> str:
-    """What a command prints that must succeed."""
+    """Run a command that must succeed; return its output."""
     result = sandbox.exec(command, timeout_s=SOON_S)
     assert result.exit_code == 0, f"{command}: {result}"
     return result.stdout
@@ -63,23 +63,23 @@ def a_fork_has_what_was_there(backend: Backend, sandbox: Sandbox) -> None:
     before = sandbox.changes(".", known(), timeout_s=SOON_S)
     assert dict(before.written) == {"new/made.txt": b"made", "keep.txt": b"changed"}, before
     with forked(backend, sandbox, 2) as forks:
-        for one in (sandbox, *forks):
-            assert one.read("new/made.txt", timeout_s=SOON_S) == b"made"
-            assert one.read("/tmp/later", timeout_s=SOON_S) == b"in scratch"
-            assert one.read("/tmp/notes/n", timeout_s=SOON_S) == b"scratch"
-            assert one.read("naïve-файл.txt", timeout_s=SOON_S) == "ü".encode()
-            assert one.changes(".", known(), timeout_s=SOON_S) == before
+        for handle in (sandbox, *forks):
+            assert handle.read("new/made.txt", timeout_s=SOON_S) == b"made"
+            assert handle.read("/tmp/later", timeout_s=SOON_S) == b"in scratch"
+            assert handle.read("/tmp/notes/n", timeout_s=SOON_S) == b"scratch"
+            assert handle.read("naïve-файл.txt", timeout_s=SOON_S) == "ü".encode()
+            assert handle.changes(".", known(), timeout_s=SOON_S) == before
 
 
 def forks_go_their_own_ways(backend: Backend, sandbox: Sandbox) -> None:
     sandbox.lay(tree(), timeout_s=SOON_S)
-    with forked(backend, sandbox, 2) as (one, other):
+    with forked(backend, sandbox, 2) as (child, other):
         sandbox.write("who", b"original", timeout_s=SOON_S)
-        one.write("who", b"one", timeout_s=SOON_S)
-        one.write("keep.txt", b"one", timeout_s=SOON_S)
+        child.write("who", b"one", timeout_s=SOON_S)
+        child.write("keep.txt", b"one", timeout_s=SOON_S)
         assert sandbox.read("who", timeout_s=SOON_S) == b"original"
         assert sandbox.read("keep.txt", timeout_s=SOON_S) == b"kept\n"
-        assert one.read("keep.txt", timeout_s=SOON_S) == b"one"
+        assert child.read("keep.txt", timeout_s=SOON_S) == b"one"
         assert other.read("keep.txt", timeout_s=SOON_S) == b"kept\n"
         refuses(FileNotFoundError, lambda: other.read("who", timeout_s=SOON_S))
 
@@ -95,8 +95,8 @@ def forks_of_forks_remember_everything(backend: Backend, sandbox: Sandbox) -> No
         assert {f"generation{number}" for number in range(4)} < set(names), names
         assert "generation1" not in sandbox.listdir(".", timeout_s=SOON_S)
     finally:
-        for one in opened[1:]:
-            one.close()
+        for child in opened[1:]:
+            child.close()
 
 
 def a_snapshot_outlives_its_sandbox(backend: Backend, sandbox: Sandbox) -> None:
@@ -144,36 +144,36 @@ def what_was_changed_stays_so_in_a_fork(backend: Backend, sandbox: Sandbox) -> N
     assert set(before.removed) == {"gone/c.py", "keep.txt", "old/a.py", "old/deep/b.py"}, before
     assert before.executable == {"new/a.py"} and set(before.skipped) == {"link", "dangling"}, before
     look = "find . /tmp -printf '%p %y %m %l\\n' | sort; cat link gone/* new/deep/b.py; stat -c %Y new/a.py"
-    with forked(backend, sandbox) as [one]:
-        assert done(one, look) == done(sandbox, look)
-        assert one.changes(".", known(), timeout_s=SOON_S) == before
-        done(one, "rm -r new gone && mkdir old && echo x > old/a.py && test ! -e old/deep && mv old older")
+    with forked(backend, sandbox) as [child]:
+        assert done(child, look) == done(sandbox, look)
+        assert child.changes(".", known(), timeout_s=SOON_S) == before
+        done(child, "rm -r new gone && mkdir old && echo x > old/a.py && test ! -e old/deep && mv old older")
         assert done(sandbox, "cat new/deep/b.py") == "b = 2\n"
 
 
 def limits_hold_in_a_fork(backend: Backend, sandbox: Sandbox) -> None:
     sandbox.lay(tree(), timeout_s=SOON_S)
     done(sandbox, "head -c 60000000 /dev/zero > big; head -c 60000000 /dev/zero > /tmp/big")
-    with forked(backend, sandbox) as [one]:
+    with forked(backend, sandbox) as [child]:
         for folder in ("/workspace", "/tmp"):
-            done(one, f"head -c 60000000 /dev/zero > {folder}/more")
-            full = one.exec(f"head -c 60000000 /dev/zero > {folder}/most", timeout_s=SOON_S)
+            done(child, f"head -c 60000000 /dev/zero > {folder}/more")
+            full = child.exec(f"head -c 60000000 /dev/zero > {folder}/most", timeout_s=SOON_S)
             assert full.exit_code != 0 and full.limit == "disk", full
-        assert done(one, "rm more && echo fits > more && cat more") == "fits\n"
+        assert done(child, "rm more && echo fits > more && cat more") == "fits\n"
 
 
 def what_runs_goes_on_and_does_not_reach_a_fork(backend: Backend, sandbox: Sandbox) -> None:
     loop = "sh -c 'while :; do echo x >> log; sleep 0.01; done' > /dev/null 2>&1 &"
     done(sandbox, f"{loop} until test -s log; do sleep 0.01; done")
-    with forked(backend, sandbox) as [one]:
-        assert one.exec("true", timeout_s=SOON_S).background == ()
-        before = [int(done(each, "wc -c < log")) for each in (one, sandbox)]
+    with forked(backend, sandbox) as [child]:
+        assert child.exec("true", timeout_s=SOON_S).background == ()
+        before = [int(done(handle, "wc -c < log")) for handle in (child, sandbox)]
         done(sandbox, f"until test $(wc -c < log) -gt {before[1]}; do sleep 0.01; done")
-        assert int(done(one, "wc -c < log")) == before[0]
+        assert int(done(child, "wc -c < log")) == before[0]
 
 
 def calls_meanwhile_are_whole(backend: Backend, sandbox: Sandbox) -> None:
-    """A snapshot is of one moment between calls: what a call writes is there whole, or not at all."""
+    """A snapshot lies between calls: it holds all writes of a call, or none."""
     from concurrent.futures import ThreadPoolExecutor
 
     pair = "echo {0} > a{0}; sleep 0.02; echo {0} > b{0}"
@@ -182,11 +182,11 @@ def calls_meanwhile_are_whole(backend: Backend, sandbox: Sandbox) -> None:
             threads.submit(sandbox.exec, pair.format(number), timeout_s=SOON_S) for number in range(24)
         ]
         contents = [sandbox.snapshot(timeout_s=SOON_S) for _ in range(3)]
-        assert all(one.result(SOON_S).exit_code == 0 for one in writing)
+        assert all(call.result(SOON_S).exit_code == 0 for call in writing)
     for content in contents:
-        one = backend.open(sandbox.spec, timeout_s=OPEN_S, content=content)
-        names = set(one.listdir(".", timeout_s=SOON_S))
-        one.close()
+        opened = backend.open(sandbox.spec, timeout_s=OPEN_S, content=content)
+        names = set(opened.listdir(".", timeout_s=SOON_S))
+        opened.close()
         assert {name[1:] for name in names if name[0] == "a"} == {
             name[1:] for name in names if name[0] == "b"
         }
@@ -229,7 +229,7 @@ print(json.dumps([name for name, holds in told.items() if not holds]))
 
 
 def tools_find_an_ordinary_folder(backend: Backend, sandbox: Sandbox) -> None:
-    """Over a layer files have one device, lasting numbers, hard links, and folders that can be renamed."""
+    """Files over a layer have one device, stable inodes and hard links; folders can be renamed."""
     del backend
     sandbox.lay(tree(), timeout_s=SOON_S)
     failed = json.loads(done(sandbox, f"python3 - <<'END'\n{ODDITIES}\nEND"))
@@ -240,17 +240,17 @@ def git_works_over_a_layer(backend: Backend, sandbox: Sandbox) -> None:
     sandbox.lay(tree(), timeout_s=SOON_S)
     first = done(sandbox, f"set -e; export HOME=/tmp; {GIT}")
     assert "R  old/a.py -> moved/a.py" in first and " M keep.txt" in first, first
-    with forked(backend, sandbox) as [one]:
-        assert done(one, "git status --porcelain") == done(sandbox, "git status --porcelain") != ""
+    with forked(backend, sandbox) as [child]:
+        assert done(child, "git status --porcelain") == done(sandbox, "git status --porcelain") != ""
 
 
 def mounts_say_nothing_of_this_machine(backend: Backend, sandbox: Sandbox) -> None:
     sandbox.lay(tree(), timeout_s=SOON_S)
-    with forked(backend, sandbox) as [one]:
-        for each in (sandbox, one):
-            for row in done(each, "cat /proc/self/mounts").splitlines():
+    with forked(backend, sandbox) as [child]:
+        for handle in (sandbox, child):
+            for row in done(handle, "cat /proc/self/mounts").splitlines():
                 _, place, kind, options, *_ = row.split()
-                if place in (each.spec.workdir, "/tmp") and kind == "overlay":
+                if place in (handle.spec.workdir, "/tmp") and kind == "overlay":
                     shown = [word.partition("=") for word in options.split(",")]
                     paths = [
                         value for key, _, value in shown if key.startswith(("lowerdir", "upper", "work"))

@@ -1,4 +1,4 @@
-"""The checks that a sandbox isolates and ends. Each gets a fresh sandbox of `conformance.SPEC_LIMITS`."""
+"""Checks that a sandbox isolates and ends. Each gets a fresh sandbox of `SPEC_LIMITS`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checks that limits hold and are told. Each gets a fresh sandbox of `conformance.SPEC_LIMITS`."""
+"""Checks that limits are enforced and reported. Each gets a fresh sandbox of `SPEC_LIMITS`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WRITABLE = "find / ( -path /proc -o -path /sys ) -prune -o -writable ( -type d -
 
 
 def well(sandbox: Sandbox) -> None:
-    """Assert that a sandbox is in working order, and nothing goes on in it."""
+    """Assert that a sandbox works, and that no process is left in it."""
     done = sandbox.exec("echo well", timeout_s=SOON_S)
     assert (done.exit_code, done.stdout, done.limit) == (0, "well\n", None), done
     assert done.background == (), done

@@ -1,9 +1,8 @@
-"""The checks that a recycled sandbox is blank: leave a trace, recycle, look for it.
+"""Checks that a recycled sandbox is blank: leave a trace, recycle, look for the trace.
 
-A check gets a sandbox of `conformance.SPEC_LIMITS`, uses it up, and returns the one that was recycled from
-it, None when it was thrown away. After each of `GONE` it must have been recycled, for these are ordinary;
-after each of `DOUBTED` it must not; `EITHER` holds what may come out one way or the other, but never with a
-trace.
+A check gets a sandbox of `SPEC_LIMITS`, uses it up, and returns the sandbox recycled from it, or None when it
+was thrown away. After a check of `GONE`, ordinary use, recycling must succeed; after one of `DOUBTED` it must
+not; after one of `EITHER` it may, but never with a trace.
 """
 
 from __future__ import annotations
@@ -156,7 +155,7 @@ SETTINGS = (
 
 
 def run(sandbox: Sandbox, script: str) -> str:
-    """What a Python script prints, which must end well."""
+    """Run a Python script that must succeed; return its output."""
     done = sandbox.exec(["python3", "-c", script], timeout_s=SOON_S)
     assert done.exit_code == 0, done
     return done.stdout
@@ -169,7 +168,7 @@ def leave_running(sandbox: Sandbox, script: str) -> None:
 
 
 def recycled(sandbox: Sandbox) -> Sandbox | None:
-    """The next handle, on which nothing runs but what has to."""
+    """Recycle; return the next handle after checking that only necessary processes run in it."""
     fresh = sandbox.recycled(timeout_s=SOON_S)
     refuses(SandboxLost, lambda: sandbox.exec("true", timeout_s=SOON_S))
     if fresh is not None:
@@ -239,7 +238,7 @@ def queues_and_shared_memory_are_gone(sandbox: Sandbox) -> Sandbox:
 
 
 def the_program_inside_begins_anew(sandbox: Sandbox) -> Sandbox:
-    """Numbers of commands and of files for long output, the environment, limits, output nobody took."""
+    """Counters of commands and of output files, the environment, limits, and output that was never read."""
     sandbox = surely_recycled(sandbox)
 
     def numbers(of: Sandbox) -> tuple[str, bool]:
@@ -288,7 +287,7 @@ def a_reply_that_nobody_waited_for_goes_to_nobody(sandbox: Sandbox) -> Sandbox |
 
 
 def what_outlives_its_socket_is_gone(sandbox: Sandbox) -> Sandbox | None:
-    """A label of IPv6, where there is such a thing."""
+    """An IPv6 flow label, where the kernel has them."""
     sandbox.exec(["python3", "-c", LABEL], timeout_s=SOON_S)
     fresh = recycled(sandbox)
     if fresh is not None:
@@ -307,7 +306,7 @@ def a_call_under_way_is_lost_with_its_sandbox(sandbox: Sandbox) -> Sandbox | Non
 
 
 def connections_are_remembered_by_the_kernel(sandbox: Sandbox) -> Sandbox | None:
-    """For a minute in TIME_WAIT, and for an hour as figures about the address that was spoken to."""
+    """For a minute in TIME_WAIT, and for an hour as metrics of the remote address."""
     run(sandbox, CONNECT)
     return sandbox.recycled(timeout_s=SOON_S)
 

@@ -1,1 +1,1 @@
-"""The writable disks of a sandbox: overlays over shared layers, swapped from outside."""
+"""The writable disks of a sandbox: overlays over shared layers, mounted from outside."""

@@ -1,8 +1,8 @@
-"""The writable disks of one sandbox, swapped from outside: what was in them is gone at once, whole.
+"""The writable disks of one sandbox, swapped from outside: all earlier content is gone at once.
 
-A disk is a folder in memory of bounded size. Where this process may mount (`sandboxes.disks.mounts`), fresh
-ones are put in the place of the old in a fraction of a millisecond. Elsewhere there are no `Disks`, and
-everything travels as archives.
+A disk is a tmpfs of bounded size, alone or as the upper layer of an overlay. Where this process may mount
+(`sandboxes.disks.mounts`), fresh disks replace the old ones in a fraction of a millisecond. Elsewhere there
+are no `Disks`, and all content travels as archives.
 """
 
 from __future__ import annotations
@@ -27,26 +27,27 @@ SWAP_S = 10.0
 """Longest wait for disks where the caller names none; a swap takes a thousandth of it."""
 
 STACK_LIMIT = 16
-"""So many layers over each other are copied into one. The kernel bears more, in longer options of mounts."""
+"""A stack of this many layers is copied into one. The kernel allows more, with longer mount options."""
 LEAST_BYTES = 64 << 10
-"""What may still be written over layers that fill the disk: 0 would be no bound at all."""
+"""Least size of an upper layer, even if the layers below fill the disk: tmpfs takes 0 as unlimited."""
 FILES, WORK = "u", "w"
 """Folders of an upper mount. The kernel needs the second."""
 
 
 class Drive(NamedTuple):
-    """What is there now in the place of one disk."""
+    """The current mount of one disk."""
 
     stack: Stack = ()
     upper: str | None = None
-    """The mount in the room that is written to; None for a plain folder in memory, which is not there."""
+    """Name in the room of the mount that takes the writes; None for a plain tmpfs, which is not in the
+    room."""
 
 
 class Disks:
-    """See the module. The first of `disks` is the working directory, the second `/tmp`."""
+    """The disks of one sandbox. The first of `disks` is the working directory, the second `/tmp`."""
 
     def __init__(self, mounts: Mounter, place: Place, disks: Sequence[Disk], home: str) -> None:
-        """`home` is a folder that has to be there, if it lies on one of the disks."""
+        """`home` is a folder that must exist, if its path lies on one of the disks."""
         self._mounts = mounts
         self._store = store(mounts)
         self._place = place
@@ -60,10 +61,10 @@ class Disks:
         self._closed = False
 
     def swap(self, content: Content | None, *, timeout_s: float = SWAP_S) -> None:
-        """Put fresh disks in the place of those that are there, with `content` on them.
+        """Replace all disks by fresh ones that hold `content`.
 
-        Nothing may be running on the old ones. Raises `SandboxLost`: it has to be closed then; ValueError
-        when the content is no archive of a folder.
+        No process may be running on the old disks. Raises `SandboxLost`, after which the sandbox must be
+        closed, and ValueError when the content is no archive of a folder.
         """
         with self._change("fresh disks could not be had", timeout_s) as deadline:
             before, stacks = list(self._held), Stacks((), ())
@@ -73,12 +74,13 @@ class Disks:
                 self._held += (*stacks.work, *stacks.scratch)
             everywhere = dict(enumerate([*stacks, *[()] * len(self._disks[2:])]))
             self._mounts.run(lambda: self._renew(everywhere, {}), timeout_s=deadline - time.monotonic())
-            self._release(before)
+            self._release(before)  # only now are their mounts gone
 
     def freeze(self, *, timeout_s: float = SWAP_S) -> Content:
-        """What the working directory and `/tmp` hold now. It stays so, and the sandbox goes on elsewhere.
+        """Snapshot the working directory and `/tmp` without copying: written layers become read-only.
 
-        Nothing may be running on the disks. Raises `SandboxLost`: it has to be closed then.
+        The sandbox goes on in a new upper layer. No process may be running on the disks. Raises
+        `SandboxLost`, after which the sandbox must be closed.
         """
         with self._change("the disks could not be frozen", timeout_s) as deadline:
             before = list(self._held)
@@ -93,9 +95,9 @@ class Disks:
             return self._store.keep(stacks, *self._owner(self._disks[0]))
 
     def copy(self, *, timeout_s: float = SWAP_S) -> Content:
-        """The same by copying what was written, for processes that go on using the disks.
+        """Snapshot by copying what was written, for processes that keep files open on the disks.
 
-        They must not write meanwhile. Raises `SandboxLost`.
+        They must be stopped meanwhile. Raises `SandboxLost`.
         """
         with self._change("the disks could not be copied", timeout_s) as deadline:
             folders = self._mounts.run(self._written, timeout_s=deadline - time.monotonic())
@@ -110,12 +112,12 @@ class Disks:
             return self._store.keep(Stacks(*stacks), *self._owner(self._disks[0]))
 
     def close(self) -> None:
-        """Let go of them; the sandbox has ended. Safe to call twice."""
+        """Release the disks of a sandbox that has ended. Idempotent."""
         self._mounts.submit(self._let_go)
 
     @contextmanager
     def _change(self, what: str, timeout_s: float) -> Iterator[float]:
-        """Do one thing at a time, until a deadline, and say what failed."""
+        """Serialize changes, bound each by a deadline, and translate failures."""
         deadline = time.monotonic() + timeout_s
         try:
             if not self._changing.acquire(timeout=max(0.0, timeout_s)):
@@ -132,7 +134,7 @@ class Disks:
             raise SandboxLost(f"{what}: {error.strerror or error}") from None
 
     def _release(self, layers: Sequence[Layer]) -> None:
-        """Stop holding these, once each, as far as they are still held."""
+        """Drop one hold on each of these layers, as far as they are still held."""
         gone: list[Layer] = []
         with self._counting:
             for layer in layers:
@@ -142,7 +144,7 @@ class Disks:
         self._store.let_go(gone)
 
     def _owner(self, disk: Disk) -> tuple[int, int]:
-        """Of a user that is nobody outside, disks are the commands' own."""
+        """Return the disk's owner outside; where its user is not mapped, the commands' user."""
         owner = self._place.owner(disk) or self._place.owner(self._disks[0])
         assert owner is not None, "`disks_of` has looked"
         return owner
@@ -150,7 +152,7 @@ class Disks:
     # What follows runs in the thread that mounts.
 
     def _freeze(self, flat: dict[int, Stack]) -> None:
-        """Make layers of what is written, and mount over them. `flat` are stacks to be used instead."""
+        """Turn written files into layers, and mount over them. `flat`: stacks that replace the current."""
         self._refuse_when_closed()
         written = [
             number
@@ -175,7 +177,7 @@ class Disks:
         self._renew(fresh, {number: Path(stack[0].name).stat() for number, stack in fresh.items()})
 
     def _written(self) -> list[int]:
-        """Descriptors of what is written to the working directory and `/tmp`."""
+        """Open the folders that hold what was written to the working directory and `/tmp`."""
         self._refuse_when_closed()
         folders: list[int] = []
         for disk, drive in zip(self._disks[:2], self._drives, strict=False):
@@ -187,7 +189,7 @@ class Disks:
         return folders
 
     def _frozen(self, upper: str | None, mount: int | None) -> Layer:
-        """A layer of what was written until now: in the room, or on a plain folder in memory."""
+        """Make a layer of what was written until now: an upper folder in the room, or a plain tmpfs."""
         if upper is None:
             assert mount is not None, "cloned by `_freeze`"
             upper = self._store.new_name("m")
@@ -202,9 +204,9 @@ class Disks:
         return Layer(name, remove, written=used_bytes(upper))
 
     def _renew(self, stacks: Mapping[int, Stack], roots: Mapping[int, os.stat_result]) -> None:
-        """Put new mounts over these stacks, by number of the disk, in the place of what may be there.
+        """Mount fresh disks over these stacks, by number of the disk, in place of the current mounts.
 
-        A folder itself looks like its one of `roots`, else as the backend makes it.
+        A disk's top folder gets owner, mode and times of its entry in `roots`, else those of a new disk.
         """
         self._refuse_when_closed()
         made: dict[int, int] = {}
@@ -222,7 +224,7 @@ class Disks:
                 made[number] = new_overlay(lowers, f"{upper}/{FILES}", f"{upper}/{WORK}")
             with self._mounts.inside(self._place.namespace):
                 for number, mount in made.items():
-                    if number not in roots:  # where it is, what was there has been taken away
+                    if number not in roots:  # `_freeze` has detached those in `roots`
                         detach(self._disks[number].path)
                     attach(mount, self._disks[number].path)
         finally:
@@ -244,7 +246,7 @@ class Disks:
         return mount
 
     def _upper(self, disk: Disk, stack: Stack) -> str:
-        """A folder in the room for what will be written over `stack`, and what the kernel needs beside it."""
+        """Make the upper folder for writes over `stack`, and the work folder that overlayfs needs."""
         upper = self._store.new_name("m")
         left = (disk.megabytes << 20) - sum(layer.written for layer in stack)
         mount = new_tmpfs(size=max(left, LEAST_BYTES), mode=0o755)
@@ -267,7 +269,7 @@ class Disks:
         return upper
 
     def _make_home(self, disk: Disk, folder: int, stack: Stack) -> None:
-        """Make the home folder where it lies on this disk, and `stack` says nothing about it."""
+        """Make the home folder if its path is on this disk and `stack` does not contain it."""
         if not self._home.is_relative_to(disk.path):
             return
         inner = self._home.relative_to(disk.path)
@@ -298,7 +300,7 @@ class Disks:
 
 
 def used_bytes(place: str | int) -> int:
-    """What the file system there holds."""
+    """Return the bytes in use on the file system at this place."""
     disk = os.statvfs(place)
     return (disk.f_blocks - disk.f_bfree) * disk.f_frsize
 
@@ -316,7 +318,7 @@ def look_like(folder: str, other: os.stat_result) -> None:
 
 
 def disks_of(pid: int, disks: Sequence[Disk], home: str, mark: str = "") -> Disks | None:
-    """Those of the sandbox whose first process is `pid` here; None where they cannot be swapped.
+    """Find the disks of the sandbox whose first process is `pid` here; None where it cannot be mounted into.
 
     `mark` is part of the name of its control group; `home` is a folder that commands need.
     """

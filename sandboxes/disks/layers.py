@@ -1,9 +1,9 @@
-"""Folders that sandboxes lie over: what a `Content` holds, unpacked once, and what a snapshot froze.
+"""Read-only layers under the sandboxes' overlays: content unpacked once, and frozen snapshots.
 
-Nobody writes to a *layer* any more; an overlay shows it, with a sandbox's own changes over it. A layer is
-either a folder on disk, under `layers/` in the cache, or a folder in memory that a sandbox wrote until it was
-frozen. It goes when no `Content` that means it is left and no sandbox lies over it; and with this process,
-however that ends, what is in memory goes at once, what is on disk by `reap_layers`.
+A *layer* is immutable; an overlay shows it with a sandbox's own writes above. A layer is either a folder on
+disk, under `layers/` in the cache, or a tmpfs that a sandbox wrote to until it was frozen. It is removed when
+no `Content` of its key is alive and no sandbox uses it. When this process ends, in whatever way, layers in
+memory vanish with it, and `reap_layers` removes those on disk.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from ..inside.trees import packed
 from .mounts import Mounter, clone, read_only_overlay
 
 LAYERS_BYTES = 32 << 30
-"""What may lie unpacked on disk before what is not in use is removed, the longest unused first."""
+"""Size of unpacked content on disk above which unused content is evicted, least recently used first."""
 LIFETIME_S = 30 * 24 * 3600.0
-"""After this long a folder of an owner on another machine is nobody's, unless it is locked."""
+"""After this time a folder of an owner on another machine is a leftover, unless it is locked."""
 NUMBERS = itertools.count(1)
 """Name things in this process's folder on disk and in the room."""
 PACKED_LIMIT = 1 << 30
-"""Longest archive that is made of a snapshot."""
+"""Size limit of a snapshot's archive."""
 
 
 class Layer:
-    """One folder. `name` is relative to the room of the mounter."""
+    """One immutable folder. `name` is relative to the mounter's room."""
 
     def __init__(
         self, name: str, remove: Callable[[], object], *, written: int = 0, on_disk: int = 0
@@ -53,13 +53,13 @@ class Layer:
         self.name = name
         self.remove = remove
         self.written = written
-        """Bytes in memory that a sandbox wrote: they count against the disk of those that go on from them."""
+        """Bytes in memory that a sandbox wrote. They count against the disk size of its forks."""
         self.on_disk = on_disk
         self.uses = 0
 
 
 Stack = tuple[Layer, ...]
-"""Layers over each other, the uppermost first. An empty one is an empty folder."""
+"""Layers of an overlay, uppermost first. An empty stack is an empty folder."""
 
 
 class Stacks(NamedTuple):
@@ -70,17 +70,17 @@ class Stacks(NamedTuple):
 class Key(NamedTuple):
     content: str
     user: int
-    """Whose the files are, outside."""
+    """Owner of the files, as numbered outside."""
     group: int
 
 
 class Entry:
-    """What is known about one content. `ready` is set when it is unpacked."""
+    """The state of one content. `ready` is set when the content is unpacked."""
 
     def __init__(self) -> None:
         self.ready: Future[Stacks] = Future()
         self.meant_by: set[int] = set()
-        """Ids of the live objects that mean it."""
+        """Ids of the live `Content` and `Snapshot` objects with this key."""
         self.awaited = 0
         self.can_be_had_again = True
 
@@ -89,7 +89,7 @@ class Entry:
 
 
 class Snapshot:
-    """What a sandbox's disks held at one moment; lives as long as a `Content` made of it."""
+    """The disks' content at one moment; kept while a `Content` made of it is alive."""
 
     def __init__(self, store: Store, stacks: Stacks) -> None:
         self._store = store
@@ -107,7 +107,7 @@ class Snapshot:
 
 
 class Store:
-    """The layers of this process. Methods may be called from several threads at once."""
+    """The layers of this process. Thread-safe."""
 
     def __init__(self, mounts: Mounter, *, disk_bytes: int = LAYERS_BYTES) -> None:
         self._mounts = mounts
@@ -118,9 +118,9 @@ class Store:
         threading.Thread(target=self._tidy, name="layers", daemon=True).start()
 
     def take(self, content: Content, user: int, group: int, *, timeout_s: float) -> Stacks:
-        """The layers of `content`, unpacked when they are not there; `let_go` of them later.
+        """Return the layers of `content`, unpacked when missing. The caller releases them by `let_go`.
 
-        Whoever asks while another unpacks waits for that. Raises OSError, TimeoutError.
+        Concurrent callers for one key wait for one unpacking. Raises OSError, TimeoutError.
         """
         key = Key(content.key, user, group)
         with self._lock:
@@ -147,12 +147,12 @@ class Store:
         return stacks
 
     def let_go(self, layers: Iterable[Layer]) -> None:
-        """Say that these are not used any more. Never waits."""
+        """Release layers. Never waits."""
         layers = tuple(layers)
         self._chores.put(lambda: self._release(layers))
 
     def keep(self, stacks: Stacks, user: int, group: int) -> Content:
-        """A content that means layers that are there already."""
+        """Return a content for existing layers."""
         snapshot = Snapshot(self, stacks)
         entry, key = Entry(), Key(snapshot.key, user, group)
         entry.can_be_had_again = False
@@ -164,7 +164,7 @@ class Store:
         return content
 
     def _means(self, thing: object, key: Key, entry: Entry) -> None:
-        """Note that `thing` means `key`, until it is garbage."""
+        """Keep the entry of `key` until `thing` is garbage-collected."""
         number = id(thing)
         if number not in entry.meant_by:
             entry.meant_by.add(number)
@@ -192,7 +192,7 @@ class Store:
             raise
 
     def new_folder(self) -> Path:
-        """An empty folder on disk, for a layer to be."""
+        """Make an empty folder on disk for a future layer."""
         with self._lock:
             own = own_folder(os.getpid())
         folder = own / str(next(NUMBERS))
@@ -201,7 +201,7 @@ class Store:
         return folder
 
     def on_disk(self, folder: Path, timeout_s: float, *, size: int = 0, written: int = 0) -> Layer:
-        """A layer of a folder that is complete, of about `size` bytes."""
+        """Return a layer for a complete folder of about `size` bytes."""
         name = self.new_name("d")
         self._mounts.run(lambda: Path(name).symlink_to(folder), timeout_s=timeout_s)
 
@@ -212,11 +212,11 @@ class Store:
         return Layer(name, remove, on_disk=size, written=written)
 
     def new_name(self, kind: str) -> str:
-        """A name for something in the room. Short, as a mount's option has 255 bytes at most."""
+        """Return a new name in the room. Short, because a mount option has 255 bytes at most."""
         return f"{kind}{next(NUMBERS):x}"
 
     def open(self, stack: Stack, *, timeout_s: float) -> int:
-        """A descriptor of a folder that shows a stack, to be read."""
+        """Open a read-only view of a stack; returns a descriptor."""
 
         def show() -> int:
             if len(stack) == 1:
@@ -226,7 +226,7 @@ class Store:
         return self._mounts.run(show, timeout_s=timeout_s)
 
     def pack(self, stack: Stack) -> bytes:
-        """A stack as an archive. Raises OSError."""
+        """Pack a stack into a tar archive. Raises OSError."""
         if not stack:
             return tarfile.NUL * tarfile.BLOCKSIZE * 2
         descriptor = self.open(stack, timeout_s=60.0)
@@ -236,7 +236,7 @@ class Store:
             os.close(descriptor)
 
     def flattened(self, stack: Stack, *, timeout_s: float) -> Stack:
-        """The same files in one layer, by copying. Raises OSError."""
+        """Copy a stack into a single layer. Raises OSError."""
         deadline = time.monotonic() + timeout_s
         descriptor = self.open(stack, timeout_s=timeout_s)
         try:
@@ -245,7 +245,7 @@ class Store:
             os.close(descriptor)
 
     def copied(self, descriptor: int, *, timeout_s: float, written: int = 0) -> Layer:
-        """A layer that is a copy of a folder, with all that overlays note in it. Raises OSError."""
+        """Copy a folder into a layer, with the whiteouts and attributes of overlayfs. Raises OSError."""
         deadline = time.monotonic() + timeout_s
         folder = self.new_folder()
         command = ["cp", "-a", "--", f"/proc/self/fd/{descriptor}/.", str(folder)]
@@ -288,7 +288,7 @@ class Store:
         self._release(entry.layers())
 
     def _evict(self) -> None:
-        """Remove what was not used for longest, while there is too much on disk."""
+        """Remove the least recently used contents while the layers on disk exceed their limit."""
         with self._lock:
             size = sum(layer.on_disk for entry in self._entries.values() for layer in entry.layers())
             gone: list[Layer] = []
@@ -305,14 +305,15 @@ class Store:
 
 @cache
 def store(mounts: Mounter) -> Store:
-    """The one of this process."""
+    """Return this process's store."""
     return Store(mounts)
 
 
 def unpack(archive: bytes, folder: Path, user: int, group: int) -> None:
-    """Lay an archive into an empty folder of ours, as the program inside does it, for other owners.
+    """Unpack an archive into an empty folder, as the program inside would, with other owners.
 
-    Raises ValueError for one that leaves the folder or is none, PermissionError for a link that does.
+    Raises ValueError for an archive that leaves the folder or is invalid, PermissionError for a link that
+    leads out of it.
     """
     folders: set[str] = set()
     try:
@@ -330,10 +331,10 @@ def unpack(archive: bytes, folder: Path, user: int, group: int) -> None:
 
 @cache
 def own_folder(pid: int) -> Path:
-    """The folder for the layers of this process, locked as long as it lives."""
+    """Return the folder for this process's layers, locked for the life of the process."""
     folder = cache_folder() / "layers" / str(Owner.current(LIFETIME_S))
     folder.mkdir(parents=True)
-    folder.chmod(0o700)  # what a policy made executable is for nobody here
+    folder.chmod(0o700)  # no other user here may run files that a policy made
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     fcntl.flock(lock, fcntl.LOCK_EX)
     atexit.register(remove_own, folder, pid)
@@ -341,7 +342,7 @@ def own_folder(pid: int) -> Path:
 
 
 def leave_no_layers() -> None:
-    """Remove this process's folder now, where it may be killed before its end. Its sandboxes have ended."""
+    """Remove this process's folder before a kill that skips `atexit`. No sandbox may be open."""
     if own_folder.cache_info().currsize:
         remove_own(own_folder(os.getpid()), os.getpid())
         own_folder.cache_clear()
@@ -367,7 +368,7 @@ def reap_layers(cache: Path) -> list[str]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder)
         except OSError:
-            continue  # locked by who lives elsewhere
+            continue  # locked by a live owner elsewhere
         finally:
             os.close(lock)
         removed.append(f"layers {folder}")

@@ -1,10 +1,9 @@
-"""Mounts that are made from outside and appear inside a sandbox, by the kernel's calls of Linux 5.2.
+"""Mounts made from outside that appear inside a sandbox, by the mount API of Linux 5.2 (fsopen, move_mount).
 
-One thread of this process has a mount namespace of its own, which nobody else sees and which is gone with
-the process, however that ends. There lies the *room*, a small folder in memory: what is mounted in it is
-known by short relative names, so that the options of a mount, which are visible inside, say nothing about
-this machine. A mount is made detached and moved into a sandbox's namespace, which this thread enters for that
-moment.
+One thread of this process has its own mount namespace, invisible to all others and gone with the process,
+however that ends. It holds the *room*, a small tmpfs. Mounts in it have short relative names, so that mount
+options, which are visible inside a sandbox, tell nothing about this machine. A mount is created detached and
+then moved into a sandbox's namespace, which the thread enters (setns) for that moment.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 
 class Mounter:
-    """The thread with a mount namespace of its own. Jobs run in it one after another, in the room."""
+    """The thread with its own mount namespace. Runs jobs one by one; its directory is the room."""
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
@@ -53,7 +52,7 @@ class Mounter:
         threading.Thread(target=self._work, name="mounts", daemon=True).start()
 
     def run(self, job: Callable[[], Result], *, timeout_s: float) -> Result:
-        """What `job` returns or raises. Raises OSError when it is not done in time; it may be done later."""
+        """Run `job` in the thread; return its result. Raises OSError at the deadline; the job may go on."""
         done = self.submit(job)
         try:
             return done.result(timeout_s)
@@ -64,14 +63,14 @@ class Mounter:
             raise OSError("the thread that mounts has ended") from None
 
     def submit(self, job: Callable[[], Result]) -> Future[Result]:
-        """Have it done without waiting. May be called from finalizers."""
+        """Queue a job without waiting. Safe in finalizers."""
         done: Future[Result] = Future()
         self._jobs.put((done, job))
         return done
 
     @contextmanager
     def inside(self, namespace: int) -> Iterator[None]:
-        """Be in another mount namespace for a moment. Only in a job, and for calls of this module alone."""
+        """Enter another mount namespace. Only inside a job, and only around calls of this module."""
         # A finalizer of anything at all would find itself among the sandbox's files.
         collecting = gc.isenabled()
         gc.disable()
@@ -95,12 +94,12 @@ class Mounter:
             if done.set_running_or_notify_cancel():
                 try:
                     done.set_result(job())
-                except BaseException as error:  # it belongs to whoever waits
+                except BaseException as error:  # raised in the waiting thread
                     done.set_exception(error)
             del done, job  # or the last one's result would live until the next
 
     def begin(self, place: Path) -> None:
-        """Move this thread into its namespace, and the room over `place`. A job, and the first one."""
+        """Move this thread into its own namespace, and mount the room over `place`. The first job."""
         before = Path("/").stat()
         call("have mounts of our own", UNSHARE, CLONE_FS | CLONE_NEWNS)
         # What is unmounted outside is unmounted here too, and nothing of ours is seen outside.
@@ -120,7 +119,7 @@ class Mounter:
         self._try_overlay(place)
 
     def _try_overlay(self, place: Path) -> None:
-        """An overlay with one layer on the disk of `place` and one in memory, as they will be needed."""
+        """Try the overlay needed later: lower layer on the disk of `place`, upper layer in memory."""
         upper = new_tmpfs(size=1 << 20, mode=0o755)
         try:
             Path("probe").mkdir()
@@ -140,7 +139,7 @@ def library() -> ctypes.CDLL:
 
 
 def call(what: str, number: int, *arguments: Any) -> int:
-    """A system call. Raises OSError: it could not do `what`."""
+    """Make a system call. Raises OSError saying that `what` failed."""
     result = library().syscall(number, *arguments)
     if result < 0:
         raise failed(what)
@@ -153,7 +152,7 @@ def failed(what: str, said: str = "") -> OSError:
 
 
 def new_mount(kind: str, options: Sequence[tuple[str, str]], attributes: int) -> int:
-    """A descriptor of a new mount that is nowhere yet. Closed before it is anywhere, it is gone."""
+    """Create a detached mount and return its descriptor. Closed before it is attached, the mount is gone."""
     what = f"make a mount of {kind}"
     context = call(what, FSOPEN, kind.encode(), CLOSE_ON_EXEC)
     try:
@@ -169,7 +168,7 @@ def new_mount(kind: str, options: Sequence[tuple[str, str]], attributes: int) ->
 
 
 def complaint(context: int) -> str:
-    """What the kernel says about the mount that it refused."""
+    """Return the kernel's message about a refused mount."""
     try:
         return f" ({os.read(context, 4096).decode('utf-8', 'replace').strip()})"
     except OSError:
@@ -184,14 +183,14 @@ def new_tmpfs(
     group: int = 0,
     attributes: int = NO_SUID | NO_DEVICES,
 ) -> int:
-    """A folder in memory, of `size` bytes at most, in whole pages."""
+    """Create a detached tmpfs of at most `size` bytes, rounded to pages."""
     options = [("size", str(size)), ("mode", f"{mode:o}")]
     options += [("uid", str(user)), ("gid", str(group)), ("source", "tmpfs")]
     return new_mount("tmpfs", options, attributes)
 
 
 def new_overlay(lowers: Sequence[str], upper: str, work: str) -> int:
-    """Folders over each other, the first of `lowers` above the others. What is written goes into `upper`."""
+    """Create a detached overlay: `lowers` from top to bottom, writes go to `upper`."""
     options = [("source", "overlay"), ("lowerdir", ":".join(lowers))]
     options += [("upperdir", upper), ("workdir", work)]
     options += [("redirect_dir", "on"), ("metacopy", "off"), ("index", "off"), ("xino", "on")]
@@ -199,35 +198,35 @@ def new_overlay(lowers: Sequence[str], upper: str, work: str) -> int:
 
 
 def read_only_overlay(lowers: Sequence[str]) -> int:
-    """Two or more folders over each other, to be read."""
+    """Create a detached read-only overlay of two or more folders."""
     options = [("source", "overlay"), ("lowerdir", ":".join(lowers)), ("redirect_dir", "follow")]
     return new_mount("overlay", options, NO_SUID | NO_DEVICES | NO_PROGRAMS)
 
 
 def clone(path: str) -> int:
-    """Another mount of what is at `path`, nowhere yet."""
+    """Return a detached bind mount of `path`."""
     return call(f"mount {path} once more", OPEN_TREE, HERE, os.fsencode(path), CLONE_TREE)
 
 
 def attach(mount: int, path: str) -> None:
-    """Put a new mount somewhere. The descriptor goes on naming it."""
+    """Attach a detached mount at a path. Its descriptor stays valid."""
     call(f"mount {path}", MOVE_MOUNT, mount, b"", HERE, os.fsencode(path), EMPTY_PATH)
 
 
 def detach(path: str) -> None:
-    """Take away what is mounted there. It lives on for those who have something of it open."""
+    """Unmount lazily. Descriptors open on the mount stay valid."""
     if library().umount2(os.fsencode(path), MNT_DETACH | UMOUNT_NOFOLLOW) != 0:
         raise failed(f"unmount {path}")
 
 
 def mounter() -> Mounter | None:
-    """This process's mounter; None where it may not mount, or the kernel is too old. Tried once."""
+    """Return this process's mounter; None without permission or on an old kernel. Tried once."""
     return _mounter(os.getpid())
 
 
 @cache
 def _mounter(_pid: int) -> Mounter | None:
-    """`_pid`: a child by `fork` has no threads of its parent's."""
+    """Keyed by `_pid`, because a forked child has no threads of its parent."""
     if os.geteuid() != 0 or not UNSHARE:
         return None
     made = Mounter()

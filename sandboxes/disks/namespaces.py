@@ -1,4 +1,4 @@
-"""Where the disks of a sandbox are: the namespaces of its first process, as this machine sees them."""
+"""Location of a sandbox's disks: the namespaces of its first process, as this machine sees them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .mounts import NO_DEVICES, NO_PROGRAMS, NO_SUID
 
 @dataclass(frozen=True)
 class Disk:
-    """A folder in memory, as the sandbox's backend makes it."""
+    """A tmpfs, as the sandbox's backend mounts it."""
 
     path: str
     megabytes: int
     mode: int
     user: int
-    """Numbers of owner and group, inside."""
+    """Owner and group, as numbered inside."""
     group: int
     programs: bool = True
-    """Whether what lies there may be run."""
+    """Whether files on it may be executed."""
 
     @property
     def attributes(self) -> int:
@@ -31,25 +31,26 @@ class Disk:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the disks of a sandbox are: its namespace of mounts, and what its users are outside."""
+    """A sandbox's mount namespace, and the map of its user ids to those outside."""
 
     namespace: int
-    """A descriptor."""
+    """A file descriptor."""
     users: tuple[tuple[int, int, int], ...]
     """(first inside, first outside, count)"""
     groups: tuple[tuple[int, int, int], ...]
 
     def owner(self, disk: Disk) -> tuple[int, int] | None:
-        """A disk's owner and group outside; None when it has none there."""
+        """Return a disk's owner and group outside; None when one has no number there."""
         user, group = outside(disk.user, self.users), outside(disk.group, self.groups)
         return None if user is None or group is None else (user, group)
 
 
 def find_place(pid: int, mark: str) -> Place | None:
-    """Of the sandbox whose first process is `pid` here; None when that is no such process.
+    """Locate the sandbox with first process `pid`, as seen here; None when no such process fits.
 
-    An engine elsewhere has other processes than this machine, and some runtimes keep a sandbox's files out of
-    the kernel's reach: the process must run our program, in a control group whose name has `mark` in it.
+    The check guards against foreign processes: an engine elsewhere numbers other processes, and some runtimes
+    keep files out of the kernel's reach. So the process must run our program, in a control group named
+    `mark`.
     """
     try:
         process = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -67,7 +68,7 @@ def find_place(pid: int, mark: str) -> Place | None:
 
 
 def is_ours(process: int, mark: str) -> bool:
-    """Whether the process whose folder in `/proc` this is runs the program of `sandboxes.inside`."""
+    """Whether a process, given by its `/proc` folder, runs the program of `sandboxes.inside`."""
     theirs = os.stat("ns/mnt", dir_fd=process)
     if os.path.samestat(theirs, Path("/proc/self/ns/mnt").stat()):
         return False  # or this machine's own folders would be unmounted
@@ -83,7 +84,7 @@ def id_map(process: int, name: str) -> tuple[tuple[int, int, int], ...]:
 
 
 def outside(number: int, rows: Sequence[tuple[int, int, int]]) -> int | None:
-    """What a user or group of a namespace is outside of it."""
+    """Translate an id of the namespace to the id outside, by the rows of `uid_map` or `gid_map`."""
     for inside, first, count in rows:
         if inside <= number < inside + count:
             return first + number - inside

@@ -1,10 +1,10 @@
-"""Sandboxes in a Docker engine, by its API over its socket; the `docker` command is never started.
+"""Sandboxes in a Docker engine, by its API over its socket; the `docker` command is never run.
 
 A container is created locked down (no network, no capabilities for commands, no new privileges, read-only
-root, bounded memory, processes and disk) and runs the program of `sandboxes.inside` as its first process,
-which is its init and runs under another user than the commands. One attached stream to that program stays
-open; all requests go over it. The program ends when the stream does, and the engine removes the container
-then: nothing is left when an owner is killed.
+root, bounded memory, processes and disk). Its first process and init is the program of `sandboxes.inside`,
+which runs under another user than the commands. All requests go over one attached stream to that program.
+When the stream ends, the program ends and the engine removes the container: nothing is left of a killed
+owner.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ RUNTIME_VARIABLE = "DAYTHREE_OCI_RUNTIME"
 NETWORK_VARIABLE = "DAYTHREE_NETWORK"
 """Names the engine's network for sandboxes that have one (`SandboxSpec.network`), by default `bridge`."""
 LOCAL_ENGINE = "http+docker://"
-"""How docker-py calls an engine that it reaches by a socket of this machine, or by SSH."""
+"""docker-py's base URL of an engine behind a local socket or SSH."""
 
 logger = logging.getLogger(__name__)
 
 
 class DockerStream(Stream):
-    """An attached stream: frames of 8 header bytes (stream number, size) around what was printed."""
+    """An attached stream: each frame has 8 header bytes (stream number, size) before its data."""
 
     def __init__(self, connection: socket.socket) -> None:
         super().__init__(connection)
@@ -70,10 +70,10 @@ class DockerStream(Stream):
             if number == 1:
                 self._left = size
                 continue
-            said = self._exactly(size)
-            if said is None:
+            text = self._exactly(size)
+            if text is None:
                 return 0
-            self._complaint = (self._complaint + said)[-COMPLAINT_LIMIT:]
+            self._complaint = (self._complaint + text)[-COMPLAINT_LIMIT:]
         received = super()._receive_into(view[: self._left])
         self._left -= received
         return received
@@ -93,13 +93,13 @@ class DockerStream(Stream):
 
 
 class Engine(docker.APIClient):
-    """The engine's API. Every call of a thread is bounded by the deadline of what the thread is doing."""
+    """The engine's API. Each call is bounded by the deadline that its thread has set by `until`."""
 
     _doing = threading.local()
 
     @property
     def timeout(self) -> float:
-        """Seconds that the call to be made may wait for the engine; docker-py asks for it."""
+        """Seconds left for the next call; docker-py reads this attribute."""
         left = getattr(self._doing, "until", float("inf")) - time.monotonic()
         return max(0.05, min(self._longest_s, left))
 
@@ -109,7 +109,7 @@ class Engine(docker.APIClient):
 
     @contextmanager
     def until(self, deadline: float) -> Iterator[None]:
-        """Bound the calls that this thread makes inside."""
+        """Bound the calls that this thread makes inside the block."""
         self._doing.until = deadline
         try:
             yield
@@ -118,7 +118,7 @@ class Engine(docker.APIClient):
 
 
 class DockerBackend(RemoteBackend):
-    """A Docker engine."""
+    """Sandboxes of one Docker engine."""
 
     name = "docker"
 
@@ -132,9 +132,9 @@ class DockerBackend(RemoteBackend):
     ) -> None:
         """Connect to the engine that `DOCKER_HOST` names, by default the local one.
 
-        `runtime` is one of the engine's OCI runtimes, such as `runsc`; by default what the environment
-        variable `DAYTHREE_OCI_RUNTIME` names, else the engine's own default. Without `swap_disks`, content
-        travels as archives even where disks could be swapped. Raises `SandboxUnavailable` when none answers.
+        `runtime` is one of the engine's OCI runtimes, such as `runsc`; by default the environment variable
+        `DAYTHREE_OCI_RUNTIME`, else the engine's own default. Without `swap_disks`, content travels as
+        archives even where disks could be swapped. Raises `SandboxUnavailable` when no engine answers.
         """
         self._swap_disks = swap_disks
         super().__init__(lease_s=lease_s)
@@ -158,7 +158,7 @@ class DockerBackend(RemoteBackend):
             return self._start_with_python(spec, deadline)
 
     def _start_with_python(self, spec: SandboxSpec, deadline: float) -> RemoteSandbox:
-        """Start an image that has no usable Python with one that is brought along."""
+        """Start an image that lacks a usable Python, with an interpreter laid over the image."""
         with self._api.until(deadline), translated(f"cannot lay a Python over {spec.image}"):
             self._interpreters.bring(spec.image, deadline=deadline)
         try:
@@ -190,7 +190,7 @@ class DockerBackend(RemoteBackend):
         )
 
     def _disks(self, spec: SandboxSpec, container: str, deadline: float) -> Disks | None:
-        """The container's disks, where the engine is on this machine and we may mount here."""
+        """Return the container's disks, where the engine is on this machine and mounting is permitted."""
         if not self._swap_disks or mounter() is None or not self._api.base_url.startswith(LOCAL_ENGINE):
             return None
         with self._api.until(deadline), translated(f"cannot look at container {container[:12]}"):
@@ -210,7 +210,7 @@ class DockerBackend(RemoteBackend):
                 ) from None
 
     def _attach(self, container: str) -> DockerStream:
-        """The container's standard streams as one socket of ours."""
+        """Attach to the container's standard streams as one socket."""
         params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
         attached = self._api.attach_socket(container, params=params)
         # What docker-py returns may be a file object, whose socket only closes when it is collected.
@@ -222,7 +222,7 @@ class DockerBackend(RemoteBackend):
             attached.close()
 
     def _remove(self, container: str) -> None:
-        """Take a container away. The engine may be doing it already, or be gone itself."""
+        """Remove a container. Tolerates that the engine is removing it already, or does not answer."""
         try:
             deadline = time.monotonic() + REMOVE_S
             with self._api.until(deadline), translated(f"cannot remove container {container[:12]}"):
@@ -274,7 +274,7 @@ def require_plain(environment: Mapping[str, str]) -> None:
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """The seam to docker-py: what it raises becomes one line, `SandboxUnavailable` or `EngineSilent`."""
+    """Translate docker-py's exceptions into `SandboxUnavailable` or `EngineSilent`, with one line each."""
     try:
         yield
     except docker.errors.APIError as error:

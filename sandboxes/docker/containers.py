@@ -1,4 +1,4 @@
-"""What a container is made of, in the words of the Engine API, and when one is of no use any more."""
+"""The configuration of a container, in the terms of the Engine API, and the test for leftover containers."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ..disks.namespaces import Disk
 from ..remote.sandbox import SERVER_PIDS, SHM_MB, base_environment, memory_bytes, user_and_group
 
 SERVER_CAPABILITIES = ("SETUID", "SETGID", "SETPCAP", "KILL")
-"""What the program inside starts with. It keeps SETUID and KILL, and no command gets any (`inside.identity`).
-"""
+"""Initial capabilities of the program inside. It keeps SETUID and KILL; commands get none
+(`inside.identity`)."""
 IDLE_S = 300.0
-"""How long a container of an owner elsewhere may be there without running."""
+"""How long a container of another host's owner may exist without running."""
 LABEL = "daythree"
 OWNER_LABEL = "daythree.owner"
 
 
 def is_left_over(container: dict[str, Any], now: float) -> bool:
-    """Whether a container, as the engine lists it, is of no use to anybody any more.
+    """Whether a container, as listed by the engine, is a leftover.
 
-    Those of dead owners are, and of owners elsewhere (also before this machine's last start, which power loss
-    may have ended) those that do not run: a live owner's starts at once, and is removed when it ends.
+    Containers of dead owners are. So are containers of other hosts (or of this machine's last boot) that do
+    not run: a live owner's container starts at once, and is removed when it ends.
     """
     try:
         owner = Owner.parse(container["Labels"][OWNER_LABEL])
@@ -34,7 +34,7 @@ def is_left_over(container: dict[str, Any], now: float) -> bool:
 
 
 def writable_disks(spec: SandboxSpec) -> tuple[Disk, ...]:
-    """What of a container can be written."""
+    """Return the writable mounts of a container."""
     uid, gid = user_and_group(spec)
     return (
         Disk(spec.workdir, spec.disk_mb, 0o755, uid, gid),
@@ -46,7 +46,7 @@ def writable_disks(spec: SandboxSpec) -> tuple[Disk, ...]:
 def container_config(
     spec: SandboxSpec, owner: Owner, *, runtime: str | None = None, network: str = "bridge"
 ) -> dict[str, Any]:
-    """What is asked of the engine, in the words of its API. `network` is the one of those that have any."""
+    """Return the request to create a container. `network` is the network of specs that ask for one."""
     uid, gid = user_and_group(spec)
     scratch = f"rw,exec,nosuid,nodev,size={spec.disk_mb}m,uid={uid},gid={gid},mode=0755"
     memory = memory_bytes(spec)

@@ -1,7 +1,7 @@
-"""Images for a Docker engine: a base imported from its folder, and one layer with the Python packages.
+"""Images for a Docker engine: a base imported from a folder, and one layer with the Python packages.
 
-Nothing is pulled unless a recipe names an image of its own as base, and nothing of a build has a network:
-the packages are installed on this side (`sandboxes.images.build`) and travel as files.
+Nothing is pulled unless a recipe names an image as its base, and no build step has a network: packages are
+installed on this side (`sandboxes.images.build`) and sent as files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHUNK = 1 << 20
 
 
 def build_image(api: Any, recipe: ImageRecipe, deadline: float, progress: Progress) -> None:
-    """Make `recipe.ref` exist. Raises `SandboxUnavailable`, and what docker-py raises."""
+    """Build `recipe.ref` if missing. Raises `SandboxUnavailable`, and docker-py's exceptions."""
     base = recipe.base
     if recipe.bootstrapped:
         base = f"daythree/base:{recipe.base_digest}"
@@ -80,7 +80,7 @@ def import_base(api: Any, recipe: ImageRecipe, name: str, deadline: float, progr
 
 
 class Body:
-    """A request body of unknown length, read as it is sent."""
+    """A request body of unknown length, read while it is sent."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
@@ -90,7 +90,7 @@ class Body:
 
 
 def archive(root: Path, deadline: float) -> Iterator[bytes]:
-    """A folder as a tar archive with its owners and devices. Raises `SandboxUnavailable`."""
+    """Pack a folder as a tar archive with owners and devices. Raises `SandboxUnavailable`."""
     command = ["tar", "-C", str(root), "--numeric-owner", "--one-file-system", "-cf", "-", "."]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
@@ -106,7 +106,7 @@ def archive(root: Path, deadline: float) -> Iterator[bytes]:
 
 
 def packed(folder: Path, name: str, dockerfile: str, deadline: float) -> Iterator[bytes]:
-    """A build context: a Dockerfile, and a folder whose files belong to root."""
+    """Pack a build context: a Dockerfile, and a folder whose files belong to root."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         text = dockerfile.encode()
@@ -137,7 +137,7 @@ def owned_by_root(info: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def raise_failure(lines: Iterator[dict[str, Any]]) -> None:
-    """Read the engine's account of a build to its end. Raises `SandboxUnavailable` when it names an error."""
+    """Read the engine's build log to its end. Raises `SandboxUnavailable` when it contains an error."""
     for line in lines:
         if "error" in line:
             raise SandboxUnavailable(f"the Docker engine could not build the image: {line['error'].strip()}")

@@ -1,13 +1,13 @@
-"""A Python for images that have none: what the program inside needs, in a folder that needs nothing else.
+"""A self-contained Python for images without one: all that the program inside needs, in one folder.
 
-    /opt/daythree/bin/python3          starts what follows, by the image's shell
+    /opt/daythree/bin/python3          a shell script that starts the following by its own loader
     /opt/daythree/bin/python3.real     a Debian base's interpreter
-    /opt/daythree/lib/ld.so            its loader, and the shared libraries it asks for
+    /opt/daythree/lib/ld.so            its loader, and the shared libraries that it needs
     /opt/daythree/lib/python3.11/…     the modules that `sandboxes.inside` imports, compiled
 
-Nothing of the image is used but its shell, so it does not matter which C library it has, or whether it has
-one. Nothing of the folder is on a command's `PATH`. For a Docker engine it is one layer over the image, made
-once; the image that it becomes is named by what is in it.
+It uses nothing of the image but its shell, so the image's C library does not matter. The folder is not on a
+command's `PATH`. For a Docker engine it is one layer over the image, built once; the resulting image is named
+by its ingredients.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ print(json.dumps(sorted(file for file in files if file)))
 STEP_S = 60.0
 """Longest run of one of the base's programs."""
 MISSING = re.compile(r"exec.*python3\b.*(not found|no such file)", re.IGNORECASE)
-"""What runtimes and shells say of a program that is not in an image."""
+"""Messages of runtimes and shells about a program missing in an image."""
 UNFIT = re.compile(r"\b(ModuleNotFoundError|ImportError|SyntaxError)\b")
-"""How a python3 ends that cannot run the program inside."""
+"""Last words of a python3 that cannot run the program inside."""
 
 
 def inside_imports() -> tuple[str, ...]:
-    """Modules of the standard library that the program inside imports, anywhere in it."""
+    """Return the standard-library modules that the program inside imports, at any place."""
     names: set[str] = {"os", "sys", "types"}  # the bootstrap's
     for source in files("sandboxes.inside").iterdir():
         if source.name.endswith(".py"):
@@ -73,7 +73,7 @@ def inside_imports() -> tuple[str, ...]:
 
 
 def ensure_interpreter(*, deadline: float, progress: Progress = silent) -> Path:
-    """The folder, made when missing. Raises `SandboxUnavailable`."""
+    """Return the folder, building it when missing. Raises `SandboxUnavailable`."""
     recipe, modules = ImageRecipe("interpreter"), (*inside_imports(), *ALWAYS)
     root = ensure_base(recipe, deadline=deadline, progress=progress)
     text = json.dumps([FORMAT, START, recipe.base_digest, modules])
@@ -87,7 +87,7 @@ def ensure_interpreter(*, deadline: float, progress: Progress = silent) -> Path:
 
 
 class DebianBase:
-    """A Debian root folder, whose programs run here by their own loader."""
+    """A Debian root folder whose programs run here by their own loader."""
 
     def __init__(self, root: Path, version: str) -> None:
         self._libraries = root / f"usr/lib/{platform.machine()}-linux-gnu"
@@ -124,7 +124,7 @@ class DebianBase:
         self._run(str(self._python), "-I", "-S", *compiling, str(modules_folder))
 
     def needed(self, programs: Iterable[Path]) -> set[Path]:
-        """Shared libraries of the base that programs and modules ask for, and those that these ask for."""
+        """Return the shared libraries that programs and modules need, transitively."""
         found: set[Path] = set()
         for program in programs:
             for line in self._run("--list", str(program)).splitlines():
@@ -140,31 +140,31 @@ class DebianBase:
                 command, capture_output=True, text=True, check=True, timeout=STEP_S, env={"LANG": "C.UTF-8"}
             )
         except subprocess.CalledProcessError as error:
-            said = (error.stderr or "").strip().splitlines() or [str(error.returncode)]
-            raise SandboxUnavailable(f"the base image's Python failed: {said[-1]}") from None
+            lines = (error.stderr or "").strip().splitlines() or [str(error.returncode)]
+            raise SandboxUnavailable(f"the base image's Python failed: {lines[-1]}") from None
         except (OSError, subprocess.TimeoutExpired) as error:
             raise SandboxUnavailable(f"the base image's Python failed ({type(error).__name__})") from None
         return done.stdout
 
 
 def lacks_python(error: Exception) -> bool:
-    """Whether a sandbox did not come up for want of a python3 that can run the program inside."""
+    """Whether a sandbox failed to start because its image has no python3 fit for the program inside."""
     return bool(MISSING.search(str(error)) or UNFIT.search(str(error)))
 
 
 class Interpreters:
-    """Which images of a Docker engine need a Python brought along."""
+    """Remembers which images of a Docker engine need an interpreter laid over them."""
 
     def __init__(self, api: Any) -> None:
         self._api = api
         self._lock = threading.Lock()
         self._brought: dict[str, tuple[str, str]] = {}
-        """Image to its id, and the name of the one with a Python over it."""
+        """Image -> (its id, name of the image with an interpreter laid over it)."""
 
     def config(self, image: str) -> Mapping[str, Any]:
-        """What is asked of the engine in place of the image itself; nothing for most images.
+        """Return the container settings that replace the image's own; empty for most images.
 
-        Raises what docker-py raises.
+        Raises docker-py's exceptions.
         """
         identity, derived = self._brought.get(image, ("", ""))
         if not derived or self._api.inspect_image(image)["Id"] != identity:
@@ -172,7 +172,7 @@ class Interpreters:
         return {"Image": derived, "Cmd": [f"{HOME}/bin/python3", *SERVER_COMMAND[1:]]}
 
     def bring(self, image: str, *, deadline: float, progress: Progress = silent) -> None:
-        """Lay a Python over an image, for `config` to use. Raises `SandboxUnavailable` and docker-py's."""
+        """Lay an interpreter over an image, for `config`. Raises `SandboxUnavailable`, or as docker-py."""
         if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise SandboxUnavailable(f"another Python is still being laid over an image; {image} has to wait")
         try:

@@ -1,1 +1,1 @@
-"""Images: what goes into one, as data, and how one is built."""
+"""Images: their recipes as data, and how they are built."""

@@ -1,11 +1,11 @@
 """Image ingredients, built once into a cache folder and shared by every backend.
 
 Two folders: a *base* (a Debian root file system by `debootstrap`; no image registry is assumed) and an
-*environment* (pinned Python packages, laid by `pip install --target`). Each is built beside its place, under
-a file lock, and renamed when it is whole: what exists is complete, and nothing is ever half-written.
+*environment* (pinned Python packages, by `pip install --target`). Each is built in a temporary folder, under
+a file lock, and renamed when complete: an existing folder is always whole.
 
-Pins are complete closures, so pip is run with `--no-deps`: what is in the recipe is what is in the image.
-When this Python's version is not the base's, only wheels are taken, as nothing could be built for the other.
+Pins are complete closures, so pip runs with `--no-deps`: an image holds exactly the recipe's packages. When
+this Python's version is not the base's, only wheels are used, since nothing can be compiled for the other.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ ENVIRONMENT_FOLDER = "/opt/env"
 
 
 def cache_folder() -> Path:
-    """Where images are built and kept: `$XDG_CACHE_HOME/daythree`, else `~/.cache/daythree`."""
+    """Return the folder of images and layers: `$XDG_CACHE_HOME/daythree`, else `~/.cache/daythree`."""
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(home) / "daythree"
 
 
 def ensure_base(recipe: ImageRecipe, *, deadline: float, progress: Progress) -> Path:
-    """The base's root folder, bootstrapped when missing. Raises `SandboxUnavailable`."""
+    """Return the base's root folder, bootstrapped when missing. Raises `SandboxUnavailable`."""
     place = cache_folder() / "bases" / recipe.base_digest
     with building(place, deadline) as folder:
         if folder is not None:
@@ -49,7 +49,7 @@ def ensure_base(recipe: ImageRecipe, *, deadline: float, progress: Progress) -> 
 
 
 def ensure_environment(recipe: ImageRecipe, *, deadline: float, progress: Progress) -> Path:
-    """The folder of the recipe's Python packages, installed when missing. Raises `SandboxUnavailable`."""
+    """Return the folder of the recipe's packages, installed when missing. Raises `SandboxUnavailable`."""
     place = cache_folder() / "environments" / recipe.environment_digest
     with building(place, deadline) as folder:
         if folder is not None:
@@ -65,15 +65,17 @@ def ensure_environment(recipe: ImageRecipe, *, deadline: float, progress: Progre
 
 @contextmanager
 def building(place: Path, deadline: float) -> Iterator[Path | None]:
-    """Yield a folder to fill, which becomes `place` at the end; None when `place` is there already."""
+    """Yield a folder to fill, which is renamed to `place` at the end; yield None when `place` exists."""
     if place.exists():
         yield None
         return
     with unavailable_when_the_disk_fails(place), locked(place.with_name(place.name + ".lock"), deadline):
-        if place.exists():  # somebody else built it while we waited
+        if place.exists():  # another process built it while we waited
             yield None
             return
-        for left in place.parent.glob(f"{place.name}.building-*"):  # by who died while holding the lock
+        for left in place.parent.glob(
+            f"{place.name}.building-*"
+        ):  # of a builder that died while holding the lock
             shutil.rmtree(left, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(prefix=f"{place.name}.building-", dir=place.parent))
         folder.chmod(0o755)
@@ -110,7 +112,7 @@ def unavailable_when_the_disk_fails(place: Path) -> Iterator[None]:
 
 
 def run_step(name: str, command: Sequence[str], deadline: float) -> None:
-    """Run one program of a build. Its last words go into the `SandboxUnavailable` when it fails."""
+    """Run one program of a build. On failure raises `SandboxUnavailable` with the end of its log."""
     with tempfile.TemporaryFile() as log:
         try:
             process = subprocess.Popen(
@@ -132,7 +134,7 @@ def run_step(name: str, command: Sequence[str], deadline: float) -> None:
 
 
 def last_words(log: bytes) -> str:
-    """The line of a log that says most: the last one with `error` in it, else the last one."""
+    """Return the most telling line of a log: the last one with `error` in it, else the last one."""
     lines = [line.strip() for line in log.decode("utf-8", "replace").splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith(("error", "e:"))]
     return (errors or lines or ["it said nothing"])[-1][:400]
@@ -162,7 +164,7 @@ def bootstrap_debian(recipe: ImageRecipe, folder: Path, deadline: float) -> None
 
 
 def lay_metadata(recipe: ImageRecipe, folder: Path) -> None:
-    """Write what `importlib.metadata` reads about a distribution, without its files."""
+    """Write the files of a distribution that `importlib.metadata` reads, and no others."""
     for provided in recipe.provides:
         name, _, version = provided.partition("==")
         place = folder / f"{re.sub(r'[-_.]+', '_', name).lower()}-{version}.dist-info"
@@ -171,7 +173,7 @@ def lay_metadata(recipe: ImageRecipe, folder: Path) -> None:
 
 
 def point_scripts(folder: Path) -> None:
-    """Let the packages' programs start the image's Python; pip names the one that it runs in itself."""
+    """Point the packages' scripts to the image's Python; pip writes the path of the Python it runs in."""
     for script in folder.glob("bin/*"):
         first, newline, rest = script.read_bytes().partition(b"\n")
         if first.startswith(b"#!") and os.fsencode(sys.executable) in first:

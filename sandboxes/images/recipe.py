@@ -1,4 +1,4 @@
-"""What goes into an image, as data."""
+"""The ingredients of an image, as data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 FORMAT = 1
 """Raised when the builders lay the same recipe differently, so that old images are not mistaken for new."""
 ENVIRONMENT_FORMAT = 2
-"""The same for what lies at `/opt/env`; bases stay."""
+"""Version of the layout of `/opt/env`; a new one rebuilds environments, not bases."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ImageRecipe:
 
     @property
     def ref(self) -> str:
-        """Name and digest; the same text for the same recipe on every machine."""
+        """Name and digest; equal for equal recipes on every machine."""
         return f"daythree/{self.name}:{digest({**asdict(self), 'environment_format': ENVIRONMENT_FORMAT})}"
 
     @property
@@ -51,11 +51,11 @@ class ImageRecipe:
 
     @property
     def bootstrapped(self) -> bool:
-        """Whether the base is made here, as opposed to one that comes by its image name."""
+        """Whether the base is made by debootstrap here, and not taken from a named image."""
         return not set("/:") & set(self.base)
 
 
 def digest(content: dict[str, object]) -> str:
-    """12 hex digits that stand for what is to be built."""
+    """12 hex digits of a hash over the ingredients."""
     text = json.dumps({"format": FORMAT, **content}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,1 +1,1 @@
-"""The program that runs inside a sandbox; see `server`."""
+"""The program that runs inside a sandbox; `server` is its main module."""

@@ -1,4 +1,4 @@
-"""Run one command to its end or its deadline, with its output in bounded memory."""
+"""Run one command to its end or deadline, with its output in bounded memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .processes import (
 from .spawning import START_S, Start
 
 REPORT_VARIABLE = "DAYTHREE_REPORT_FD"
-PREFIX = []  # what every command is started with, where no cgroup bounds its memory
+PREFIX = []  # put before every command where no cgroup bounds its memory
 REPORT_DESCRIPTOR = 3
 REPORT_LIMIT = 16 << 20
 SPOOL_LIMIT = 16 << 20
@@ -32,7 +32,7 @@ DRAIN_S = 0.2  # how long output may trail behind the end of a command
 
 
 class Output:
-    """One stream in bounded memory: its first and last half of `limit`, the whole in a file once cut."""
+    """An output stream in bounded memory: first and last half of `limit`; the whole in a file once cut."""
 
     numbers = itertools.count(1)
 
@@ -70,7 +70,7 @@ class Output:
             return
         try:
             self.spool.write(data[: max(0, SPOOL_LIMIT - self.spool.tell())])
-        except OSError:  # full: what is there stays, and is not promised to be whole
+        except OSError:  # disk full: the file stays, and need not be complete
             self.spool.close()
             self.spool = None
 
@@ -79,7 +79,7 @@ class Output:
         return self.total > 2 * self.half
 
     def text(self):
-        """What is kept, with a line in the place of what is not."""
+        """Return the kept output, with a line in place of the cut part."""
         if not self.cut:
             return bytes(self.head + self.tail)
         head = bytes(self.head)
@@ -98,7 +98,7 @@ class Output:
 
 
 def ends_torn(data):
-    """Whether bytes end in the middle of what is otherwise UTF-8."""
+    """Whether otherwise valid UTF-8 ends in the middle of a character."""
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -107,7 +107,7 @@ def ends_torn(data):
 
 
 class Report:
-    """The report descriptor's bytes, the first 16 MiB."""
+    """The first 16 MiB written to the report descriptor."""
 
     def __init__(self):
         self.data = bytearray()
@@ -117,7 +117,7 @@ class Report:
 
 
 class Command:
-    """A running command with the pipes to it."""
+    """A running command and the pipes to it."""
 
     numbers = itertools.count(1)
 
@@ -126,7 +126,7 @@ class Command:
         self.stdout, self.stderr, self.report = Output(limit), Output(limit), Report()
         self.status = None
         self.input = memoryview(stdin)
-        self.sinks = {}  # descriptor -> who takes what is read there
+        self.sinks = {}  # descriptor -> callable that takes the bytes
         self.theirs = []  # the command's ends, closed here once it runs
         self.started = False
         self.crowded = False  # whether no further process could be had at its end
@@ -161,7 +161,7 @@ class Command:
         self.started = True
 
     def fork(self, environment, cwd, streams, timeout_s):
-        """Have the template fork; return False when there is none that answers."""
+        """Ask the template for a fork; return False when no template answers."""
         try:
             self.pid = REAPER.start(self, Fork(environment, cwd, streams), timeout_s, by=FORKER)
         except TemplateGone:
@@ -170,7 +170,7 @@ class Command:
         return True
 
     def pipe_from(self, sink):
-        """The writing end of a pipe whose bytes `sink` will take."""
+        """Make a pipe that `sink` reads; return its write end."""
         ours, theirs = os.pipe()
         self.sinks[ours] = sink
         self.theirs.append(theirs)
@@ -178,18 +178,18 @@ class Command:
         return theirs
 
     def ended(self, status):
-        """Told by the reaper, which holds its lock."""
+        """Record the exit status. Called by the reaper, which holds its lock."""
         self.status = status
         if self.bell != -1:
             os.write(self.bell, b".")
 
     def wait(self, until):
-        """Move bytes until the command ended, or the moment came."""
+        """Transfer bytes until the command has ended or the deadline has come."""
         while self.status is None and time.monotonic() < until:
             self.move(until)
 
     def drain(self, until):
-        """Take what is still in the pipes; who keeps one open past `until` is not waited for."""
+        """Read what is left in the pipes. A process that keeps one open past `until` is not waited for."""
         while self.sinks and time.monotonic() < until:
             self.move(until)
 
@@ -230,7 +230,7 @@ class Command:
             self.stdin = -1
 
     def close(self):
-        """Let go of the pipes. A process left in the background may go on printing, to nobody."""
+        """Release the pipes. A background process may go on printing; its output is discarded."""
         with REAPER.lock:
             os.close(self.bell)
             self.bell = -1
@@ -255,7 +255,7 @@ def discard_later(descriptors):
 
 
 def discard(descriptors):
-    """Read what a background process prints until it ends, so that printing does not kill it."""
+    """Read a background process's output until it ends, so that it neither blocks nor dies of SIGPIPE."""
     poll = select.poll()
     for descriptor in descriptors:
         os.set_blocking(descriptor, True)
@@ -269,7 +269,7 @@ def discard(descriptors):
 
 
 def run_command(arguments, *, timeout_s, **options):
-    """Run to the end or the deadline; return the Command, its exit code (None: killed) and seconds."""
+    """Run to the end or deadline; return the Command, its exit code (None: killed) and seconds."""
     started = time.monotonic()
     command = Command(arguments, timeout_s=timeout_s, **options)
     try:
@@ -286,7 +286,7 @@ def run_command(arguments, *, timeout_s, **options):
 
 
 def exit_code(status):
-    """As a shell would say it: 128 and the signal for who died of one."""
+    """Return the exit code in a shell's terms: 128 + n for a process killed by signal n."""
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
@@ -318,7 +318,7 @@ def do_exec(request, payload):
     parts = [done.stdout.text(), done.stderr.text(), bytes(done.report.data)]
     truncated = done.stdout.cut or done.stderr.cut
     limit = "pids" if done.crowded else LIMITS.hit(before, code, parts[1])
-    if limit == "pids":  # what used up every process does not stay
+    if limit == "pids":  # or the next command could not fork
         kill_command(done.pid, done.mark)
     header = {
         "exit_code": code,
@@ -333,7 +333,7 @@ def do_exec(request, payload):
 
 
 def run_in_any_case(arguments, options):
-    """Run a command; where the background took every process there may be, end the background for it."""
+    """Run a command. If background processes exhausted the process limit, kill them and try again."""
     try:
         return run_command(arguments, **options)
     except BlockingIOError:
@@ -344,7 +344,7 @@ def run_in_any_case(arguments, options):
 
 
 def not_started(error, cwd, code, limit):
-    """A command that cannot start is an ordinary result: 127 when there is no such thing, else 126."""
+    """Return the ordinary result of a command that cannot start: 127 for a missing program, else 126."""
     if isinstance(error, FileNotFoundError) and not os.path.isdir(cwd):
         text = f"cannot start in {cwd}: no such directory\n"
     else:

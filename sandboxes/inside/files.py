@@ -14,14 +14,14 @@ WORKDIR = ["/"]  # set when the server starts
 
 
 def resolve(path):
-    """The absolute path of one that may be relative to the working directory."""
+    """Return the absolute path; a relative path starts at the working directory."""
     if "\0" in path:
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", repr(path))
     return os.path.normpath(os.path.join(WORKDIR[0], path))
 
 
 def open_regular(path, flags, mode=0o666):
-    """Open what must be a regular file; never waits for a pipe or a device."""
+    """Open a regular file; never block on a pipe or a device."""
     descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, mode)
     kind = os.fstat(descriptor).st_mode
     if stat.S_ISREG(kind):
@@ -33,7 +33,7 @@ def open_regular(path, flags, mode=0o666):
 
 
 def read_bytes(descriptor, limit):
-    """Up to `limit` bytes from where the descriptor is; sizes that lie (/proc) are fine."""
+    """Read up to `limit` bytes from the current offset. Ignores file sizes, which are wrong in /proc."""
     parts = []
     while limit > 0:
         part = os.read(descriptor, min(limit, 1 << 20))
@@ -58,7 +58,7 @@ def do_read(request, _payload):
 
 
 def put(path, data, executable):
-    """Write a file. Its execute bits are set when asked for, otherwise left as they are."""
+    """Write a file. Execute bits are set on request, else left unchanged."""
     descriptor = open_regular(path, os.O_WRONLY | os.O_CREAT)
     try:
         os.ftruncate(descriptor, 0)
@@ -97,7 +97,7 @@ def is_folder(entry):
 
 
 def shown(name):
-    """A file name as text; what is not UTF-8 becomes U+FFFD."""
+    """Return a file name as text; bytes that are not UTF-8 become U+FFFD."""
     return os.fsencode(name).decode("utf-8", "replace")
 
 
@@ -114,7 +114,7 @@ def do_unpack(request, payload):
 
 
 def lay(root, member, archive, folders):
-    """Lay one archive member under `root`, never through a link that leads out of it."""
+    """Extract one archive member under `root`, never through a link that leads out of it."""
     path = os.path.normpath(os.path.join(root, member.name))
     if path != root and not path.startswith(root.rstrip("/") + "/"):
         raise ValueError(f"archive member {member.name!r} lies outside of its folder")

@@ -1,7 +1,7 @@
-"""The server's side of the template: starting it, and having it fork; `template` is the other side.
+"""The server's side of the template: starting it and requesting forks; `template` is the other side.
 
-It is started by this program's first process while that is root, under a user of its own. What it inherits is
-one socket, in the place of descriptor 3.
+The keeper starts the template while it is still root, under a user of its own. The template inherits one
+socket, as descriptor 3.
 """
 
 from __future__ import annotations
@@ -35,17 +35,16 @@ VARIABLE = "DAYTHREE_TEMPLATE_FD"
 ROOM = ("DAYTHREE_ROOM", "-" * 4096)
 """In the template's environment, so that there is room for a fork's (`template.show_environment`)."""
 READY_S = 30.0
-"""Longest wait for a fork. The first waits until the template has loaded what it loads."""
+"""Longest wait for a fork. The first one includes the template's imports."""
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 47, 2
 
 
 class Template:
-    """The keeper's hold on the template."""
+    """The template process, as the keeper holds it."""
 
     def __init__(self, arguments, users, workdir, *, memory, text):
-        """Start it, with a first connection in `line`. `users` are its user and group, `memory` bounds each
-        fork or is 0, `text` is the source of `template`.
-        """
+        """Start the template, with a first connection in `line`. `users` are its user and group, `memory`
+        bounds each fork (0: no bound), `text` is the source of `template`."""
         self.memory = memory
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.pid = os.fork()
@@ -62,7 +61,7 @@ class Template:
         self.connect()
 
     def connect(self):
-        """Make the connection that a server uses, the only one that is heard from when it is accepted."""
+        """Open the connection for one server. Once accepted, the template listens to this connection only."""
         self.line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             rights = array.array("i", [theirs.fileno()])
@@ -70,7 +69,7 @@ class Template:
         self.owed += 1
 
     def settle(self, timeout_s):
-        """Cut it off from the last server; return why nobody can be sure of that, empty when it is so."""
+        """Cut the template off from the last server; return why that is uncertain, else empty."""
         self.control.settimeout(timeout_s)
         try:
             self.connect()
@@ -84,7 +83,7 @@ class Template:
 
 
 def become_template(arguments, users, workdir, control):
-    """Never returns. Raises OSError."""
+    """Turn into the template. Never returns. Raises OSError."""
     os.setsid()
     for number in CATCHABLE:
         signal.signal(number, signal.SIG_DFL)
@@ -101,10 +100,10 @@ def become_template(arguments, users, workdir, control):
 
 
 def take_template_user(user, group):
-    """Keep SETUID over the change of user and over what is executed next, and nothing else.
+    """Keep SETUID, and nothing else, across the change of user and the following exec.
 
-    A capability outlives both when it is ambient, which asks for it to be inheritable, which has to be so
-    before the bounding set is emptied (capabilities(7)).
+    Only an ambient capability outlives both. It must be inheritable first, which must be set before the
+    bounding set is emptied (capabilities(7)).
     """
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0)
     sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable, twice
@@ -121,12 +120,16 @@ def take_template_user(user, group):
 
 
 class Fork:
-    """A fork to be made."""
+    """A request for a fork."""
 
     def __init__(self, environment, cwd, streams):
-        """`environment` goes on top of this program's own. Raises ValueError."""
+        """`environment` is added to this program's own. Raises ValueError."""
         own = {os.fsdecode(key): os.fsdecode(value) for key, value in own_environment().items()}
-        self.environment = {**environment, **own, **environment}  # what is given shows first (ROOM)
+        self.environment = {
+            **environment,
+            **own,
+            **environment,
+        }  # the given variables come first, as only so many fit into /proc (ROOM)
         if any("\0" in text or "=" in key for key, value in environment.items() for text in (key, value)):
             raise ValueError("embedded null byte")
         self.cwd = cwd
@@ -137,11 +140,11 @@ class Fork:
 
 
 class TemplateGone(Exception):
-    """There is no template that could fork."""
+    """No template answers."""
 
 
 class Forker:
-    """Has the template fork."""
+    """Requests forks from the template."""
 
     def __init__(self):
         self.gone = True
@@ -150,13 +153,13 @@ class Forker:
         self.lock = threading.Lock()
 
     def begin(self, template, user, ended):
-        """Have it fork processes for this user; `ended(pid, status)` hears of every end."""
+        """Set the forks' user; `ended(pid, status)` is called at the end of each fork."""
         self.line, self.memory, self.user, self.ended = template.line, template.memory, user, ended
         self.gone = False
         threading.Thread(target=self.listen, daemon=True).start()
 
     def start(self, job, timeout_s):
-        """The new process's id. Raises OSError when it cannot be made, TemplateGone when nobody answers."""
+        """Return the new process's id. Raises OSError when the fork fails, TemplateGone without an answer."""
         until = time.monotonic() + min(timeout_s, READY_S)
         number = next(self.numbers)
         with self.lock:
@@ -189,7 +192,7 @@ class Forker:
         self.line.sendmsg([text], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], socket.MSG_DONTWAIT)
 
     def listen(self):
-        """Hear the template until it is gone."""
+        """Read the template's messages until it is gone."""
         pids = {}  # number -> pid
         while True:
             try:
@@ -206,7 +209,7 @@ class Forker:
                 self.answer(answer)
         self.end()
         for pid in pids.values():
-            self.ended(pid, signal.SIGKILL)  # nobody knows how they end
+            self.ended(pid, signal.SIGKILL)  # their real status is lost with the template
 
     def answer(self, answer):
         with self.lock:
@@ -214,14 +217,14 @@ class Forker:
         if job is not None:
             job.pid, job.error = answer.get("pid", 0), answer.get("error", 0)
             job.answered.set()
-        elif "pid" in answer:  # nobody waits for it any more
+        elif "pid" in answer:  # its request was given up
             try:
                 os.kill(answer["pid"], signal.SIGKILL)
             except OSError:
                 pass  # it ended by itself
 
     def end(self):
-        """Ask no more of it."""
+        """Stop requesting forks."""
         with self.lock:
             self.gone = True
             jobs, self.jobs = self.jobs, {}

@@ -1,4 +1,4 @@
-"""The channel's frames, seen from inside: two 4-byte big-endian lengths, a JSON header, raw bytes."""
+"""The channel's frames inside the sandbox: two 4-byte big-endian lengths, a JSON header, raw bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def send(header, parts):
 
 
 def receive():
-    """The next (header, payload), or None at the end of the channel. Takes no byte that follows it."""
+    """Return the next (header, payload), None at the end of the channel. Reads no byte beyond the frame."""
     prefix = receive_exactly(8)
     if prefix is None:
         return None

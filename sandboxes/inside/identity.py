@@ -1,15 +1,15 @@
-"""Who runs what: the program inside under a user of its own, commands and file operations under the policy's.
+"""Users of the sandbox: the program inside has its own; commands and file operations have the policy's.
 
-The kernel keeps the two apart by their numbers alone. A command cannot signal this program, trace it, read
-its memory, its environment or its descriptors, nor touch its priority, its limits or the processors it runs
-on: each of these asks for an equal user id. No thread of this program ever has the commands' number as its
-real or saved one, because for a thread's sake the whole process could then be killed or limited. What the
-program needs in turn are two capabilities, taken while it is still the first user of its namespace: SETUID,
-so that a child can become the policy's user just before it becomes a command, and KILL, to end them. No
-command can have them: the set of what may ever be gained is emptied, and it is inherited.
+The kernel separates the two by user id alone. A command cannot signal this program, trace it, read its
+memory, environment or descriptors, nor change its priority, limits or CPU affinity: each of these needs an
+equal user id. No thread of this program ever has the commands' id as its real or saved id, because the whole
+process could then be killed or limited through that thread. The program keeps two capabilities, taken while
+it is still the first user of its namespace: SETUID, so that a child can become the policy's user just before
+it becomes a command, and KILL, to end commands. No command can gain either: the bounding set is emptied, and
+children inherit that.
 
-Files are opened under the policy's user as well (`setfsuid`, which changes nothing but that), so permissions
-hold for the tools as they hold for commands.
+Files are opened under the policy's user as well (`setfsuid`, which changes nothing else), so that permissions
+apply to tools as they apply to commands.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Identity:
-    """The user of commands; `server` is the user of this program, None when nothing keeps the two apart."""
+    """The commands' user; `server` is this program's own user, None when both are the same."""
 
     def __init__(self, user, group, server):
         self.user = user
@@ -37,7 +37,7 @@ class Identity:
         self.server = server
 
     def take(self):
-        """Become the server's user, for good. Raises OSError where that is not allowed."""
+        """Become the server's user, irrevocably. Raises OSError where that is not permitted."""
         if self.server is not None:
             refuse_traceable()
             empty_bounding_set()
@@ -53,7 +53,7 @@ class Identity:
 
     @contextmanager
     def being_user(self):
-        """Be the policy's user in the calling thread, so that what is started meanwhile is that user's."""
+        """Be the policy's user in the calling thread; processes started in the block are that user's."""
         if self.server is None:
             yield
             return
@@ -63,13 +63,13 @@ class Identity:
         finally:
             set_user_ids(self.server, self.server, self.server)
             LIBC.setfsuid(self.user)
-            prctl(PR_SET_DUMPABLE, 0)  # a changed user may have set it to what the machine prefers
+            prctl(PR_SET_DUMPABLE, 0)  # a change of user resets the flag to the machine's default
 
     @contextmanager
     def acting_as_user(self):
-        """Let the kernel judge what the calling thread does as if the policy's user did it.
+        """Check file permissions of the calling thread as for the policy's user.
 
-        Only its effective user changes, which gives others no right over this program.
+        Only the effective user changes, which gives others no rights over this program.
         """
         if self.server is None:
             yield
@@ -82,7 +82,7 @@ class Identity:
             set_capabilities(1 << CAP_KILL | 1 << CAP_SETUID)
             set_user_ids(UNCHANGED, self.server, UNCHANGED)
             LIBC.setfsuid(self.user)
-            prctl(PR_SET_DUMPABLE, 0)  # a changed user may have set it to what the machine prefers
+            prctl(PR_SET_DUMPABLE, 0)  # a change of user resets the flag to the machine's default
 
     @property
     def reaches_everyone(self):
@@ -90,20 +90,20 @@ class Identity:
         return self.server is not None or os.getpid() == 1
 
     def signal_everyone(self, number):
-        """Signal every process of the policy's user, in one step that no fork can outrun.
+        """Signal every process of the policy's user, in one system call that no fork can outrun.
 
-        Also those of this program's user that are not yet or no longer this process or the first one: its
-        children that wait to become commands.
+        Includes processes of this program's user other than this process and the first one: its children that
+        are about to become commands.
         """
         with self.acting_as_user():
             try:
                 os.kill(-1, number)
             except OSError:
-                pass  # there is nobody
+                pass  # no such process is left
 
 
 def refuse_traceable():
-    """Raise PermissionError where whoever changes its user may be traced by the new one for a moment."""
+    """Raise PermissionError where the new user could trace a process in the moment of a user change."""
     try:
         with open("/proc/sys/fs/suid_dumpable") as file:
             setting = file.read().strip()
@@ -129,7 +129,7 @@ def prctl(option, value):
 
 
 def empty_bounding_set():
-    """Let nothing that is started from here ever gain a capability."""
+    """Empty the bounding set: no descendant can ever gain a capability."""
     for capability in range(64):
         try:
             prctl(PR_CAPBSET_DROP, capability)
@@ -140,7 +140,7 @@ def empty_bounding_set():
 
 
 def set_capabilities(mask, kept=0):
-    """Make these the calling thread's effective capabilities; those in `kept` it may take up again."""
+    """Set the calling thread's effective capabilities; those in `kept` can be taken up again."""
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0)
     may = mask | kept
     low, high = (mask & 0xFFFFFFFF, may & 0xFFFFFFFF), (mask >> 32, may >> 32)

@@ -1,13 +1,13 @@
-"""The sandbox's first process: it outlives the episodes, and knows nothing of any.
+"""The sandbox's first process. It outlives episodes and holds no state of any.
 
-It receives the settings, parts from the commands' user, and from then on has one thread, no state, and one
-purpose: for each episode it forks a *server* (`inside.server`), which alone reads the channel while it lives.
-Nothing that a server ever held can be in the memory of the next. When the server retires, the keeper scrubs
-the sandbox (`inside.scrubbing`), says whether every trace is gone, and waits for the order to begin anew. Any
-other end of a server ends the keeper, and so the sandbox.
+It receives the settings, gives up the commands' user, and from then on has one thread and one task: for each
+episode it forks a *server* (`inside.server`), which alone reads the channel while it lives. So no memory of a
+server can reach the next one. When the server retires, the keeper scrubs the sandbox (`inside.scrubbing`),
+reports whether every trace is gone, and waits for the order to begin again. Any other end of a server ends
+the keeper, and with it the sandbox.
 
-Where commands run under the same user as this program, there is nothing to be proven: then it serves itself,
-once.
+Where commands run under the same user as this program, blankness cannot be proven; the keeper then serves a
+single episode itself.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from .server import RETIRED, serve
 
 
 def prepare(request):
-    """Take the sandbox over: be its init, part from the commands' user. Returns users and template."""
+    """Set up the sandbox: become its init, give up the commands' user. Returns users and template."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    os.closerange(3, 1024)  # what whoever started this forgot to close; commands would inherit it
+    os.closerange(3, 1024)  # left open by the parent; commands would inherit it
     user, group = request["user"]
     for folder in request["owned"]:
         os.chown(folder, user, group)
@@ -59,7 +59,7 @@ def start_template(request, group):
 
 
 class Keeper:
-    """See the module. `kept` are processes that outlive an episode with it."""
+    """Runs one server per episode. `kept` are processes that outlive an episode together with the keeper."""
 
     def __init__(self, identity, template, lease_s):
         self.identity = identity
@@ -69,11 +69,11 @@ class Keeper:
         self.scrubbing = Scrubbing(identity)
         import tarfile  # noqa: F401 (servers import it when they need it; here once for all of them)
 
-        gc.freeze()  # what servers share with this process is not to be copied for looking at it
+        gc.freeze()  # or each collection in a server would copy the memory it shares with this process
         signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
 
     def run(self, request):
-        """One episode after the other, beginning with `request`. Returns when the sandbox is to end."""
+        """Run episodes one after another, beginning with `request`. Returns when the sandbox should end."""
         while request is not None and self.episode(request):
             request = self.expect("scrub")
             if request is None:
@@ -84,7 +84,7 @@ class Keeper:
             request = None if trace else self.expect("begin")
 
     def episode(self, request):
-        """Have a server answer until it retires; return False when it ended in any other way."""
+        """Fork a server and wait until it retires; return False when it ended in any other way."""
         ours = os.getpid()
         server = os.fork()
         if server == 0:
@@ -105,7 +105,7 @@ class Keeper:
                 return os.WIFEXITED(status) and os.WEXITSTATUS(status) == RETIRED
 
     def expect(self, operation):
-        """The next request, which must be this one and come within the lease; None otherwise."""
+        """Return the next request if it is the expected one and comes within the lease; else None."""
         signal.setitimer(signal.ITIMER_REAL, self.lease_s)
         while True:
             frame = receive()
@@ -116,7 +116,7 @@ class Keeper:
 
 
 def main(program, arguments):
-    """Serve until the channel ends; with arguments, be the child of one search instead."""
+    """Serve until the channel ends; with arguments, run as the child process of one search instead."""
     if arguments:
         search_child(json.loads(arguments[0]), arguments[1])
         return

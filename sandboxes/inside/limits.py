@@ -1,4 +1,4 @@
-"""Limits of the sandbox: setting those that the server can, and telling which one a command ran into."""
+"""Limits of the sandbox: setting those that the server can, and detecting which limit a command hit."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ SAID_UNCOUNTED = (
     ("memory", (b"MemoryError", b"Cannot allocate memory")),
     ("pids", (b"Resource temporarily unavailable", b"Cannot fork")),
 )
-"""Of these the kernel keeps count where there are control groups."""
+"""Messages about limits that the kernel counts by itself where cgroups exist."""
 
 
 class Counter:
-    """How often the kernel enforced a limit on this sandbox, as a control group's file says."""
+    """How often the kernel enforced a limit on this sandbox, from a file of its cgroup."""
 
     def __init__(self, paths, word):
         self.word = word
         self.descriptor = next((os.open(path, os.O_RDONLY) for path in paths if os.path.exists(path)), None)
 
     def value(self):
-        """The count; 0 where there is none."""
+        """The count; 0 where the file does not exist."""
         if self.descriptor is None:
             return 0
         for row in os.pread(self.descriptor, 1024, 0).splitlines():
@@ -34,19 +34,17 @@ class Counter:
 
 
 class Limits:
-    """The limits that are looked at around every command."""
+    """The limits that are compared before and after every command."""
 
     def begin(self, disks, processes):
-        """Find the counters; `disks` are the folders that commands may write to, `processes` what they may
-        have.
-        """
+        """Find the counters. `disks`: folders that commands may write to; `processes`: their limit."""
         self.processes = processes
         self.kills = Counter(MEMORY_EVENTS, b"oom_kill")
         self.refusals = Counter(PIDS_EVENTS, b"max")
         self.disks = [path for path in disks if os.path.isdir(path)]
 
     def state(self):
-        """What `hit` compares: two counts, and the disks that are full."""
+        """Return the state that `hit` compares: two counts, and the disks that are full."""
         full = set()
         for path in self.disks:
             disk = os.statvfs(path)
@@ -55,16 +53,15 @@ class Limits:
         return self.kills.value(), self.refusals.value(), full
 
     def crowded(self, others):
-        """Whether with so many processes, and the command that just ended, every one there may be is there;
-        asked where the kernel keeps no count of refusals.
-        """
+        """Whether this number of processes plus the command that just ended reaches the process limit;
+        used where the kernel does not count refusals."""
         return self.refusals.descriptor is None and others + 1 >= self.processes
 
     def hit(self, before, code, stderr):
-        """The limit that was hit since `before` was the state: None, `memory`, `pids`, `disk` or `files`.
+        """Return the limit hit since the state `before`: None, `memory`, `pids`, `disk` or `files`.
 
-        Exact for memory and processes where there are control groups. Of open files nobody keeps count, and a
-        disk may have been emptied again: then the command's last words tell, if it failed.
+        Exact for memory and processes where cgroups exist. The kernel does not count refused opens, and a
+        disk may have been emptied again: then the last words of a failed command decide.
         """
         kills, refusals, full = self.state()
         if kills > before[0]:
@@ -83,7 +80,7 @@ LIMITS = Limits()
 
 
 def limit_resources(open_files, processes):
-    """Bound what this program and everything below it may have; `processes` where no cgroup does that."""
+    """Bound this program and all its descendants; `processes` applies where no cgroup bounds them."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if processes:

@@ -1,4 +1,4 @@
-"""Processes inside the sandbox: waiting for them, telling whose they are, killing them."""
+"""Processes inside the sandbox: waiting for them, finding their command, killing them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MARK = "DAYTHREE_COMMAND"  # in the environment of everything a command starts
 
 
 class Reaper:
-    """Waits for every child, reports those of commands, and reaps the orphans."""
+    """Waits for every child, reports exits of commands, and reaps orphans."""
 
     def __init__(self):
         self.lock = threading.Lock()
@@ -38,7 +38,7 @@ class Reaper:
             self.ended(pid, status)
 
     def ended(self, pid, status):
-        """Also told by the starter and the template, whose children commands are as long as they live."""
+        """Record an exit. Also called by the starter and the template, the parents of live commands."""
         with self.lock:
             command = self.commands.pop(pid, None)
             if command is not None:
@@ -48,7 +48,7 @@ class Reaper:
         SPAWNER.heard_of_end(pid)
 
     def start(self, command, job, timeout_s, by=None):
-        """Have a process started so that its end cannot be missed; return its id. Raises OSError."""
+        """Start a process such that its exit cannot be missed; return its id. Raises OSError."""
         with self.lock:
             self.starting += 1
         pid = None
@@ -71,10 +71,10 @@ REAPER = Reaper()
 
 
 class Own:
-    """The processes of this program: no command's, whatever they look like."""
+    """This program's own processes, which never count as a command's."""
 
     def begin(self, identity, keeper, kept):
-        """`keeper` is the process that made this one, None where there is none; `kept` are others of it."""
+        """`keeper` is this process's parent, None without one; `kept` are other processes of this program."""
         self.identity = identity
         self.others = set(kept) if keeper is None else {keeper, *kept}
         self.parents = {os.getpid()} if keeper is None else {os.getpid(), keeper}  # of orphans
@@ -92,7 +92,7 @@ def process_numbers():
 
 
 def process_table():
-    """Every live process: pid -> (parent, session, mark or None when it carries none, name)."""
+    """Return every live process: pid -> (parent, session, mark or None, name)."""
     table = {}
     for name in map(str, process_numbers()):
         try:
@@ -109,7 +109,7 @@ def process_table():
 
 
 def process_mark(pid):
-    """The id of the command that started a process, as its environment says."""
+    """Return the id of the command that started a process, from the process's environment."""
     try:
         with open("/proc/" + pid + "/environ", "rb") as file:
             found = re.search(rb"(?:^|\0)" + MARK.encode() + rb"=([^\0]*)", file.read())
@@ -119,10 +119,10 @@ def process_mark(pid):
 
 
 def belonging(root, mark):
-    """Processes of one command: its session, its descendants, whoever carries its mark.
+    """Return a command's processes: its session, its descendants, and all processes with its mark.
 
-    An orphan without any mark has cleared its environment; it counts as everybody's, so that nothing
-    escapes a deadline by hiding.
+    An orphan without a mark has cleared its environment. It counts for every command, so that no process
+    escapes a deadline that way.
     """
     table, commands = survey()
     found = set()
@@ -134,7 +134,7 @@ def belonging(root, mark):
 
 
 def survey():
-    """The table of all processes but our own, and the commands that run: pid -> Command."""
+    """Return the table of all processes but our own, and the running commands: pid -> Command."""
     undisturbed = SPAWNER.busy.acquire(timeout=1.0)  # a child without its program carries no mark yet
     try:
         table, own = process_table(), OWN.all()
@@ -148,7 +148,7 @@ def survey():
 
 
 def background():
-    """What ended commands left running: pid -> name."""
+    """Return processes left by ended commands: pid -> name."""
     if process_numbers() <= OWN.all():
         return {}
     table, commands = survey()
@@ -159,7 +159,7 @@ def background():
 
 
 def end_background():
-    """Kill what ended commands left running, and wait until it is gone."""
+    """Kill processes left by ended commands, and wait until they are gone."""
     with REAPER.lock:
         alone = not REAPER.commands
     if alone:
@@ -172,7 +172,7 @@ def end_background():
 
 
 def descendants(table, ancestors):
-    """Everything below some processes, as far as its parents live."""
+    """Return all live descendants of some processes, as far as their parents live."""
     found = set(ancestors)
     while True:
         born = {pid for pid, row in table.items() if row[0] in found} - found
@@ -190,16 +190,16 @@ def signal_all(pids, number):
 
 
 def kill_command(root, mark):
-    """Kill a command with everything it started.
+    """Kill a command and its processes.
 
-    First its process group, which is one call to the kernel that no fork can outrun; then who detached.
+    The process group first, in one system call that no fork can outrun; then detached processes.
     """
     signal_all([-root], signal.SIGKILL)
     kill_found(lambda: belonging(root, mark))
 
 
 def kill_everything():
-    """Kill all that was ever started here; orphans are our children by now."""
+    """Kill every process ever started here. Orphans are children of this process by now."""
     if OWN.identity.reaches_everyone:
         OWN.identity.signal_everyone(signal.SIGKILL)
     else:
@@ -207,11 +207,10 @@ def kill_everything():
 
 
 def kill_found(find):
-    """Kill what `find` finds, and what that has started meanwhile.
+    """Kill the processes that `find` returns, and those that they start meanwhile.
 
-    Each is stopped before it is killed, so that it cannot have children in between. Where there are many, or
-    they fork faster than that, everything is stopped at once, which the kernel does in one step; what is not
-    to be killed goes on after that.
+    Each is stopped before it is killed, so that it cannot fork in between. If they are many, or fork faster
+    than that, all processes are stopped at once by one system call, and the spared ones continue afterwards.
     """
     if len(process_numbers()) <= FEW and kill_one_by_one(find, patience_s=0.5):
         return
@@ -224,7 +223,7 @@ def kill_found(find):
 
 
 def kill_one_by_one(find, patience_s):
-    """Stop and kill what `find` finds until it finds nothing; return whether that came in time."""
+    """Stop and kill what `find` returns until it returns nothing; return whether that came in time."""
     until = time.monotonic() + patience_s
     while time.monotonic() < until:
         stopped = set()

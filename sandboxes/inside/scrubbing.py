@@ -1,9 +1,9 @@
-"""Making a sandbox blank between two episodes, and proving it.
+"""Make a sandbox blank between two episodes, and prove it.
 
-The disks are swapped from outside. What is done here concerns the kernel's other memories of what commands
-did: processes, System V and POSIX queues, semaphores and shared memory, sockets that outlive their process,
-terminals. Each is removed where that is possible, and then looked for; whatever is found is a *trace*, named
-in one sentence, and the sandbox is thrown away.
+Disks are swapped from outside. This module handles the kernel's other memories of commands: processes,
+System V and POSIX queues, semaphores and shared memory, sockets that outlive their process, terminals. Each
+is removed where possible, and then checked. Whatever is still there is a *trace*, named in one sentence, and
+the sandbox is thrown away.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from .identity import LIBC
 
 PAUSE_S = 0.001
-SETTLE_S = 0.5  # how long what is no process may take to go away after its last user
+SETTLE_S = 0.5  # time for sockets and the like to vanish after their last user
 QUEUES = "/dev/mqueue"
 TERMINALS = "/dev/pts"
 SYSTEM_V = {"shm": "shmctl", "msg": "msgctl", "sem": "semctl"}  # table below /proc/sysvipc -> what removes
@@ -30,7 +30,7 @@ GET_KEYRING, USER_KEYRING = 0, -4  # KEYCTL_GET_KEYRING_ID, KEY_SPEC_USER_KEYRIN
 
 
 class Scrubbing:
-    """Knows what a blank sandbox looks like: as this one does when this is made."""
+    """Compares a used sandbox with a blank one: the state at the time of construction."""
 
     def __init__(self, identity):
         self.identity = identity
@@ -38,7 +38,7 @@ class Scrubbing:
         self.blank = state() if self.queues_are_seen else {}
 
     def trace(self, kept, timeout_s):
-        """Remove what the last episode left; return what is left of it nevertheless, empty when nothing is.
+        """Remove what the last episode left; return the first remaining trace, empty when there is none.
 
         `kept` are processes that may stay.
         """
@@ -52,7 +52,7 @@ class Scrubbing:
             return f"looking for traces failed: {error}"
 
     def end_processes(self, own, until):
-        """Kill all that commands started; nothing but our own is there afterwards, dead or alive."""
+        """Kill all processes of commands, and reap them; return a remaining trace, else empty."""
         while True:
             self.identity.signal_everyone(signal.SIGKILL)
             reap(own)
@@ -64,7 +64,7 @@ class Scrubbing:
             time.sleep(PAUSE_S)
 
     def remove_the_rest(self, until):
-        """Remove what may be removed; return what differs from the start nevertheless."""
+        """Remove what can be removed; return what still differs from the start."""
         until = min(until, time.monotonic() + SETTLE_S)
         with self.identity.acting_as_user():
             remove_system_v()
@@ -92,7 +92,7 @@ def reap(own):
 
 
 def state():
-    """What commands can change and the kernel remembers, name by name, where it can be compared."""
+    """Return the comparable kernel state that commands can change, by name."""
     found = {}
     found.update({f"System V {kind}": len(rows(f"/proc/sysvipc/{kind}")) for kind in SYSTEM_V})
     found["message queues"] = sorted(os.listdir(QUEUES))
@@ -105,7 +105,7 @@ def state():
 
 
 def rows(path):
-    """The lines of a table of the kernel; none where it has no such table."""
+    """Return the lines of a kernel table; none where the kernel lacks the table."""
     try:
         with open(path, "rb") as file:
             return file.read().splitlines()[1:]
@@ -114,16 +114,16 @@ def rows(path):
 
 
 def sockets_in_use():
-    """Of every protocol the kernel speaks: protocol -> count. Protocols without any are left out."""
+    """Return protocol -> number of sockets in use; protocols without any are left out."""
     fields = (row.split() for row in rows("/proc/net/protocols"))
     return {name: count for name, _, count, *_ in fields if int(count) > 0}
 
 
 def connections_ever():
-    """How many TCP connections were ever tried here.
+    """Return the number of TCP connections ever attempted here.
 
-    None means none in TIME_WAIT either, nor the figures that the kernel keeps of every address for an hour.
-    (It takes the kernel milliseconds to look through its tables of connections, which are the machine's.)
+    If 0, none is in TIME_WAIT either, and the kernel holds no metrics of remote addresses (kept for an hour).
+    The count is cheap; searching the connection tables, which are the whole machine's, takes milliseconds.
     """
     with open("/proc/net/snmp") as file:
         names, values = [row.split() for row in file if row.startswith("Tcp:")]
@@ -146,7 +146,7 @@ def remove_queues():
 
 
 def keyrings():
-    """A trace, unless keys cannot be had here at all: they outlive processes, and cannot be listed."""
+    """Return a trace unless keyrings are unavailable here: keys outlive processes and cannot be listed."""
     ctypes.set_errno(0)
     LIBC.syscall(KEYCTL[os.uname().machine], GET_KEYRING, USER_KEYRING, 0, 0, 0)
     refused = ctypes.get_errno() in (errno.EPERM, errno.EACCES, errno.ENOSYS)

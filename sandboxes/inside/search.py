@@ -19,12 +19,12 @@ LINE_LIMIT = 1_000  # characters of a matching line that are shown
 
 
 def matches_glob(relative, glob):
-    """A pattern with a slash is matched against the path, one without against the file's name."""
+    """Match a pattern with a slash against the path, one without against the file's name."""
     return glob is None or fnmatch(relative if "/" in glob else relative.rpartition("/")[2], glob)
 
 
 def search_files(root, until):
-    """(relative path, full path) of what may be searched; a file is its own root."""
+    """Yield (relative path, full path) of files to search; a file is its own root."""
     if not os.path.isdir(root):
         os.stat(root)
         return [(os.path.basename(root), root)]
@@ -32,7 +32,7 @@ def search_files(root, until):
 
 
 def find_lines(root, found, glob, limit, until):
-    """[path, line, text] of lines for which `found(bytes)` is true, in order."""
+    """Return [path, line, text] of lines for which `found(bytes)` is true, in order."""
     matches = []
     for relative, path in search_files(root, until):
         if not matches_glob(relative, glob):
@@ -47,7 +47,7 @@ def find_lines(root, found, glob, limit, until):
 
 
 def matching_lines(path, found):
-    """(number, line) of a text file; nothing for what is binary, too large or unreadable."""
+    """Yield (number, line) of a text file; nothing for binary, too large or unreadable files."""
     try:
         descriptor = open_regular(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
@@ -79,7 +79,7 @@ def do_search(request, _payload):
 
 
 def search_regex(request, root):
-    """In a child process, `rg` where there is one, so that the deadline holds whatever the pattern is."""
+    """Search in a child process, `rg` where installed, so that the deadline holds for any pattern."""
     limit = request["limit"]
     program = b""
     if shutil.which("rg"):
@@ -105,7 +105,7 @@ def search_regex(request, root):
 
 
 def parse_lines(data, root, glob, limit):
-    """`path NUL number : text` lines into [path relative to root, number, text]."""
+    """Parse `path NUL number : text` lines into [path relative to root, number, text]."""
     matches = []
     for row in data.split(b"\n"):
         path, separator, rest = row.partition(b"\0")
@@ -120,7 +120,7 @@ def parse_lines(data, root, glob, limit):
 
 
 def search_child(asked, root):
-    """The child's side of `search_regex` where there is no `rg`: the same lines, by Python's `re`."""
+    """The child process of `search_regex` where `rg` is missing: the same output by Python's `re`."""
     try:
         pattern = re.compile(asked["pattern"].encode(), re.MULTILINE)
     except re.error as error:

@@ -1,16 +1,16 @@
-"""The tool side: runs inside the sandbox and answers framed requests on its standard streams.
+"""The server inside the sandbox: answers framed requests on its standard streams.
 
 Pure standard library, Python 3.8 or later. The text of this package travels over the channel when a
-sandbox starts (`sandboxes.remote.channel`), so nothing has to be mounted or installed; outside of a sandbox
-nobody imports it.
+sandbox starts (`sandboxes.remote.channel`), so nothing has to be mounted or installed. Outside of a sandbox
+no code imports this module.
 
-Requests (`inside.frames`) are answered by a few threads, in any order, matched by `id`. The server ends when
-its standard input does, and takes everything with it.
+Requests (`inside.frames`) are answered by a few threads, in any order, matched by `id`. The server ends at
+the end of its standard input, and all processes end with it.
 
-It runs in a PID namespace of the sandbox's own, under a user of its own (`inside.identity`), as the child of
-`inside.keeper`; it inherits every orphan of its commands. Where it has to share the user of the commands it
-is the first process itself, which no command can end, and makes itself unreadable to `ptrace` and `/proc`, so
-that none can take its descriptors and answer in its place.
+It runs in the sandbox's own PID namespace, under its own user (`inside.identity`), as a child of
+`inside.keeper`, and inherits every orphan of its commands. Where it must share the commands' user, it is the
+first process itself, which no command can kill, and hides from `ptrace` and `/proc`, so that no command can
+take its descriptors and answer in its place.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ NAMED_ERRORS = (
 
 
 class Workers:
-    """Threads that answer requests: as many as are needed at once, at most `WORKERS`."""
+    """Threads that answer requests: as many as are busy at once, at most `WORKERS`."""
 
     def __init__(self):
         self.jobs = queue.SimpleQueue()
@@ -120,16 +120,15 @@ def error_text(error):
 
 
 def end():
-    """Kill everything and leave, and the sandbox ends. Where it has its own PID namespace the kernel does the
-    same once more.
-    """
-    WRITING.acquire(timeout=1.0)  # that commands are killed now is nobody's result
+    """Kill every process and exit, which ends the sandbox. In a PID namespace of its own, the kernel kills
+    the rest once more."""
+    WRITING.acquire(timeout=1.0)  # no reply may report the kills that follow as a result
     kill_everything()
     os._exit(0)
 
 
 def retire():
-    """Leave so that the keeper goes on, with no frame half written. What still runs is left to it."""
+    """Exit with no frame half written; the keeper goes on and kills the processes that are left."""
     WRITING.acquire()
     os._exit(RETIRED)
 
@@ -138,7 +137,7 @@ HEARD = [0.0]  # when the owner gave its last sign of life
 
 
 def watch(until, lease_s):
-    """End the sandbox at its time, or when its owner has been silent for too long."""
+    """End the sandbox at the end of its lifetime, or of its lease."""
     while True:
         end_at = min(until, HEARD[0] + lease_s)
         if time.monotonic() >= end_at:
@@ -147,7 +146,7 @@ def watch(until, lease_s):
 
 
 def serve(identity, request, *, keeper=None, kept=(), template=None):
-    """Answer requests until the channel ends, beginning with `request`, which asked for that."""
+    """Answer requests until the channel ends, beginning with `request`."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     OWN.begin(identity, keeper, kept)
     HEARD[0] = time.monotonic()

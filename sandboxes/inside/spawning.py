@@ -1,10 +1,10 @@
-"""Starting commands, by a small process that does nothing else.
+"""Start commands through a small process that does nothing else.
 
 The *starter* is a child of this program. It takes the policy's user only while it makes a command's process
-(`posix_spawn`, which copies no memory), and gives it up again: in that moment alone a command may signal it
-or change its limits. So a start has a deadline, and a starter that was touched or killed is replaced; its
-commands are this program's children then. A starter reports each exit before reaping the child (waitpid), so
-that none is missed whenever the starter dies.
+(`posix_spawn`, which copies no memory), and gives it up again: only in that moment can a command signal it or
+change its limits. So each start has a deadline, and a starter that was disturbed or killed is replaced; its
+commands then become this program's children. A starter reports each exit before reaping the child (waitpid),
+so that no exit is missed whenever the starter dies.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ START_S = 5.0  # longer than any start takes, however busy the machine
 
 
 class Start:
-    """A process to be started."""
+    """A request to start a process."""
 
     def __init__(self, arguments, environment, cwd, streams):
-        """`environment` goes on top of this program's own. Raises FileNotFoundError, ValueError."""
+        """`environment` is added to this program's own. Raises FileNotFoundError, ValueError."""
         self.arguments = without_null([os.fsencode(text) for text in arguments])
         rows = [os.fsencode(f"{key}={value}") for key, value in environment.items()]
         self.environment = {**own_environment(), **dict(row.split(b"=", 1) for row in without_null(rows))}
@@ -52,7 +52,7 @@ def without_null(texts):
 
 
 def program(name, cwd, path):
-    """Where a program is, looked for as a shell does. Raises FileNotFoundError."""
+    """Find a program as a shell does. Raises FileNotFoundError."""
     if "/" in name:
         return name
     if path is None:
@@ -62,7 +62,7 @@ def program(name, cwd, path):
 
 @lru_cache
 def own_program(name):
-    """On the path of this program's own environment, which no command can write to."""
+    """Find a program on the path of this program's own environment, which no command can write to."""
     return find_program(name, os.get_exec_path())
 
 
@@ -75,10 +75,10 @@ def find_program(name, folders):
 
 
 class Starter:
-    """The process that starts commands, seen from this program."""
+    """The process that starts commands, as this program sees it."""
 
     def __init__(self, identity, ended):
-        """`ended` is told every process id and wait status. Raises OSError where no process is to be had."""
+        """`ended(pid, wait status)` is called at every exit. Raises OSError when the starter cannot start."""
         self.reaped = False  # its number may be another's then
         self.parent_sock, child_sock = socket.socketpair()
         exits_read, exits_write = os.pipe()
@@ -105,9 +105,8 @@ class Starter:
             ended(*EXIT.unpack(row))
 
     def start(self, job, until):
-        """The new process's id. Raises OSError when it cannot be started, socket.timeout when the starter
-        does not answer, `BrokenPipeError` and its like when it is dead.
-        """
+        """Return the new process's id. Raises OSError when the start fails, socket.timeout when the
+        starter does not answer, `BrokenPipeError` and its like when it is dead."""
         self.parent_sock.settimeout(max(0.001, until - time.monotonic()))
         message = job.message()
         message = len(message).to_bytes(4, "big") + message
@@ -132,7 +131,7 @@ class Starter:
 
 
 class Spawner:
-    """Starts commands, one after the other."""
+    """Starts commands one after another, replacing a starter that failed."""
 
     def __init__(self):
         self.busy = threading.Lock()  # held while a child that has no program yet may exist
@@ -143,7 +142,7 @@ class Spawner:
         self.ended = ended
 
     def processes(self):
-        """Its process, while there is one."""
+        """The starter's process id, while there is a starter."""
         starter = self.starter
         return set() if starter is None or starter.reaped else {starter.pid}
 
@@ -153,7 +152,7 @@ class Spawner:
             starter.reaped = True
 
     def start(self, job, timeout_s):
-        """The new process's id. Raises OSError when it cannot be started, TimeoutError when it is held up."""
+        """Return the new process's id. Raises OSError when the start fails, TimeoutError at the deadline."""
         until = time.monotonic() + timeout_s
         if self.busy.acquire(timeout=timeout_s):
             try:

@@ -1,4 +1,4 @@
-"""The starter, seen from itself: the process that starts commands (`inside.spawning`). It has one thread."""
+"""The starter's own side: the single-threaded process that starts commands (`inside.spawning`)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CATCHABLE = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
 
 
 class Starting:
-    """Waits for jobs and for the ends of what it started."""
+    """Waits for jobs and for exits of the processes that it started."""
 
     def __init__(self, identity, child_sock, exits_write):
         self.identity = identity
@@ -31,7 +31,7 @@ class Starting:
         self.exits_write = exits_write
 
     def run(self):
-        """Start what is asked for until nobody asks. Never returns."""
+        """Start processes on request until the connection ends. Never returns."""
         try:
             let_go_of_all_but(self.child_sock.fileno(), self.exits_write)
             wake, alarm = os.pipe()
@@ -51,7 +51,7 @@ class Starting:
                         os.read(wake, 1 << 10)
                         self.reap()
         except (OSError, EOFError):
-            pass  # nobody asks any more
+            pass  # the requester is gone
         finally:
             os._exit(0)
 
@@ -101,13 +101,13 @@ class Starting:
 
 
 def own_limits():
-    """What a command may have changed of this process."""
+    """Return all settings of this process that a command may have changed."""
     every = [resource.getrlimit(number) for number in range(16)]  # RLIM_NLIMITS
     return every, os.getpriority(os.PRIO_PROCESS, 0), os.sched_getaffinity(0), os.sched_getscheduler(0)
 
 
 def let_go_of_all_but(*kept):
-    """Close the channel and the pipes of commands, which would otherwise wait for this process's end."""
+    """Close all descriptors but `kept`: the channel and commands' pipes would never reach their end."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in range(3):
         os.dup2(nothing, standard)
@@ -119,7 +119,7 @@ def let_go_of_all_but(*kept):
 
 
 def receive_job(child_sock):
-    """The next job with its streams, which have numbers from `FIRST_FREE` on. Raises EOFError."""
+    """Return the next job with its streams, numbered from `FIRST_FREE` on. Raises EOFError."""
     room = socket.CMSG_SPACE(STREAMS_LIMIT * array.array("i").itemsize)
     data, extra, _, _ = child_sock.recvmsg(4, room)
     handles = array.array("i")
@@ -147,7 +147,7 @@ def out_of_the_way(descriptor):
 
 
 def let_the_kernel_pick(pid):
-    """A command, not this program, when processor time or memory runs out."""
+    """Make a command the kernel's victim, not this program, when CPU time or memory runs out."""
     try:
         nice = os.getpriority(os.PRIO_PROCESS, pid)
         os.setpriority(os.PRIO_PROCESS, pid, max(nice, COMMAND_NICE))

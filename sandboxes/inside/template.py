@@ -24,7 +24,7 @@ after `ok`, nothing asked before it happens any more. Python 3.7 or newer.
 # ruff: noqa: E402, I001
 import sys
 
-PLACES = frozenset(sys.path_importer_cache)  # before what follows
+PLACES = frozenset(sys.path_importer_cache)  # before the imports below
 
 import array
 import ctypes
@@ -73,7 +73,7 @@ class Template:
         self.line_is_up = True
 
     def serve(self):
-        """Return in a fork."""
+        """Answer requests; returns only in a fork."""
         signal.set_wakeup_fd(self.bell)
         while True:
             poll = select.poll()
@@ -90,7 +90,7 @@ class Template:
                 return
 
     def connect(self):
-        """Take the next connection; the one before is not heard any more."""
+        """Accept the next connection; requests on the former one are ignored from then on."""
         self.line.close()
         self.running.clear()
         self.line = self.next_line()
@@ -104,7 +104,7 @@ class Template:
         return _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, descriptors[0])
 
     def answer(self):
-        """Answer one request; return whether this is the fork."""
+        """Answer one request; return whether this process is the fork."""
         data, descriptors = receive(self.line)
         if not data:
             self.line_is_up = False
@@ -131,7 +131,7 @@ class Template:
         return False
 
     def become_command(self, request, descriptors, tell):
-        """In the fork: be a command from here on, or end; `tell` is closed once the user is the commands'."""
+        """Turn the fork into a command, or end it; `tell` is closed once the fork has the commands' user."""
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -159,7 +159,7 @@ class Template:
             os._exit(126)
 
     def reap(self):
-        """Tell how forks have ended."""
+        """Report exits of forks."""
         try:
             os.read(self.wake, 1 << 12)
         except BlockingIOError:
@@ -171,7 +171,7 @@ class Template:
                 return
             if ended is None:
                 return
-            if ended.si_pid in self.running:  # told while its number is still its own
+            if ended.si_pid in self.running:  # reported before its number can be reused
                 killed = ended.si_code in (os.CLD_KILLED, os.CLD_DUMPED)
                 status = ended.si_status if killed else ended.si_status << 8  # as `waitpid` has it
                 self.tell({"id": self.running.pop(ended.si_pid), "status": status})
@@ -181,11 +181,11 @@ class Template:
         try:
             self.line.send(json.dumps(answer).encode())
         except OSError:
-            pass  # nobody asks any more: the sandbox is between two owners
+            pass  # no server listens: the sandbox is between two episodes
 
 
 def wait_for_end(descriptor, pid):
-    """Wait until a fork has the commands' user; one that does not get there in time is killed."""
+    """Wait until a fork has the commands' user; a fork that is too slow is killed."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     if not poll.poll(FORK_S * 1000):
@@ -196,7 +196,7 @@ def wait_for_end(descriptor, pid):
 
 
 def receive(connection):
-    """One message with its descriptors; no data at the end."""
+    """Return one message with its descriptors; empty at the end."""
     data, extra, _, _ = connection.recvmsg(REQUEST_LIMIT, 256)
     descriptors = array.array("i")
     for level, kind, rows in extra:
@@ -206,7 +206,7 @@ def receive(connection):
 
 
 def yield_to_the_server():
-    """Let the kernel pick this process first when processor time or memory runs out, as it does commands."""
+    """Be the kernel's victim before the server when CPU time or memory runs out, as commands are."""
     try:
         os.nice(max(0, COMMAND_NICE - os.nice(0)))
         with open("/proc/self/oom_score_adj", "w") as file:
@@ -216,7 +216,7 @@ def yield_to_the_server():
 
 
 def give_up_everything(user):
-    """Be the commands' user, without any capability, and see that it is so. Raises OSError."""
+    """Become the commands' user without capabilities, and verify it. Raises OSError."""
     template = os.getuid()
     if template != user:
         os.setresuid(user, user, user)
@@ -231,7 +231,7 @@ def give_up_everything(user):
 
 
 def environment_room():
-    """Where the kernel looks for this process's environment: (address, size)."""
+    """Return where the kernel looks for this process's environment: (address, size)."""
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
     start, end = int(fields[47]), int(fields[48])  # env_start and env_end of proc(5), counted from the state
@@ -239,7 +239,7 @@ def environment_room():
 
 
 def show_environment(environment, room):
-    """Let `/proc/PID/environ` say the environment, as far as there is room; commands are told apart by it."""
+    """Show the environment in `/proc/PID/environ`, as far as it fits: it identifies the command."""
     address, size = room
     text = b"".join(os.fsencode(f"{key}={value}") + b"\0" for key, value in environment.items())
     if address and size:

@@ -1,4 +1,4 @@
-"""Whole directory trees inside the sandbox: walking them, and how one differs from a known one."""
+"""Whole directory trees inside the sandbox: walking them, and comparing them with a known state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KNOWN_FILE_LIMIT = 256 << 20  # a known file is compared up to here, however lit
 
 
 def walk(root, until, refused=None):
-    """Every entry under `root` but folders: (relative path, DirEntry), in order, following no link."""
+    """Yield (relative path, DirEntry) of all but folders under `root`, in order, following no link."""
     seen = 0
     folders = [""]
     pending = [iter(sorted_entries(root, "", refused))]
@@ -61,7 +61,7 @@ def sorted_entries(path, relative, refused):
 
 
 def do_changes(request, payload):
-    """See `Sandbox.changes`. `payload` is the JSON of what is known."""
+    """Answer `Sandbox.changes`. `payload` is JSON: relative path to SHA-256 of the known files."""
     known = json.loads(payload)
     changes = Changes(request["file_limit"])
     until = time.monotonic() + request["timeout_s"]
@@ -82,7 +82,7 @@ def do_changes(request, payload):
 
 
 class Changes:
-    """What differs in a directory, collected entry by entry."""
+    """The differences of a directory, collected entry by entry."""
 
     def __init__(self, file_limit):
         self.file_limit = file_limit
@@ -137,7 +137,7 @@ class Changes:
 
 
 def do_running(request, _payload):
-    """What commands left running; with `stop`, it is stopped, or goes on."""
+    """List background processes; with `stop`, stop them, else let them continue."""
     running = background()
     if request["stop"] is not None:
         signal_all(running, signal.SIGSTOP if request["stop"] else signal.SIGCONT)
@@ -147,14 +147,14 @@ def do_running(request, _payload):
 
 
 def wait_until_stopped(pids):
-    """A process that was in the middle of a call stops at its end."""
+    """Wait: a process in the middle of a system call stops only at the end of the call."""
     until = time.monotonic() + STOP_S
     while any(state_of(pid) in "RSD" for pid in pids) and time.monotonic() < until:
         time.sleep(0.001)
 
 
 def state_of(pid):
-    """The letter of a process's state; `X` when it is gone."""
+    """Return the letter of a process's state; `X` when it is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[0].decode()
@@ -163,12 +163,12 @@ def state_of(pid):
 
 
 def do_pack(request, _payload):
-    """A folder as an archive."""
+    """Pack a folder as an archive."""
     return {}, [packed(resolve(request["path"]), request["limit"])]
 
 
 def packed(root, limit):
-    """An uncompressed tar archive of a folder: files, folders and symbolic links that can be read.
+    """Return an uncompressed tar archive of a folder: readable files, folders and symbolic links.
 
     Raises OSError when it is longer than `limit` bytes.
     """

@@ -1,4 +1,4 @@
-"""The set of idle sandboxes, bounded in number and in time. Pure bookkeeping: the caller ends sandboxes.
+"""The set of idle sandboxes, bounded in number and idle time. Pure bookkeeping: the caller ends sandboxes.
 
 Times are seconds of the caller's clock.
 """
@@ -17,7 +17,7 @@ QUIET_S = 5.0
 
 
 class IdleSet:
-    """At most `room` sandboxes. Those idle for `idle_s` are overdue, down to the number that is in demand."""
+    """At most `room` idle sandboxes. Overdue after `idle_s`, except for as many as current demand needs."""
 
     def __init__(self, room: int, idle_s: float, demand: Usage) -> None:
         self._room, self._idle_s, self._demand = room, idle_s, demand
@@ -30,12 +30,12 @@ class IdleSet:
         return len(self._rows.get(spec, ()))
 
     def take(self, spec: SandboxSpec, now: float) -> Idle | None:
-        """Take out the newest, if enough of its lifetime is left: all others are older."""
+        """Remove and return the newest; None if too much of its lifetime is spent: all others are older."""
         row = self._rows.get(spec)
         return self._remove(row[-1]) if row and row[-1].good_until >= now else None
 
     def put(self, idle: Idle, now: float) -> Idle | None:
-        """Add a sandbox. Returns the one to end in exchange, which may be itself."""
+        """Add a sandbox. Returns the sandbox to end in exchange, possibly the added one, or None."""
         evicted = None
         if len(self) >= self._room:
             evicted = self.make_room(idle.spec, now)
@@ -46,7 +46,7 @@ class IdleSet:
         return evicted
 
     def make_room(self, spec: SandboxSpec, now: float) -> Idle | None:
-        """Take out the oldest sandbox of the least recently wanted spec, if quiet, in favour of `spec`."""
+        """Remove the oldest of the least recently wanted spec, if that is quiet, in favour of `spec`."""
         victim = self._quietest(spec, now)
         return self._remove(self._rows[victim][0]) if victim is not None else None
 
@@ -57,7 +57,7 @@ class IdleSet:
         )
 
     def overdue(self, now: float) -> tuple[list[Idle], list[Idle]]:
-        """Take out (those idle too long, those whose lifetime is too far spent)."""
+        """Remove and return (sandboxes idle too long, sandboxes whose lifetime is too far spent)."""
         unwanted, stale = list[Idle](), list[Idle]()
         for spec, row in list(self._rows.items()):
             surplus = len(row) - self._demand.wanted(spec, now)
@@ -68,11 +68,11 @@ class IdleSet:
         return unwanted, stale
 
     def due(self, now: float) -> float:
-        """Earliest time at which `overdue` may return something; infinity when empty."""
+        """Return the earliest time at which `overdue` may return something; infinity when empty."""
         return min((self._due(spec, row, now) for spec, row in self._rows.items()), default=math.inf)
 
     def clear(self) -> list[Idle]:
-        """Take out all."""
+        """Remove and return all sandboxes."""
         rows, self._rows = self._rows, {}
         return [idle for row in rows.values() for idle in row]
 
@@ -99,9 +99,9 @@ class IdleSet:
 
 
 USED_SHARE = 0.1
-"""Share of its lifetime that a sandbox may have spent when it is handed out."""
+"""Share of a sandbox's lifetime that may be spent when it is handed out."""
 UNCHECKED_S = 1.0
-"""A sandbox that was idle for longer is pinged before it is handed out."""
+"""A sandbox idle for longer is pinged before it is handed out: it may have died unnoticed."""
 CHECK_S = 1.0
 """Deadline of that ping."""
 
@@ -112,9 +112,9 @@ class Idle:
 
     sandbox: Sandbox
     renewed: float
-    """When its lifetime began: at its start, or when it was last recycled."""
+    """Start of its lifetime: when it was started or last recycled."""
     since: float = 0.0
-    """When it became idle."""
+    """Time at which it became idle."""
 
     @property
     def spec(self) -> SandboxSpec:
@@ -125,7 +125,7 @@ class Idle:
         return self.renewed + USED_SHARE * self.spec.lifetime_s
 
     def is_sound(self, now: float, deadline: float) -> bool:
-        """Whether it is alive, by a ping if it was idle long; `deadline` is of the machine's clock."""
+        """Whether it is alive, by a ping after a long idle time; `deadline` is on the machine's clock."""
         if now - self.since <= UNCHECKED_S:
             return True
         try:

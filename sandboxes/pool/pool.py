@@ -1,7 +1,7 @@
-"""A backend that keeps blank sandboxes idle, hands them out, and recycles those that are closed.
+"""A pool of warm sandboxes over any backend: started ahead, handed out, recycled when closed.
 
 A sandbox starts slowly and takes content fast, so blank sandboxes of a spec wait here for any content.
-Closing a sandbox returns it: it is recycled where the backend proves it blank, else it is thrown away.
+Closing a sandbox returns it: it is recycled if the backend proves it blank, else ended.
 Per spec, keep (peak concurrent use in the last `idle_s`) + 1 idle sandboxes; at most `ready` idle in total;
 start none ahead when < 20 % memory is free. Every start, a caller's included, goes through one throttle.
 
@@ -34,7 +34,7 @@ IDLE_S = 60.0
 
 @dataclass(frozen=True)
 class PoolStats:
-    """Counts since the pool was made; `idle` and `in_use` are those of now. `started - thrown_away` exist."""
+    """Counts since the pool was made; `idle` and `in_use` are current. `started - thrown_away` are alive."""
 
     started: int
     handed_out: int
@@ -50,7 +50,7 @@ class PoolStats:
 
 
 class Pool:
-    """A `Backend` around another, `inner`, which stays usable and is closed with this one."""
+    """A `Backend` around another, `inner`, which stays usable and is closed together with the pool."""
 
     def __init__(
         self,
@@ -64,10 +64,10 @@ class Pool:
         clock: Callable[[], float] = time.monotonic,
         spare_memory: Callable[[], float] | None = None,
     ) -> None:
-        """Keep at most `ready` idle, by default what suits the machine; 0 keeps and recycles none.
+        """Keep at most `ready` idle, by default as suits the machine; 0 disables idling and recycling.
 
-        `clock` measures how long sandboxes are idle, `spare_memory` returns the share of memory that is
-        available; callers' deadlines are real time.
+        `clock` measures idle time, `spare_memory` returns the share of memory that is available; callers'
+        deadlines use real time.
         """
         self.name = inner.name
         self.inner = inner
@@ -85,9 +85,9 @@ class Pool:
         )
 
     def open(self, spec: SandboxSpec, *, timeout_s: float, content: Content | None = None) -> Sandbox:
-        """Hand out a sandbox with `content` in it, warm where one is idle. Closing it returns it.
+        """Hand out a sandbox that holds `content`, warm if one is idle. Closing the handle returns it.
 
-        Where the engine does not answer, starts are retried until the deadline. Raises `SandboxError`.
+        While the engine is silent, starts are retried until the deadline. Raises `SandboxError`.
         """
         deadline = time.monotonic() + timeout_s
         again = True
@@ -109,9 +109,9 @@ class Pool:
                 return sandbox
 
     def expect(self, spec: SandboxSpec, count: int = 1) -> None:
-        """Start missing sandboxes in the background, within the bounds.
+        """Start missing sandboxes in the background, within the pool's bounds.
 
-        Of a spec whose `lifetime_s` is under ten times `idle_s`, none is started ahead of demand.
+        A spec with `lifetime_s` under ten times `idle_s` is never started ahead: it would expire while idle.
         """
         self._scheduler.expect(spec, count)
 
@@ -129,11 +129,11 @@ class Pool:
             return PoolStats(handed_out=self._handed_out, warm=self._warm, **self._scheduler.counts())
 
     def settle(self, *, timeout_s: float) -> bool:
-        """Wait until no start, recycling or end is under way; whether that came in time."""
+        """Wait until no start, recycling or end is in flight; return whether that came in time."""
         return self._scheduler.settle(timeout_s=timeout_s)
 
     def tend(self) -> None:
-        """End what was idle too long, start what is missing. The pool does so by itself."""
+        """End sandboxes that were idle too long and start missing ones. The pool also does so by itself."""
         self._scheduler.tend()
 
     def close(self) -> None:
@@ -142,7 +142,7 @@ class Pool:
 
 
 def suitable_ready() -> int:
-    """How many idle sandboxes suit this machine: 8 per core, at most one per 256 MB of memory."""
+    """Return how many idle sandboxes suit this machine: 8 per core, at most one per 256 MB of memory."""
     try:
         memory_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
     except (OSError, ValueError):
@@ -151,7 +151,7 @@ def suitable_ready() -> int:
 
 
 def available_memory() -> float:
-    """The share of this machine's memory that is available; 1 where it is unknown."""
+    """Return the share of this machine's memory that is available; 1 where unknown."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         values = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}

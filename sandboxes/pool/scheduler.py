@@ -1,7 +1,7 @@
-"""Schedules a pool's sandboxes: which are started, kept idle, recycled and ended, and when.
+"""Schedules a pool's sandboxes: starts, hand-outs, recycling and ends.
 
 One lock guards all state. `_plan` runs under it after every change and at the next due time, and queues jobs;
-threads that live while there are jobs do them. No engine is called under the lock.
+worker threads live while there are jobs. No engine is called under the lock.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from .throttle import Throttle
 from .usage import Usage
 
 RECYCLE_S = 2.0
-"""Longest time for making a sandbox blank; a start takes no longer."""
+"""Deadline for making a sandbox blank; a new start takes no longer."""
 SPARE_MEMORY = 0.2
-"""Share of the machine's memory below which nothing is started ahead of need."""
+"""Share of the machine's memory that must be free before a sandbox is started ahead of need."""
 JobKind = Literal["start", "recycle", "end"]
 
 logger = logging.getLogger(__name__)
@@ -38,14 +38,14 @@ class Wanted:
 
     spec: SandboxSpec
     arrival: Future[tuple[Sandbox, bool]] = field(default_factory=Future)
-    """The sandbox, and whether it is warm: was not started for this caller."""
+    """(the sandbox, whether it is warm: not started for this caller)."""
     error: Exception | None = None
-    """Of the last failed start of this spec."""
+    """Error of the last failed start of this spec."""
     refused_at: float | None = None
-    """When the engine first answered and refused a start, on the machine's clock."""
+    """Time of the engine's first refusal, on the machine's clock."""
 
     def is_refused_again(self, begun: float) -> bool:
-        """Note a refused start. The first may be due to an engine that is just back: only the next counts."""
+        """Note a refused start. The first may come from an engine just restarted; the next one counts."""
         if self.refused_at is None:
             self.refused_at = time.monotonic()
             return False
@@ -96,7 +96,7 @@ class Scheduler:
             self._plan()
 
     def obtain(self, spec: SandboxSpec, deadline: float) -> tuple[Sandbox, bool]:
-        """Return a sandbox for the caller alone, and whether it is warm."""
+        """Return a sandbox for the caller's exclusive use, and whether it is warm."""
         with self._changed:
             # Have an idle one for the next caller, unless those in use will fill the idle set.
             spare = not self._recycles or self._demand.in_use() + 1 < self._ready
@@ -130,7 +130,7 @@ class Scheduler:
                 self._end(idle.sandbox)
 
     def take_back(self, sandbox: Sandbox, *, sound: bool) -> None:
-        """Get back what `obtain` returned, to be recycled if `sound`."""
+        """Take a handed-out sandbox back, and recycle it if `sound`."""
         with self._changed:
             self._demand.end(sandbox.spec, self._clock())
             self._out -= 1
@@ -142,12 +142,12 @@ class Scheduler:
         sandbox.close()  # in the user's thread: the pool's threads have ended
 
     def tend(self) -> None:
-        """Plan now. The keeper's thread does so when something is due."""
+        """Plan now. The keeper thread does so when something is due."""
         with self._changed:
             self._plan()
 
     def settle(self, *, timeout_s: float) -> bool:
-        """Wait until nothing is being started, recycled or ended; whether that came in time."""
+        """Wait until no start, recycling or end is in flight; return whether that came in time."""
         with self._changed:
             return self._changed.wait_for(
                 lambda: not (self._waiting or self._threads.total() or any(self._jobs.values())), timeout_s
@@ -160,7 +160,7 @@ class Scheduler:
             return {**counts, "idle": len(self._idle), "in_use": self._out}
 
     def close(self, deadline: float) -> None:
-        """End idle sandboxes and threads, as far as the deadline allows; `inner.close` ends the rest."""
+        """End idle sandboxes and threads within the deadline; `inner.close` ends the rest."""
         with self._changed:
             self._closed = True
             for wanted in self._waiting:
@@ -186,6 +186,7 @@ class Scheduler:
             )
             raise wanted.error or SandboxUnavailable(late) from None
         except KeyboardInterrupt:
+            # It may have arrived between the interrupt and the lock: end it, or it stays counted as in use.
             if not self._withdraw(wanted) and not wanted.arrival.exception():
                 with self._changed:
                     self._out -= 1
@@ -193,7 +194,7 @@ class Scheduler:
             raise
 
     def _withdraw(self, wanted: Wanted) -> bool:
-        """Stop waiting; False when the arrival has been set already."""
+        """Stop waiting; False when a sandbox has arrived already."""
         with self._changed:
             if wanted not in self._waiting:
                 return False
@@ -203,7 +204,7 @@ class Scheduler:
     # Decisions. The lock is held.
 
     def _plan(self) -> None:
-        """Queue jobs that bring what exists in line with demand."""
+        """Queue the jobs that bring the existing sandboxes in line with demand."""
         if self._closed:
             return
         now = self._clock()
@@ -222,7 +223,7 @@ class Scheduler:
         self._set_alarm(now)
 
     def _start_ahead(self, coming: Counter[SandboxSpec], now: float) -> None:
-        """Start sandboxes for expected demand, unless callers need the slot. `coming` will be idle soon."""
+        """Start sandboxes for expected demand, unless callers need the slot. `coming`: idle soon."""
         room = self._ready - len(self._idle) - coming.total()
         for spec in self._demand.specs():
             if USED_SHARE * spec.lifetime_s < self._idle_s:
@@ -240,7 +241,7 @@ class Scheduler:
                 self._start(spec)
 
     def _set_alarm(self, now: float) -> None:
-        """Have the keeper's thread plan again when something is next due."""
+        """Wake the keeper thread to plan again when something is next due."""
         paused_s = self._throttle.wait_s()
         due = self._idle.due(now)
         if 0 < paused_s < math.inf:
@@ -258,7 +259,7 @@ class Scheduler:
         self._changed.notify_all()
 
     def _may_recycle(self, spec: SandboxSpec) -> bool:
-        """Whether a blank sandbox of this spec would be handed out at once or find room in the idle set."""
+        """Whether a blank sandbox of this spec would be handed out at once or fit into the idle set."""
         if not self._recycles or self._closed:
             return False
         return len(self._waiting_for(spec)) > self._recycling[spec] or self._idle.has_room(
@@ -266,7 +267,7 @@ class Scheduler:
         )
 
     def _arrive(self, sandbox: Sandbox, *, warm: bool) -> None:
-        """Give a blank sandbox to the caller who has waited longest, else keep it idle."""
+        """Give a blank sandbox to the caller that has waited longest, else keep it idle."""
         if self._closed:
             self._end(sandbox)
             return
@@ -280,7 +281,7 @@ class Scheduler:
             self._end(surplus.sandbox)
 
     def _queue(self, kind: JobKind, job: Callable[[], None]) -> None:
-        """Have a thread do a job, which must not raise."""
+        """Hand a job, which must not raise, to a worker thread."""
         self._jobs[kind].append(job)
         if self._threads[kind] < self._most_threads[kind]:
             thread = threading.Thread(target=self._work, args=(kind,), name=f"sandbox {kind}", daemon=True)
@@ -293,7 +294,7 @@ class Scheduler:
     # Jobs. Their threads take the lock themselves.
 
     def _work(self, kind: JobKind) -> None:
-        """A thread's life: do jobs until there are none."""
+        """Worker thread: run jobs until none is left."""
         while True:
             with self._changed:
                 if not self._jobs[kind]:
@@ -312,7 +313,7 @@ class Scheduler:
         begun = time.monotonic()
         try:
             sandbox = self._inner.open(spec, timeout_s=self._start_s)
-        except Exception as error:  # also a backend's defect: the callers who wait raise it
+        except Exception as error:  # even a backend's defect: the waiting callers raise it
             self._failed(spec, token, begun, error)
             return
         with self._changed:
@@ -323,15 +324,14 @@ class Scheduler:
             self._plan()
 
     def _failed(self, spec: SandboxSpec, token: float, begun: float, error: Exception) -> None:
-        """Note a failed start: callers retry where the engine is silent, else raise the error.
+        """Note a failed start: callers retry while the engine is silent, else raise the error.
 
-        `token` is the throttle's time of the start, `begun` that of the machine's clock.
+        `token` is the throttle's time of the start, `begun` the same on the machine's clock.
         """
         silent = isinstance(error, EngineSilent) or time.monotonic() - begun >= self._start_s
         with self._changed:
-            self._demand.forget(
-                spec
-            )  # a start ahead of demand has no caller to raise to: it would retry for ever
+            # A start ahead of demand has no caller to raise to: it would retry for ever.
+            self._demand.forget(spec)
             for wanted in self._waiting_for(spec):
                 wanted.error = error
         there = None if silent else self._has_image(spec.image)
@@ -353,7 +353,7 @@ class Scheduler:
             self._plan()
 
     def _has_image(self, ref: str) -> bool | None:
-        """None when the engine does not answer."""
+        """Whether the image exists; None when the engine does not answer."""
         try:
             return self._inner.has_image(ref)
         except SandboxError:
@@ -387,7 +387,7 @@ class Scheduler:
         self._queue("end", sandbox.close)
 
     def _keep(self) -> None:
-        """The keeper's thread: plan at every due time; end when nothing is due."""
+        """Keeper thread: plan at every due time; end when nothing is due."""
         with self._changed:
             while not self._closed and self._wakes_at < math.inf:
                 left_s = self._wakes_at - self._clock()

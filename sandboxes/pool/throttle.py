@@ -1,8 +1,8 @@
-"""How many sandboxes may be starting at once, learnt from how the last ones went.
+"""Limit of concurrent sandbox starts, learnt from the outcome of recent starts (AIMD, as in TCP).
 
-Additive increase, multiplicative decrease: good starts widen the gate slowly, a failed or slow one halves it.
-After failures nothing starts for a while that grows with each of them and is jittered, so that many processes
-in front of one engine do not come back together. Pure arithmetic: it neither waits nor locks, its owner does.
+Additive increase, multiplicative decrease: good starts widen the limit slowly, a failed or slow start halves
+it. After a failure no start is allowed for a pause that grows exponentially and is jittered, so that many
+processes in front of one engine do not come back together. Pure arithmetic: neither waits nor locks.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import time
 from collections.abc import Callable
 
 SLOW = 4.0
-"""A start that takes this many times the best one seen says that too much is under way."""
+"""A start that takes this many times the best seen start means that the engine is overloaded."""
 NEVER_SLOW_S = 0.25
-"""Below this, differences between starts say more about scheduling than about load."""
+"""Below this, differences between starts come from scheduling, not from load."""
 FORGETTING = 1.01
-"""The best time grows by this with every start, so that a slower machine does not stay narrow for good."""
+"""The best time grows by this factor per start, so that a slower machine does not stay narrow for good."""
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
 
 
 class Throttle:
-    """A start is announced by `begin`, whose answer goes to `succeed`, `fail` or `refuse` when it is over."""
+    """Announce a start by `begin`; pass its token to `succeed`, `fail` or `refuse` at its end."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Throttle:
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """Begin with `first` at once and never let more than `most`. `chance` is uniform in [0, 1)."""
+        """Begin with `first` concurrent starts, at most `most`. `chance` is uniform in [0, 1)."""
         assert 1 <= first <= most, f"must begin between 1 and {most}, got {first}"
         self.width = float(first)
         self.under_way = 0
@@ -45,17 +45,17 @@ class Throttle:
         self._paused_until = -math.inf
 
     def wait_s(self) -> float:
-        """Seconds until one may start: 0 now, infinity when one that is under way must end first."""
+        """Seconds until a start is allowed: 0 now, infinity when a running start must end first."""
         if self.under_way >= int(self.width):
             return math.inf
         return max(0.0, self._paused_until - self._clock())
 
     def has_slack(self) -> bool:
-        """Whether one may start now without taking the last place of those that may."""
+        """Whether a start is allowed now and would leave a slot free for a caller."""
         return self.wait_s() == 0 and (not self.under_way or self.under_way + 1 < int(self.width))
 
     def begin(self) -> float:
-        """Note that one starts."""
+        """Count a start; return its token, the time of the beginning."""
         self.under_way += 1
         return self._clock()
 
@@ -78,7 +78,7 @@ class Throttle:
             self._paused_until = self._clock() + pause_s * (0.5 + 0.5 * self._chance())
 
     def refuse(self, begun: float) -> None:
-        """The engine answered, and did not start it: what was asked for is wrong, unless it took long."""
+        """The engine answered and refused: the request is wrong. Narrows only if that was slow."""
         self.under_way -= 1
         if self._is_slow(self._clock() - begun):
             self._narrow(begun)
@@ -87,7 +87,7 @@ class Throttle:
         return took_s > max(NEVER_SLOW_S, SLOW * self._best_s)
 
     def _narrow(self, begun: float) -> bool:
-        """Halve, once for all that were under way together; whether this was the first of them."""
+        """Halve the limit, once per set of concurrent starts; return whether this was the first."""
         if begun <= self._narrowed_at:
             return False
         self.width = max(1.0, self.width / 2.0)

@@ -1,1 +1,1 @@
-"""The sandbox contract spoken over one byte stream to a program inside."""
+"""The sandbox contract over one byte stream to a program inside."""

@@ -1,4 +1,4 @@
-"""`RemoteBackend`: all of a backend but how a sandbox's first process starts, and how images are found."""
+"""`RemoteBackend`: the shared lifecycle of backends whose sandboxes run the program of `sandboxes.inside`."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ ENDS_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Started:
-    """A first process that runs `bootstrap.SERVER_COMMAND`, whose standard streams are `stream`."""
+    """A started first process that runs `bootstrap.SERVER_COMMAND`; `stream` is its standard streams."""
 
     name: str
     stream: Stream
     settings: dict[str, Any]
     """For the program inside (`sandbox.server_settings`)."""
     end: Callable[[], None]
-    """Takes away what was made for the sandbox. Called once; does not raise."""
+    """Removes the resources made for the sandbox. Called once; does not raise."""
     ready: Callable[[float], None] = lambda _deadline: None
-    """What is left to do until the deadline before the process reads."""
+    """Work to finish, before the deadline, before the process reads its input."""
     disks: Callable[[float], Disks | None] = lambda _deadline: None
     """Finds disks that can be swapped, once the program inside runs; None: content travels as archives."""
 
 
 class RemoteBackend(ABC):
-    """Opens `RemoteSandbox`es. Its kinds give `name`, `_start`, `reap` and the methods about images."""
+    """Opens `RemoteSandbox`es. A subclass gives `name`, `_start`, `reap` and the methods about images."""
 
     def __init__(self, *, lease_s: float) -> None:
         self._renewals = Renewals(lease_s)
@@ -45,7 +45,7 @@ class RemoteBackend(ABC):
 
     @abstractmethod
     def _start(self, spec: SandboxSpec, deadline: float) -> Started:
-        """Start a first process. Raises `SandboxUnavailable`, and leaves nothing behind then."""
+        """Start a first process. Raises `SandboxUnavailable`, leaving nothing behind."""
 
     def open(self, spec: SandboxSpec, *, timeout_s: float, content: Content | None = None) -> RemoteSandbox:
         deadline = time.monotonic() + timeout_s
@@ -59,10 +59,10 @@ class RemoteBackend(ABC):
         return sandbox
 
     def expect(self, spec: SandboxSpec, count: int = 1) -> None:  # noqa: B027
-        """Does nothing: only a pool keeps sandboxes idle."""
+        """No-op: only a pool keeps sandboxes idle."""
 
     def close(self) -> None:
-        """Close every sandbox that is still open. Safe to call twice."""
+        """Close every open sandbox. Idempotent."""
         with self._lock:
             left = list(self._open)
         with ThreadPoolExecutor(ENDS_AT_ONCE, thread_name_prefix="sandbox ends") as threads:

@@ -1,8 +1,8 @@
-"""The client side of a sandbox's channel: framed requests over one socket that stays open.
+"""The client side of a sandbox's channel: framed requests over one persistent socket.
 
-The far end is the program in `sandboxes.inside`, which is sent over the channel first. One thread reads;
-replies find their request by id; every request has a deadline. Whatever goes wrong with the channel itself
-is told to everyone who waits, as `SandboxLost` or `SandboxUnresponsive`.
+The far end is the program of `sandboxes.inside`, which is sent over the channel first. One thread reads;
+replies are matched to requests by id; every request has a deadline. A failure of the channel reaches every
+waiting caller as `SandboxLost` or `SandboxUnresponsive`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COMPLAINT_LIMIT = 4_096
 
 
 class Stream:
-    """Both directions of a connected socket, in exact amounts."""
+    """Both directions of a connected socket, with exact reads and writes."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -35,7 +35,7 @@ class Stream:
         connection.setblocking(True)
 
     def take(self, count: int) -> bytearray:
-        """Exactly `count` bytes. Raises EOFError at the end, OSError when cut."""
+        """Read exactly `count` bytes. Raises EOFError at the end, OSError when cut."""
         data = bytearray(count)
         view = memoryview(data)
         while view:
@@ -49,7 +49,7 @@ class Stream:
         return self._connection.recv_into(view)
 
     def send(self, parts: Sequence[bytes], deadline: float) -> None:
-        """Send all of `parts` together. Raises TimeoutError at `deadline`, OSError when cut."""
+        """Send all of `parts` without interleaving. Raises TimeoutError at `deadline`, OSError when cut."""
         if not self._writing.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise TimeoutError
         try:
@@ -59,7 +59,7 @@ class Stream:
             self._writing.release()
 
     def send_if_free(self, parts: Sequence[bytes]) -> None:
-        """Send something short, unless another sends or nothing is taken now. Raises OSError when cut."""
+        """Send a short message, unless another send runs or the buffer is full. Raises OSError when cut."""
         if not self._writing.acquire(blocking=False):
             return
         try:
@@ -83,11 +83,11 @@ class Stream:
                 continue
 
     def complaint(self) -> str:
-        """What the far end said on its standard error, where the stream carries it."""
+        """Return the far end's standard error, where the stream carries it."""
         return ""
 
     def close(self) -> None:
-        """Cut both directions, which also wakes the reader."""
+        """Shut down both directions, which also wakes the reader thread."""
         try:
             self._connection.shutdown(socket.SHUT_RDWR)
         except OSError:
@@ -101,7 +101,7 @@ class Reply(NamedTuple):
 
 
 class Channel:
-    """Requests to the program inside, any number at once, from any thread."""
+    """Concurrent requests to the program inside. Thread-safe."""
 
     def __init__(self, stream: Stream, name: str) -> None:
         self._stream = stream
@@ -110,7 +110,7 @@ class Channel:
         self._lock = threading.Lock()
         self._waiting: dict[int, Future[Reply]] = {}
         self._owed: set[int] = set()
-        """Requests whose asker gave up, and whose replies may still come."""
+        """Ids of requests that timed out; their replies may still arrive."""
         self._ended: str = ""
         threading.Thread(target=self._read, name=f"channel {name}", daemon=True).start()
 
@@ -128,7 +128,7 @@ class Channel:
         timeout_s: float,
         before: bytes = b"",
     ) -> Reply:
-        """Ask and wait for the reply. Raises `SandboxLost`, `SandboxUnresponsive`."""
+        """Send a request and wait for its reply. Raises `SandboxLost`, `SandboxUnresponsive`."""
         deadline = time.monotonic() + timeout_s
         number, reply = next(self._ids), Future[Reply]()
         with self._lock:
@@ -150,7 +150,7 @@ class Channel:
                 self._waiting.pop(number, None)
 
     def tell(self, operation: str, deadline: float) -> None:
-        """Send what has no reply. Raises `SandboxLost`, `SandboxUnresponsive`."""
+        """Send a message that has no reply. Raises `SandboxLost`, `SandboxUnresponsive`."""
         header = json.dumps({"op": operation, "id": 0}).encode("ascii")
         try:
             self._send([struct.pack(">II", len(header), 0) + header], deadline)
@@ -158,17 +158,17 @@ class Channel:
             raise SandboxUnresponsive(f"{self._name} did not take `{operation}`") from None
 
     def settled(self) -> bool:
-        """Whether every request that was ever made has had its reply."""
+        """Whether every request ever made has been answered."""
         with self._lock:
             return not self._waiting and not self._owed and not self._ended
 
     def renew(self) -> None:
-        """Tell the far end that its owner lives; nothing, where it cannot take anything right now."""
+        """Renew the lease at the far end; skipped while the socket takes no bytes."""
         header = json.dumps({"op": "renew", "id": 0}).encode("ascii")
         try:
             self._stream.send_if_free([struct.pack(">II", len(header), 0) + header])
         except (OSError, ValueError):
-            pass  # the reader tells who waits
+            pass  # the reader thread fails the waiting requests
 
     def _send(self, parts: list[bytes], deadline: float) -> None:
         try:
@@ -182,7 +182,7 @@ class Channel:
             raise SandboxLost(self._ended) from None
 
     def _read(self) -> None:
-        """The reader thread: hand replies out until the stream ends."""
+        """Reader thread: hand out replies until the stream ends."""
         try:
             while True:
                 header_size, payload_size = struct.unpack(">II", self._stream.take(8))
@@ -191,8 +191,8 @@ class Channel:
                 header = json.loads(self._stream.take(header_size))
                 self._deliver(header, self._stream.take(payload_size))
         except (EOFError, OSError):
-            said = self._stream.complaint()
-            self._end("is gone: its channel closed" + (f" ({said})" if said else ""))
+            complaint = self._stream.complaint()
+            self._end("is gone: its channel closed" + (f" ({complaint})" if complaint else ""))
         except (ValueError, AttributeError):
             self._end("sent a reply that is none")
 
@@ -213,7 +213,7 @@ class Channel:
             reply.set_exception(SandboxLost(self._ended))
 
     def close(self) -> None:
-        """End the channel, and with it the program at the far end."""
+        """Close the channel, which ends the program at the far end."""
         self._end("was closed")
 
 
@@ -229,6 +229,6 @@ ERRORS: dict[str, type[Exception]] = {
 
 
 def reply_error(header: dict[str, Any]) -> Exception:
-    """What an unsuccessful reply means here."""
+    """Translate an error reply into an exception."""
     kind = ERRORS.get(header["error"])
     return kind(header["text"]) if kind else SandboxError(f"the sandbox's program failed: {header['text']}")

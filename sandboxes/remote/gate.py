@@ -1,4 +1,4 @@
-"""Which calls of one handle may reach its sandbox: side by side, one alone, or none any more."""
+"""Admission of one handle's calls to its sandbox: concurrent, exclusive, or none after the end."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Literal
 from ..base import SandboxError, SandboxLost, SandboxUnresponsive
 
 End = Literal["ended already", "unsound", "sound"]
-"""What ending a handle found: it had ended, a call was under way or had failed, or neither."""
+"""Result of `Gate.end`: already ended; a call was in flight or had failed; neither."""
 
 
 class Gate:
-    """Counts the calls of a handle, holds them back while disks change, and lets none in after its end."""
+    """A readers-writer lock over a handle's calls that can be closed for good."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -26,7 +26,7 @@ class Gate:
         self._ended = False
 
     def end(self) -> End:
-        """Let no further call in. Those that are under way go on; those held back are lost."""
+        """Admit no further call. Calls in flight go on; calls held back raise `SandboxLost`."""
         with self._changed:
             if self._ended:
                 return "ended already"
@@ -36,7 +36,7 @@ class Gate:
 
     @contextmanager
     def call(self, deadline: float) -> Iterator[None]:
-        """Around a call. Raises `SandboxLost` after the end, `SandboxUnresponsive` at the deadline."""
+        """Admit a call. Raises `SandboxLost` after the end, `SandboxUnresponsive` at the deadline."""
         with self._changed:
             self._enter(deadline)
             self._count += 1
@@ -52,7 +52,7 @@ class Gate:
 
     @contextmanager
     def alone(self, deadline: float) -> Iterator[None]:
-        """Around a call that waits for those under way and holds others back. Raises as `call` does."""
+        """Admit a call alone: wait for those in flight, hold back new ones. Raises as `call` does."""
         with self._changed:
             self._enter(deadline)
             self._held = True

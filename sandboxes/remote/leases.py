@@ -1,7 +1,7 @@
-"""Leases: a sandbox lives on only while its owner says so, whatever became of the connection between them.
+"""Leases: a sandbox lives only while its owner renews it, whatever happens to their connection.
 
-That a dead owner's connection closes is the rule, and ends its sandboxes at once. A lease is for the rest: an
-owner that is frozen, a machine that lost its power at the other end of a network.
+Normally a dead owner's connection closes, which ends its sandboxes at once. Leases cover the rest: a frozen
+owner, or a machine at the other end of a network that lost power.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import threading
 from .channel import Channel
 
 LEASE_S = 300.0
-"""How long a sandbox waits for a sign of life: any request, or a renewal."""
+"""A sandbox ends after this time without a request or a renewal."""
 
 
 class Renewals:
-    """One thread that renews the leases of many sandboxes. It lives as long as there are any."""
+    """One thread that renews the leases of many sandboxes. It runs while there are any."""
 
     def __init__(self, lease_s: float) -> None:
         self.lease_s = lease_s

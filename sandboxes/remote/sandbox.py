@@ -1,4 +1,4 @@
-"""`RemoteSandbox`: the sandbox contract over a channel. Backends differ only in how one starts and ends."""
+"""`RemoteSandbox`: the sandbox contract over a channel. Backends differ only in start and end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .channel import Channel, Reply, reply_error
 from .gate import Gate
 
 SERVER_PIDS = 48
-"""Processes and threads of the program inside, on top of what commands may have."""
+"""Processes and threads of the program inside, beyond the limit of commands."""
 SHM_MB = 64
 """Size of `/dev/shm`."""
 SNAPSHOT_BYTES = 384 << 20
@@ -37,19 +37,19 @@ SNAPSHOT_BYTES = 384 << 20
 SERVER_USER = 65_532
 """Number of the user that the program inside runs as: in no image, and of no command."""
 TEMPLATE_USER = 65_531
-"""The same for the template (`SandboxSpec.template`)."""
+"""User id of the template (`SandboxSpec.template`)."""
 KILL_GRACE_S = 10.0
-"""What an answer may take beyond the deadline that is kept inside: killing there has to be thorough."""
+"""Extra wait for a reply beyond the deadline kept inside, because killing every process takes time."""
 
 
 LIVES = 8
-"""How many lifetimes of its spec a sandbox may be there for, recycled again and again. Its label says so."""
+"""Most lifetimes of a sandbox that is recycled again and again; its owner label expires after them."""
 
 logger = logging.getLogger(__name__)
 
 
 class Connection:
-    """The sandbox itself, shared by its handles, of which one after the other is valid."""
+    """The sandbox itself, shared by its successive handles, of which only the newest is valid."""
 
     def __init__(self, channel: Channel, end: Callable[[], None]) -> None:
         self.channel = channel
@@ -66,7 +66,7 @@ class Connection:
                 disks.close()
 
     def close(self) -> None:
-        """End it for good. Safe to call twice."""
+        """End the sandbox. Idempotent."""
         with self._closing:
             if self._closed:
                 return
@@ -78,7 +78,7 @@ class Connection:
 
 
 class RemoteSandbox:
-    """A handle of the sandbox at the far end of a channel; `end` takes away what the backend made for it."""
+    """A handle of the sandbox behind a channel; `end` removes what the backend made for the sandbox."""
 
     def __init__(self, spec: SandboxSpec, name: str, channel: Channel, end: Callable[[], None]) -> None:
         self.spec = spec
@@ -89,14 +89,14 @@ class RemoteSandbox:
         self._gate = Gate(name)
 
     def _next_handle(self, on_close: OnClose | None) -> Self:
-        """The handle that is valid when this one has ended."""
+        """Return the handle that succeeds this one."""
         following = copy.copy(self)
         following.on_close, following._gate = on_close, Gate(self.name)
         return following
 
     @property
     def disks(self) -> Disks | None:
-        """What the sandbox can be recycled with; None where its disks cannot be swapped."""
+        """The disks, needed for recycling; None where they cannot be swapped."""
         return self._connection.disks
 
     def exec(
@@ -172,7 +172,7 @@ class RemoteSandbox:
                     self._running(time.monotonic() + KILL_GRACE_S, stop=False)
 
     def _running(self, deadline: float, *, stop: bool) -> bool:
-        """Whether something runs in the background, which is stopped or goes on now."""
+        """Stop background processes, or let them continue; return whether there are any."""
         reply = self._send("running", {"stop": stop}, timeout_s=deadline - time.monotonic())
         return bool(reply.header["background"])
 
@@ -231,7 +231,7 @@ class RemoteSandbox:
         self._ask("ping", {}, timeout_s=timeout_s)
 
     def own(self, disks: Disks | None) -> None:
-        """Take over the disks that were found when the sandbox was up."""
+        """Take ownership of the disks, which are found after the start."""
         self._connection.own(disks)
 
     def recycled(self, *, timeout_s: float) -> Self | None:
@@ -258,12 +258,12 @@ class RemoteSandbox:
         return (
             self.disks is not None
             and self._channel.settled()
-            and not self.spec.network  # what others were told is not taken back
+            and not self.spec.network  # remote servers may remember it
             and age_s < (LIVES - 1) * self.spec.lifetime_s
         )
 
     def _make_blank(self, deadline: float) -> None:
-        """Take every trace of what was done here away. Raises `SandboxError` where that is not proven."""
+        """Remove every trace of the use so far. Raises `SandboxError` where that cannot be proven."""
         channel, disks = self._channel, self.disks
         assert disks is not None, "asked before"
         channel.tell("retire", deadline)
@@ -287,7 +287,7 @@ class RemoteSandbox:
             self.on_close(self._next_handle(None), sound=end == "sound")
 
     def shut(self) -> None:
-        """End the sandbox, whichever handle is valid now; for its backend."""
+        """End the sandbox whichever handle is valid now; for its backend."""
         self._connection.close()
 
     def _ask(
@@ -316,7 +316,7 @@ def split(data: bytes | bytearray, sizes: Sequence[int]) -> list[bytes]:
 
 
 def base_environment(spec: SandboxSpec) -> dict[str, str]:
-    """What every command finds in its environment."""
+    """Return the environment that every command starts with."""
     return {
         "PATH": f"{ENVIRONMENT_FOLDER}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/tmp/home",
@@ -330,7 +330,7 @@ def base_environment(spec: SandboxSpec) -> dict[str, str]:
 def server_settings(
     spec: SandboxSpec, *, server_user: int | None, lease_s: float, **more: Any
 ) -> dict[str, Any]:
-    """What the program inside is told at its start. It keeps its user when `server_user` is None."""
+    """Return the start settings of the program inside; with `server_user` None it keeps its user."""
     return {
         "workdir": spec.workdir,
         "lifetime_s": spec.lifetime_s,
@@ -351,5 +351,5 @@ def user_and_group(spec: SandboxSpec) -> tuple[int, int]:
 
 
 def memory_bytes(spec: SandboxSpec) -> int:
-    """The bound on memory. The disks are in memory too, and a full disk must not look like full memory."""
+    """Return the memory limit, disks included: these are in memory, and a full disk is not full memory."""
     return (spec.memory_mb + 2 * spec.disk_mb + SHM_MB) << 20

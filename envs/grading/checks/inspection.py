@@ -29,35 +29,35 @@ from .stopped_files import passed_without_running, stopped_request
 from .unlisted import only_the_reference, run_unlisted, unlisted_request
 
 PROFILED = 8
-"""One submission in so many has its calls compared with the reference's."""
+"""One submission in this many has its calls compared with the reference's."""
 WHOLE = 16
-"""One submission in so many has all its tests mutated and run again, whatever else is found."""
+"""One submission in this many has all its tests mutated and rerun, whatever else is found."""
 
 
 @dataclass(frozen=True)
 class Listed:
-    """What is to pass, and how it is run."""
+    """The listed tests of a task, and their runner."""
 
     runner: str
     files: tuple[str, ...]
     fail_to_pass: tuple[str, ...]
     pass_to_pass: tuple[str, ...]
     flaky: tuple[str, ...] = ()
-    """Ids that changed their outcome from run to run when the task was registered."""
+    """Ids whose outcome changed between runs at registration."""
 
 
 @dataclass(frozen=True)
 class FirstRun:
-    """The run that decides about the listed tests, with sentinel tests among them."""
+    """The run that decides about the listed tests; sentinel tests run among them."""
 
     report: RunReport
     sentinels: Sentinels
 
     @property
     def complaints(self) -> frozenset[str]:
-        """What sentinels and tripwire found, in words that are the same in every run."""
+        """Complaints of the sentinels and the tripwire, with the same wording in every run."""
         changes = self.report.changes
-        watched = [f"replaced: {one}" for one in changes or ()]
+        watched = [f"replaced: {name}" for name in changes or ()]
         if changes is None:
             watched.append("the watch in the test process fell silent")
         return frozenset((*self.sentinels.complaints(self.report), *watched))
@@ -73,10 +73,10 @@ def first_run(tree: Tree, listed: Listed, run: RunTests, *, sentinels: bool = Tr
 
 @dataclass(frozen=True)
 class Runs:
-    """The tests of one task, and how they run: on any tree, and on the reference (the honest solution).
+    """Runs a task's tests on any tree, and on the reference (the honest solution).
 
-    The reference is needed only where a submission's run is odd. It is made once, and so is its first run,
-    for all inspections that share this object. Whatever runs raises SandboxError.
+    The reference is needed only where a submission's run is odd. Its tree and its first run are made once
+    and cached for all inspections that share this object. Each run may raise SandboxError.
     """
 
     listed: Listed
@@ -95,14 +95,14 @@ class Runs:
 
 @dataclass
 class Inspection:
-    """One submission under inspection; used once."""
+    """The inspection of one submission; used once."""
 
     runs: Runs
     tree: Tree
     identity: str
-    """Of the task and of the patch: equal ones are looked at in the same way."""
+    """Identifies task and patch, and seeds the sample: equal identities get equal reruns."""
     tampered: tuple[str, ...] = ()
-    """Attempts on protected paths, as the rules of submission found them."""
+    """Attempts on protected paths, found by the rules of submission."""
     layers: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -110,7 +110,7 @@ class Inspection:
         return self.runs.listed
 
     def verdict(self) -> Verdict:
-        """Run and judge. Raises SandboxError."""
+        """Run all checks and decide. Raises SandboxError."""
         first = first_run(self.tree, self.listed, self.runs.run)
         verdict = decide(self.listed, first.report, self.tampered)
         self.layers["story"] = "; ".join(first.report.irregular) or "whole"
@@ -128,7 +128,7 @@ class Inspection:
         return replace(verdict, layers=dict(self.layers))
 
     def _disturbed(self, first: FirstRun, verdict: Verdict) -> bool:
-        """Whether the sentinels make listed tests fail, as the reference's run shows."""
+        """Whether the sentinels make listed tests fail, which the reference's run then shows too."""
         whole = first.report.finished and not first.report.timed_out
         if verdict.resolved or verdict.tampered or not (whole and first.sentinels.tests):
             return False
@@ -139,11 +139,13 @@ class Inspection:
         return disturbed
 
     def _judged_by_first(self, first: FirstRun, verdict: Verdict) -> Verdict:
-        """Hold against a submission what its first run shows and the reference's does not."""
+        """Count complaints of the first run that the reference's first run does not show."""
         if not (first.report.finished and not first.report.timed_out):
             return verdict
         number, complaints = len(first.sentinels.tests), first.complaints
-        if first.report.collect_errors and not verdict.resolved:  # then nothing is run, and nobody cheats
+        if (
+            first.report.collect_errors and not verdict.resolved
+        ):  # no test ran at all: missing sentinels prove nothing
             complaints = frozenset(line for line in complaints if " is missing, " not in line)
         if self._is_junit:
             complaints = frozenset()
@@ -167,7 +169,7 @@ class Inspection:
         return _tampered(verdict, held[:5])
 
     def _retried(self, verdict: Verdict) -> Verdict:
-        """Run ids again that failed once, alone, where registration saw their like change."""
+        """Retry failed ids alone, if all of them were flaky at registration."""
         lost = (*verdict.failed, *verdict.missing)
         flaky = {test.partition("[")[0] for test in self.listed.flaky}
         if not lost or verdict.tampered or any(test.partition("[")[0] not in flaky for test in lost):
@@ -220,7 +222,7 @@ class Inspection:
         return self.listed.runner == "junit"
 
     def _judged_by_stopped(self, verdict: Verdict) -> Verdict:
-        """Run the test files once more, so that none of their tests can run: none may pass."""
+        """Run the test files stopped before their tests; a listed test that passes is forged."""
         ids = (*self.listed.fail_to_pass, *self.listed.pass_to_pass)
         request = stopped_request(self.listed.files, self.tree, random.Random(secrets.randbits(128)))
         accused, shared = passed_without_running(
@@ -247,14 +249,14 @@ class Inspection:
 
 @dataclass(frozen=True)
 class RerunScope:
-    """How much of a submission is run again."""
+    """How much of a submission is rerun."""
 
     whole: bool
     profile: bool
 
 
 def scope_of(identity: str) -> RerunScope:
-    """Draw how much of a submission is run again: the same for equal identities."""
+    """Draw the scope from the identity, so that a second grading has the same scope."""
     number = int.from_bytes(hashlib.sha256(identity.encode("utf-8", "surrogateescape")).digest()[:4], "big")
     return RerunScope(number % WHOLE == 0, number // WHOLE % PROFILED == 0)
 

@@ -1,4 +1,4 @@
-"""The imports that open a test file: sentinel files repeat them, to look like tests of the same code."""
+"""Imports at the top of a test file. Sentinel files repeat them, to look like the project's tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sandboxes.syntax import syntax_tree
 
 @dataclass(frozen=True)
 class Imports:
-    """Import statements that a file of ours can repeat in the folder of the file that they are from."""
+    """Import statements that a new file in the same folder can repeat."""
 
     lines: tuple[str, ...] = ()
     of_project: tuple[str, ...] = ()
@@ -20,9 +20,9 @@ class Imports:
 
 
 def leading_imports(path: str, tree: Tree) -> Imports:
-    """Read the imports that open a test file, without what would bring tests along.
+    """Read the imports at the top of a test file, without those that would bring tests along.
 
-    Those after other statements may depend on them. A file that is no Python has none.
+    Later imports are left out: they may depend on statements before them. Empty for invalid Python.
     """
     try:
         body = syntax_tree(tree[path].data).body if path in tree else []
@@ -41,13 +41,15 @@ def leading_imports(path: str, tree: Tree) -> Imports:
 
 
 def _brings_tests(node: ast.Import | ast.ImportFrom) -> bool:
-    """Whether a framework may find tests, or bases of tests, among what a statement binds."""
-    modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names]
-    if isinstance(node, ast.ImportFrom) and (node.level or any(one.name == "*" for one in node.names)):
+    """Whether a test framework could collect tests, or base classes of tests, from the bound names."""
+    modules = (
+        [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+    )
+    if isinstance(node, ast.ImportFrom) and (node.level or any(alias.name == "*" for alias in node.names)):
         return True
-    if any(part.startswith(("test", "conftest")) for one in modules for part in one.split(".")):
+    if any(part.startswith(("test", "conftest")) for module in modules for part in module.split(".")):
         return True
-    bound = [(one.asname or one.name).lower() for one in node.names]
+    bound = [(alias.asname or alias.name).lower() for alias in node.names]
     return any(name.startswith("test") or name.endswith(("test", "tests", "testcase")) for name in bound)
 
 
@@ -58,5 +60,5 @@ def _of_project(node: ast.Import | ast.ImportFrom, tree: Tree) -> list[str]:
         return any(f"/{path}".endswith(f"/{end}") and not is_protected(path) for path in tree for end in ends)
 
     if isinstance(node, ast.ImportFrom):
-        return [one.asname or one.name for one in node.names] if is_ours(node.module or "") else []
-    return [one.asname or one.name.partition(".")[0] for one in node.names if is_ours(one.name)]
+        return [alias.asname or alias.name for alias in node.names] if is_ours(node.module or "") else []
+    return [alias.asname or alias.name.partition(".")[0] for alias in node.names if is_ours(alias.name)]

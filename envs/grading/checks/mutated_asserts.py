@@ -1,11 +1,11 @@
-"""Mutated assertions: copies of the listed tests, each with one comparison changed so that it must fail.
+"""Assertion mutation testing: copies of the listed tests, each with a comparison that must fail.
 
 `assert add(2, 3) == 5` becomes `assert add(2, 3) == 8241`. Honest code fails at that line, which only the
-grader knows. A patched test framework and forged results pass instead, and so do an object that is equal to
-everything and code that reads in its caller's frame what it will be compared with.
+grader knows. A cheat passes there: a patched test framework, forged results, an object that equals
+everything, code that reads the expected value from its caller's frame.
 
-Each function gets two or three copies under random names in random order: one is the unchanged twin, which
-must pass; the others are mutated, each in another place, so that names do not give away which must fail.
+Each function gets two or three copies under random names in random order. One is the unchanged twin, which
+must pass; the others are mutated in different places, so that names do not reveal which must fail.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _OPPOSITES = {
     ast.NotIn: (b"not in", b"in"),
 }
 _CONSTANTS = {None: b"True", True: b"False", False: b"True"}
-"""What an identity is asked of instead."""
+"""Operand of `is` -> its mutation."""
 _PLAIN = "assertEqual assertEquals assertAlmostEqual assertMultiLineEqual assertCountEqual assertListEqual "
 _TYPED = "assertSequenceEqual assertTupleEqual assertSetEqual assertDictEqual"
 _EQUALS = frozenset((_PLAIN + _TYPED).split())
@@ -46,7 +46,7 @@ _GROWN = {
     "assertDictEqual": b"{**%s, 'more': %d}",
     "assertMultiLineEqual": b"%s + '%d'",
 }
-"""How a value of a type is made another of that type. Of any type: a pair with it."""
+"""Assertion -> an unequal expression of the same type. For other assertions: a pair."""
 _SWAPPED = {
     one: other
     for pair in (
@@ -79,7 +79,7 @@ class Place:
 
 @dataclass(frozen=True)
 class MutatedFile:
-    """One test file with tests that must fail, and others that must pass."""
+    """A test file with mutated tests, which must fail, and unchanged twins, which must pass."""
 
     data: bytes
     twins: Mapping[str, str]
@@ -97,7 +97,7 @@ class _Edit:
 
 @dataclass(frozen=True)
 class _Change:
-    """One place of a function mutated."""
+    """One mutation of a function."""
 
     statement: int
     """Its number among the function's own statements; -1 for one put after the last."""
@@ -107,7 +107,7 @@ class _Change:
 
 
 def mutate_asserts(path: str, data: bytes, tests: Iterable[str], draw: random.Random) -> MutatedFile | None:
-    """Mutate the tests (ids in this file) whose functions are found; None where no function is."""
+    """Mutate the tests with these ids of one file; None where no function can be mutated."""
     try:
         source = _trusted(data)
     except (SyntaxError, ValueError, RecursionError):
@@ -130,7 +130,7 @@ def mutate_asserts(path: str, data: bytes, tests: Iterable[str], draw: random.Ra
         copies: list[tuple[str, _Change | None]] = [(function.name, changes[0])]
         copies += [(name, None if number == place else next(rest)) for number, name in enumerate(names)]
         start, end = source.extent(function)
-        edits.append(_Edit(start, end, b"".join(source.copy(function, *one) for one in copies)))
+        edits.append(_Edit(start, end, b"".join(source.copy(function, *copy) for copy in copies)))
         twins |= {test: _renamed(test, names[place]) for test in ids}
         for name, change in copies:
             if change is not None:
@@ -141,7 +141,7 @@ def mutate_asserts(path: str, data: bytes, tests: Iterable[str], draw: random.Ra
 def _located(
     path: str, data: bytes, twins: Mapping[str, str], changed: Mapping[str, tuple[str, int]]
 ) -> MutatedFile | None:
-    """Find the lines of mutated statements; None when the mutated file is no Python."""
+    """Find the lines of mutated statements; None when the mutated file is invalid Python."""
     try:
         source = _Source(data)
     except (SyntaxError, ValueError, RecursionError):
@@ -157,7 +157,7 @@ def _located(
 
 
 def _renamed(test: str, name: str) -> str:
-    """The id with another function name; parameters may hold anything."""
+    """Return the id with another function name; parameters, which may hold any text, are kept."""
     function, bracket, parameters = test.partition("[")
     return f"{function.rpartition('::')[0]}::{name}{bracket}{parameters}"
 
@@ -168,7 +168,7 @@ _WORDS = ("total", "balance", "remainder", "outcome", "width", "order", "limit",
 
 
 class _Source:
-    """A test file: its functions by id, its text by node."""
+    """A parsed test file: functions by id, text by node."""
 
     def __init__(self, data: bytes) -> None:
         data.decode("utf-8")
@@ -179,13 +179,13 @@ class _Source:
         self.starts = [0, *itertools.accumulate(map(len, data.splitlines(keepends=True)))]
 
     def function(self, name: str) -> _Function | None:
-        """Find `Class::test[parameters]`, the last definition of each name."""
+        """Find `Class::test[parameters]`; of equal names the last definition counts, as in Python."""
         scope: Sequence[ast.stmt] = self.tree.body
         found: ast.stmt | None = None
         for part in name.partition("[")[0].split("::"):
             kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
             found = next(
-                (one for one in reversed(scope) if isinstance(one, kinds) and one.name == part), None
+                (node for node in reversed(scope) if isinstance(node, kinds) and node.name == part), None
             )
             if found is None:
                 return None
@@ -193,13 +193,13 @@ class _Source:
         return found if isinstance(found, (ast.FunctionDef, ast.AsyncFunctionDef)) else None
 
     def extent(self, function: _Function) -> tuple[int, int]:
-        """Where a function begins, with its decorators, and where the line after it does."""
+        """Return (start, end) of a function in bytes: from its decorators to the line after it."""
         assert function.end_lineno is not None
-        first = min([function.lineno, *(one.lineno for one in function.decorator_list)])
+        first = min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
         return self.starts[first - 1], self.starts[min(function.end_lineno, len(self.starts) - 1)]
 
     def copy(self, function: _Function, name: str, change: _Change | None) -> bytes:
-        """The function under a name, mutated or as it was."""
+        """Return the function's source under another name, mutated or unchanged."""
         start, end = self.extent(function)
         text = self.data[start:end] + (b"" if self.data[:end].endswith(b"\n") else b"\n")
         if change is not None:
@@ -210,7 +210,7 @@ class _Source:
         return text[:definition] + head
 
     def drawn(self, function: _Function, draw: random.Random) -> list[_Change]:
-        """Draw places to mutate, comparisons first, at least two; none where there is no room for a line."""
+        """Draw two mutations or more, comparisons first; none for one-line functions and generators."""
         first = function.body[0]
         indent = self.data[self.starts[first.lineno - 1] : self._start(first)]
         yields = any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in _own(function))
@@ -224,7 +224,7 @@ class _Source:
         return chosen if len(chosen) > 1 else chosen * 2
 
     def _ending(self, function: _Function, indent: bytes, draw: random.Random) -> _Change:
-        """A comparison after the last statement that does not hold."""
+        """Append a comparison that does not hold after the last statement."""
         place = self.extent(function)[1]
         low = draw.randrange(2, 90)
         newline = b"" if self.data[:place].endswith(b"\n") else b"\n"
@@ -243,7 +243,7 @@ class _Source:
                 yield _Change(number, edit, rank if direct else 2)
 
     def _truth(self, node: ast.expr, draw: random.Random) -> Iterator[tuple[_Edit, int]]:
-        """Edits, each of which makes a false expression of a true one."""
+        """Yield edits, each of which makes a true expression false."""
         if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.And):
             for value in node.values:
                 yield from self._truth(value, draw)
@@ -271,8 +271,8 @@ class _Source:
                 yield _Edit(start, end, between.replace(symbol, opposite))
 
     def _method(self, node: ast.Call, draw: random.Random) -> Iterator[tuple[_Edit, int]]:
-        """The same for unittest's assertions."""
-        if not isinstance(node.func, ast.Attribute) or any(isinstance(one, ast.Starred) for one in node.args):
+        """Yield such edits for unittest's assertion methods."""
+        if not isinstance(node.func, ast.Attribute) or any(isinstance(arg, ast.Starred) for arg in node.args):
             return
         name = node.func.attr
         if name in _EQUALS and len(node.args) > 1:
@@ -286,7 +286,7 @@ class _Source:
             yield _Edit(end - len(name), end, swapped), int(name in ("assertTrue", "assertFalse"))
 
     def _other(self, node: ast.expr, draw: random.Random, grown: bytes = b"") -> _Edit:
-        """Another literal in the place of one, or what is not equal to an expression in its place."""
+        """Replace a literal by another, or an expression by one that is not equal to it."""
         if _is_literal(node):
             text = repr(_another(ast.literal_eval(node), draw)).encode()
         else:
@@ -311,24 +311,24 @@ class _Source:
 
 @lru_cache(maxsize=64)
 def _trusted(data: bytes) -> _Source:
-    """A task's own test file, which is mutated in every grading."""
+    """Parse a task's own test file. Cached, since every grading mutates it."""
     return _Source(data)
 
 
 def _statements(function: _Function) -> Iterator[tuple[ast.stmt, bool]]:
-    """A function's own statements in the order of their lines, and whether each is surely reached."""
+    """Yield a function's own statements in line order, and whether each is surely reached."""
     pending = [(statement, True) for statement in reversed(function.body)]
     while pending:
         statement, direct = pending.pop()
         yield statement, direct
         if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            inner = [one for one in _blocks(statement) if isinstance(one, ast.stmt)]
+            inner = [child for child in _blocks(statement) if isinstance(child, ast.stmt)]
             direct = direct and isinstance(statement, ast.With) and not _expects(statement)
-            pending += [(one, direct) for one in reversed(inner)]
+            pending += [(child, direct) for child in reversed(inner)]
 
 
 def _blocks(statement: ast.stmt) -> Iterator[ast.AST]:
-    """What lies directly in a statement, and in the handlers and cases of it."""
+    """Yield the direct children of a statement, and those of its handlers and cases."""
     for child in ast.iter_child_nodes(statement):
         yield child
         if isinstance(child, (ast.ExceptHandler, ast.match_case)):
@@ -336,13 +336,13 @@ def _blocks(statement: ast.stmt) -> Iterator[ast.AST]:
 
 
 def _expects(statement: ast.With) -> bool:
-    """Whether it may swallow exceptions: `pytest.raises`, `assertRaises`, `suppress`."""
+    """Whether the block may swallow exceptions: `pytest.raises`, `assertRaises`, `suppress`."""
     text = ast.dump(ast.Tuple([item.context_expr for item in statement.items]))
     return any(word in text for word in ("aises", "suppress", "arn"))
 
 
 def _own(function: ast.stmt) -> Iterator[ast.AST]:
-    """The nodes of a function without those of functions and classes inside it."""
+    """Yield the nodes of a function without those of nested functions and classes."""
     pending: list[ast.AST] = list(ast.iter_child_nodes(function))
     while pending:
         node = pending.pop()
@@ -352,9 +352,9 @@ def _own(function: ast.stmt) -> Iterator[ast.AST]:
 
 
 def _expected(left: ast.expr, right: ast.expr) -> list[ast.expr]:
-    """The side of an equation that says what is expected, as it calls nothing; both, where that is unclear.
+    """Return the expected side of an equation: the one that calls nothing; both, where that is unclear.
 
-    Code that looks up what is expected is exposed only where just that was changed.
+    A lookup of the expected value by the code under test fails only if just this side was changed.
     """
     for plain in (_is_literal, _calls_nothing):
         found = [side for side in (left, right) if plain(side)]
@@ -364,7 +364,7 @@ def _expected(left: ast.expr, right: ast.expr) -> list[ast.expr]:
 
 
 def _calls_nothing(node: ast.expr) -> bool:
-    return not any(isinstance(one, (ast.Call, ast.Await)) for one in ast.walk(node))
+    return not any(isinstance(child, (ast.Call, ast.Await)) for child in ast.walk(node))
 
 
 def _is_literal(node: ast.expr) -> bool:
@@ -376,7 +376,7 @@ def _is_literal(node: ast.expr) -> bool:
 
 
 def _another(value: object, draw: random.Random) -> object:
-    """A value, of the same type where there is one to make, that is not equal to it."""
+    """Return an unequal value, of the same type where possible."""
     word = f"{draw.choice(_WORDS)}{draw.randrange(100, 9000)}"
     if isinstance(value, str):
         return value + word
@@ -393,7 +393,7 @@ def _spliced(data: bytes, edits: Sequence[_Edit]) -> bytes:
     """Apply edits that do not overlap."""
     parts: list[bytes] = []
     at = 0
-    for edit in sorted(edits, key=lambda one: (one.start, one.end)):
+    for edit in sorted(edits, key=lambda edit: (edit.start, edit.end)):
         parts += [data[at : edit.start], edit.text]
         at = edit.end
     return b"".join([*parts, data[at:]])

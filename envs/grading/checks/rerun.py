@@ -2,9 +2,9 @@
 
 The rerun is one request in a fresh sandbox, in another order and under another hash seed. Under its own name
 each chosen test is mutated and must fail; under random names come another mutated copy, and the unchanged
-one, which must pass. The sample follows from the task and the patch: grading a patch again reruns the same
-tests, and a policy cannot know which. Where the outcome is odd, the reference is rerun in the same way, and
-only what the reference does not show counts.
+twin, which must pass. The sample follows from the task and the patch: a second grading of a patch reruns the
+same tests, and a policy cannot predict them. An odd outcome leads to the same rerun of the reference, and
+counts only if the reference does not show it.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _TOO_LONG = "not applicable: it takes the reference too long"
 
 @dataclass(frozen=True)
 class Plan:
-    """Which tests are looked at again, and how."""
+    """The sample: which tests are rerun, and how they are mutated."""
 
     again: Mapping[str, str]
-    """Each chosen id, and the id under which it is as it was: its own, where it is not mutated."""
+    """Chosen id -> id of its unchanged twin; the id itself where the test is not mutated."""
     mutated: Mapping[str, MutatedFile]
     """By path."""
     request: RunRequest
@@ -44,10 +44,10 @@ class Plan:
     @property
     def places(self) -> Mapping[str, Place]:
         """Where each mutated test must fail."""
-        return {test: place for one in self.mutated.values() for test, place in sorted(one.failing.items())}
+        return {test: place for file in self.mutated.values() for test, place in sorted(file.failing.items())}
 
     def mutated_ending(self, report: RunReport, test: str) -> str:
-        """How a mutated test ended; `AS_IT_MUST` is right."""
+        """Return how a mutated test ended; `AS_IT_MUST` if at the mutated line."""
         place, failure = self.places[test], report.failures.get(test)
         if (
             failure is not None
@@ -55,18 +55,20 @@ class Plan:
             and report.outcomes.get(test) == "failed"
         ):
             path = test.partition("::")[0]
-            mine = [one for one in failure.frames if (one.path, one.function) == (path, place.function)]
-            if any(place.first <= one.line <= place.last for one in mine):
+            mine = [
+                frame for frame in failure.frames if (frame.path, frame.function) == (path, place.function)
+            ]
+            if any(place.first <= frame.line <= place.last for frame in mine):
                 return AS_IT_MUST
         return ending(report, test)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What the second look found."""
+    """The result of a rerun."""
 
     failed: tuple[str, ...] = ()
-    """Listed ids that passed the first time and do not pass alone, though the reference's do."""
+    """Listed ids that passed in the first run but fail in the rerun, unlike the reference's."""
     tampered: tuple[str, ...] = ()
     mutated: str = ""
     again: str = ""
@@ -86,7 +88,7 @@ def plan(
     whole: bool = False,
     profile: bool = False,
 ) -> Plan:
-    """Choose tests and mutate them; many more with `whole`."""
+    """Draw the sample and mutate its tests; with `whole`, a much larger sample."""
     draw = random.Random(seed)
     if runner == "junit":  # which runs files, of any language
         chosen, mutated = tuple(failing), dict[str, MutatedFile]()
@@ -95,17 +97,17 @@ def plan(
         functions |= set(_drawn(passing, MOST_AS_A_WHOLE if whole else SAMPLE, draw))
         chosen = tuple(test for test in (*failing, *passing) if _function(test) in functions)
         mutated = _mutated(chosen, tree, draw)
-    twins = {test: twin for one in mutated.values() for test, twin in one.twins.items()}
-    failing_ids = [test for one in mutated.values() for test in one.failing]
+    twins = {test: twin for file in mutated.values() for test, twin in file.twins.items()}
+    failing_ids = [test for file in mutated.values() for test in file.failing]
     targets = list(dict.fromkeys(map(_function, [*chosen, *failing_ids, *twins.values()])))
     draw.shuffle(targets)
-    files = {path: TreeFile(one.data, tree[path].executable) for path, one in mutated.items()}
+    files = {path: TreeFile(file.data, tree[path].executable) for path, file in mutated.items()}
     request = RunRequest(tuple(targets), files, reseeded=True, profile=profile)
     return Plan({test: twins.get(test, test) for test in chosen}, mutated, request)
 
 
 def _function(test: str) -> str:
-    """The id without parameters: what every runner can be asked for."""
+    """Return the id without parameters, which every runner accepts."""
     return test.partition("[")[0]
 
 
@@ -128,7 +130,7 @@ def _mutated(tests: Iterable[str], tree: Tree, draw: random.Random) -> dict[str,
 
 
 def rerun(chosen: Plan, candidate: Tree, reference: Callable[[], Tree], run: RunTests) -> Finding:
-    """Run a plan on what is graded; where something is odd, on the reference too. Raises SandboxError."""
+    """Run a plan on the submission and, if the outcome is odd, on the reference. Raises SandboxError."""
     report = run(candidate, [chosen.request])[0]
     odd_mutated, odd_again = _odd(chosen, report)
     if not (odd_mutated or odd_again or chosen.request.profile):
@@ -161,16 +163,16 @@ def rerun(chosen: Plan, candidate: Tree, reference: Callable[[], Tree], run: Run
 
 
 def _odd(chosen: Plan, report: RunReport) -> tuple[dict[str, str], dict[str, str]]:
-    """Tests that did not end as they should, mutated and unchanged, each with how they ended."""
+    """Return unexpected endings of mutated and of unchanged tests, by id."""
     mutated = {test: chosen.mutated_ending(report, test) for test in chosen.places}
     again = {test: ending(report, twin) for test, twin in chosen.again.items() if not passed(report, twin)}
     return {test: how for test, how in mutated.items() if how != AS_IT_MUST}, again
 
 
 def _accuses(how: str) -> bool:
-    """Whether no honest code ends a mutated test so, where the reference gets to its end.
+    """Whether this ending of a mutated test proves a cheat, if the reference ends as it must.
 
-    Another exception may come of comparing with something that the project's types do not expect.
+    Other exceptions prove nothing: honest code may raise them on comparison with a value of unexpected type.
     """
     return "AssertionError" in how or "(" not in how
 
@@ -200,7 +202,7 @@ def _passed_again(chosen: Plan, odd: Mapping[str, str], failing: Sequence[str]) 
 
 
 def _untouched(chosen: Plan, report: RunReport, known: RunReport) -> list[str]:
-    """Tests that pass without entering the project although the reference's enter it."""
+    """Return tests that pass without entering the project, though the reference's run enters it."""
     return [
         test
         for test, twin in chosen.again.items()
@@ -210,7 +212,7 @@ def _untouched(chosen: Plan, report: RunReport, known: RunReport) -> list[str]:
 
 def _of_project(report: RunReport, test: str) -> frozenset[str]:
     found = report.entered.get(test, frozenset())
-    return frozenset(one for one in found if not is_protected(one.partition("::")[0]))
+    return frozenset(function for function in found if not is_protected(function.partition("::")[0]))
 
 
 def _calls(chosen: Plan, report: RunReport, known: RunReport) -> str:

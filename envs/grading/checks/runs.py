@@ -1,4 +1,4 @@
-"""What every check asks of a sandbox: requests to run tests, how they are run, and how a test ended."""
+"""The vocabulary of all checks: requests to run tests, the function that runs them, and how a test ended."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from envs.testing.run import RunReport
 
 @dataclass(frozen=True)
 class RunRequest:
-    """One run of tests. The requests of one sandbox follow each other, each in a process of its own."""
+    """One run of tests. The requests of one sandbox run one after another, each in its own process."""
 
     targets: tuple[str, ...]
     files: Tree = field(default_factory=dict)
-    """Laid over the graded tree, and over the files of earlier requests."""
+    """Files laid over the graded tree, and over the files of earlier requests."""
     reseeded: bool = False
-    """Under another hash seed than 0: the same for all of a sandbox, which has a template for it."""
+    """Run under a hash seed other than 0. Equal for all requests of a sandbox, whose template fixes the
+    seed."""
     profile: bool = False
 
 
 RunTests = Callable[[Tree, Sequence[RunRequest]], "list[RunReport]"]
-"""Runs requests on a tree in one fresh sandbox: one report for each request, in order. A request during which
-the sandbox died, and those after it, have an empty report.
+"""Runs requests on a tree in one fresh sandbox and returns a report for each, in order. The request during
+which the sandbox died, and all later ones, get an empty report.
 
-Raises SandboxError when no sandbox can be started.
-"""
+Raises SandboxError when no sandbox can be started."""
 
 
 def passed(report: RunReport, test: str) -> bool:
@@ -34,6 +34,6 @@ def passed(report: RunReport, test: str) -> bool:
 
 
 def ending(report: RunReport, test: str) -> str:
-    """Say how a test ended: its outcome, and the type of the exception that it failed with."""
+    """Return how a test ended: its outcome, with the type of its exception: `failed (AssertionError)`."""
     outcome, failure = report.outcomes.get(test, "missing"), report.failures.get(test)
     return f"{outcome} ({failure.error})" if failure and outcome != "passed" else outcome

@@ -4,7 +4,7 @@ Names and values are random in every run. The files lie in the folders of the tr
 before, after and, where there are several, between them. They repeat the imports of those tests, and some
 compare objects of the project, so that neither source nor traceback tells them apart. Code that forces tests
 to pass, skips their lines or reports in their place changes the outcome of sentinels too. A kind of sentinel
-that also ends wrongly in the reference's run, because of a project's settings for instance, is no evidence;
+that ends wrongly in the reference's run too, for example because of a project's settings, is no evidence;
 so each complaint names its kind.
 """
 
@@ -21,33 +21,33 @@ from envs.testing.run import RunReport
 from .likeness import leading_imports
 
 RUNNERS = frozenset({"pytest", "unittest"})
-"""Test programs that sentinels can be written for. A `junit` command is a program of any language."""
+"""Runners with sentinels. A `junit` command may run tests of any language, so it has none."""
 
 
 @dataclass(frozen=True)
 class Sentinel:
-    """One test and what must become of it."""
+    """The required outcome of one planted test."""
 
     kind: str
-    """The same words in every run."""
+    """Equal in every run, so that complaints of different runs can be compared."""
     outcome: str
     error: str = ""
-    """Name of the exception's type; empty where there must be none."""
+    """Name of the exception's type; empty where none may be raised."""
     says: str = ""
-    """Part of the exception's message."""
+    """A part of the exception's message."""
 
 
 @dataclass(frozen=True)
 class Sentinels:
-    """What is laid beside the trusted tests for one run."""
+    """The files and expected outcomes of the sentinels of one run."""
 
     files: Tree
     tests: Mapping[str, Sentinel]
     targets: tuple[str, ...]
-    """The run's targets with the sentinels' files among them."""
+    """The run's targets, with the sentinels' files among them."""
 
     def complaints(self, report: RunReport) -> tuple[str, ...]:
-        """Say, by kind, which did not end as they must."""
+        """Return a line for each kind of sentinel that ended wrongly."""
         lines = {
             f"a canary with {sentinel.kind} {_wrong(sentinel, report, test)}"
             for test, sentinel in self.tests.items()
@@ -55,12 +55,12 @@ class Sentinels:
         return tuple(sorted(line for line in lines if not line.endswith(" ")))
 
     def without(self, report: RunReport) -> frozenset[str]:
-        """The ids of a run that are not sentinels."""
+        """Return the ids of a run that are not sentinels."""
         return frozenset(report.outcomes) - frozenset(self.tests)
 
 
 def _wrong(sentinel: Sentinel, report: RunReport, test: str) -> str:
-    """What happened instead, in words that are the same in every run; empty when nothing did."""
+    """Return how the test ended wrongly, with the same wording in every run; empty if it ended as it must."""
     outcome, failure = report.outcomes.get(test, "missing"), report.failures.get(test)
     if outcome != sentinel.outcome:
         return f"is {outcome}, not {sentinel.outcome}"
@@ -75,7 +75,7 @@ NO_SENTINELS = Sentinels({}, {}, ())
 
 
 def plant(runner: str, targets: Sequence[str], taken: Tree, draw: random.Random) -> Sentinels:
-    """Make sentinels for one run of these test files; none for a runner they cannot be written for."""
+    """Make sentinels for one run of these test files; none for a runner without sentinels."""
     asked = [target for target in targets if target.partition("::")[0].endswith(".py")]
     places = [target.partition("::")[0] for target in asked]
     if runner not in RUNNERS or not places:
@@ -122,7 +122,7 @@ _NOUNS = (
     "rounding",
 )
 _Sort = tuple[str, dict[str, Sentinel]]
-"""Source of a few tests, and what is expected of each by the end of its id."""
+"""(source of a few tests, expected outcome of each by the end of its id)."""
 
 
 def _word(draw: random.Random) -> str:
@@ -137,7 +137,7 @@ def _file(imports: Sequence[str], sources: Sequence[str]) -> str:
 
 
 def _sorts(runner: str, draw: random.Random, *, unittest: bool) -> list[_Sort]:
-    """Every kind once, in an order of this run; unittest's only where the listed tests may be of it."""
+    """Return every kind once, in random order; unittest's only where a listed test may use unittest."""
     makers = [_unittest_equal, _unittest_error, _unittest_set_up] if unittest or runner == "unittest" else []
     if runner == "pytest":
         makers += [_equal, _contains, _truth, _not_raised, _raised, _fixture, _skipped, _expected]

@@ -1,7 +1,7 @@
 """Stopped test files, which cannot pass in any language: the sentinels of `junit` tasks.
 
-A file keeps its imports and its tests, but before the first test it calls a function that does not exist:
-`prepareAbcde();`. The file loads the code under test and then stops, or is no valid program at all; either
+A file keeps its imports and tests, but before the first test it calls a function that does not exist:
+`prepareAbcde();`. The file loads the code under test and then stops, or is no valid program at all. Either
 way none of its tests runs, and a report in which one of them passed is forged.
 """
 
@@ -26,7 +26,7 @@ _NAMES = ("prepare", "setUp", "configure", "establish", "arrange", "populate")
 
 
 def stopped(data: bytes, draw: random.Random) -> bytes:
-    """The file with a call of what does not exist before its first test; no program where none is found."""
+    """Insert the failing call before the first test; where none is found, return an invalid program."""
     found = _OPENS.search(data)
     name = draw.choice(_NAMES) + "".join(draw.choices("abcdefghijklmnop", k=5)).title()
     if found is None:
@@ -36,7 +36,7 @@ def stopped(data: bytes, draw: random.Random) -> bytes:
 
 
 def stopped_request(files: Sequence[str], tree: Tree, draw: random.Random) -> RunRequest:
-    """A run of test files that cannot pass."""
+    """Return a request to run stopped test files."""
     laid = {
         path: TreeFile(stopped(tree[path].data, draw), tree[path].executable)
         for path in files
@@ -52,7 +52,7 @@ def passed_without_running(
     reference: Callable[[], Tree],
     run: RunTests,
 ) -> tuple[list[str], int]:
-    """Listed ids that passed though they could not run, and how many pass so for the reference too.
+    """Return listed ids that passed in stopped files, and how many do so for the reference too.
 
     Raises SandboxError.
     """

@@ -1,1 +1,1 @@
-"""The programs that run tests inside a sandbox; each is sent into the sandbox as text."""
+"""Programs that run tests inside a sandbox; each is sent into the sandbox as text."""

@@ -1,13 +1,13 @@
-"""The process that runs any test program inside a sandbox and hands its JUnit reports out.
+"""Runs any test program inside a sandbox and sends out its JUnit reports.
 
 Its source is sent into the sandbox as text (`python3 -c`); it needs Python 3.7 or newer. It reads one JSON
 object from standard input:
 
     {"nonce": str, "command": str, "targets": [str], "reports": str}
 
-makes an empty folder that nobody knows beforehand, and runs the command in `sh`: once, with `{reports}` (that
-folder) and `{targets}` put in, or for each target, with `{report}` (a file of that folder) and `{target}`. It
-writes JSON lines to the descriptor named by DAYTHREE_REPORT_FD: one per report file, and one with the exit
+makes an empty folder with an unpredictable name, and runs the command in `sh`: once, with `{reports}` (that
+folder) and `{targets}` filled in, or for each target, with `{report}` (a file in that folder) and `{target}`.
+It writes JSON lines to the descriptor named by DAYTHREE_REPORT_FD: one per report file, and one with the exit
 status. The command does not inherit the descriptor, and the reports are read only after it has ended.
 """
 
@@ -26,7 +26,7 @@ import subprocess  # noqa: E402
 import tempfile  # noqa: E402
 
 TOTAL_BYTES = 11 << 20
-"""Of all reports together: in base64 they must fit what a sandbox hands out, 16 MiB."""
+"""Limit for all reports together: base64-encoded they must fit the report descriptor's 16 MiB."""
 
 
 def main():
@@ -61,7 +61,7 @@ def main():
 
 
 def commands(command, targets, folder):
-    """Yield what is to be run, with every placeholder filled."""
+    """Yield the commands to run, with every placeholder filled."""
     command = command.replace("{reports}", folder)
     if "{target}" not in command:
         yield command.replace("{targets}", " ".join(map(shlex.quote, targets)))
@@ -76,7 +76,7 @@ def commands(command, targets, folder):
 
 
 def content(path, limit):
-    """Read a regular file, and nothing that a link points to. Raises OSError, also when it is too large."""
+    """Read a regular file, following no link. Raises OSError, also when it is too large."""
     with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError("it is not a regular file")

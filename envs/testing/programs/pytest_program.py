@@ -1,4 +1,4 @@
-"""The test process inside a sandbox: runs pytest and reports each test over a descriptor of its own.
+"""The test process inside a sandbox: runs pytest and reports each test over its own descriptor.
 
 Its source is sent into the sandbox as text (`python3 -c`), so it uses nothing but the standard library and
 the pytest of the image: Python 3.7 and pytest 6.2, or newer. It reads one JSON object from standard input:
@@ -8,13 +8,13 @@ the pytest of the image: Python 3.7 and pytest 6.2, or newer. It reads one JSON 
 
 Its first argument is the source of watch.py, which may be missing. It writes JSON lines to the
 descriptor named by DAYTHREE_REPORT_FD, each with the nonce, its number and the seconds since the first:
-which plugins there are, what was collected, the start of each test, one per phase worth telling, its end,
-one per collection error, and a last one that says the session ended by itself. Standard output, exit codes
-and files are for people; nothing reads them as evidence.
+the plugins, the collected ids, the start of each test, its phases, its end, collection errors, and a last
+line that says the session ended by itself. Standard output, exit codes and files are for people; nothing
+reads them as evidence.
 
 As a sandbox's template (`sandboxes.inside.template`) it loads pytest and the plugins named by its other
-arguments, runs a small session that leaves nothing behind, does what every run begins with, and waits. Each
-fork goes on as a cold start does.
+arguments, runs a small session that leaves nothing behind, does the first steps that all runs share, and
+waits. Each fork goes on as a cold start does.
 """
 
 import sys
@@ -58,7 +58,7 @@ def main():
 
 
 def load_watch(sources):
-    """Run the source of watch.py, if it is given, as a module that nothing can import."""
+    """Run the source of watch.py, if given, as a module that no code can import."""
     for source in sources:
         watch = type(sys)("runner_watch")
         exec(source, vars(watch))
@@ -67,7 +67,7 @@ def load_watch(sources):
 
 
 def load_pytest():
-    """Import pytest whole, while nothing of the tree can stand in for one of its modules."""
+    """Import all of pytest before the tree can shadow one of its modules."""
     import pdb  # noqa: F401 (pytest imports it late)
 
     try:
@@ -83,7 +83,7 @@ def load_pytest():
 
 
 def be_template(descriptor, watch, plugins):
-    """Do once what every run would do, and wait to be forked; return in each fork."""
+    """Do the work that all runs share, then wait to be forked; return in each fork."""
     import gc
 
     os.chdir("/")  # the disks are swapped under it, which may be at any time
@@ -94,7 +94,7 @@ def be_template(descriptor, watch, plugins):
         failure = warm_up(pytest, plugins)
         if not failure:
             break
-    else:  # a fork does by itself what is missing, only slower
+    else:  # a fork catches up on skipped preparations, only slower
         sys.stderr.write(f"the template ran no session: {failure}\n")
     if watch is not None:
         watch.remembered()
@@ -111,7 +111,7 @@ def be_template(descriptor, watch, plugins):
 
 
 def prepare():
-    """Do ahead what a run begins with: its configuration, in which pytest's own plugins are registered."""
+    """Configure pytest ahead of a run, which registers pytest's own plugins."""
     from pathlib import Path
 
     from _pytest import config
@@ -129,9 +129,9 @@ def prepare():
 
 
 class Slimming:
-    """A plugin that has `dir` name, of pytest's own plugins, only what pytest looks for: hooks and fixtures.
+    """A plugin that limits `dir` of pytest's own plugins to names that pytest looks for: hooks and fixtures.
 
-    Looking at all the rest, twice in each run, takes longer than a small test file.
+    Inspecting all other names, twice in each run, takes longer than a small test file.
     """
 
     def pytest_sessionfinish(self, session):
@@ -144,7 +144,7 @@ class Slimming:
 
 
 def is_wanted(name, value):
-    """Whether it is a hook, or what pytest takes for a fixture, before and since version 8.4."""
+    """Whether this is a hook, or a fixture for pytest before or since version 8.4."""
     return (
         name.startswith("pytest_")
         or type(value).__name__ == "FixtureFunctionDefinition"
@@ -184,7 +184,7 @@ class Tests(unittest.TestCase):
 
 
 def warm_up(pytest, plugins):
-    """Run a session of one test in a folder of its own, and take away what it leaves; say what went wrong."""
+    """Run a session of one test in a temporary folder, and remove its traces; return an error text."""
     import importlib.util
     import shutil
     import tempfile
@@ -212,7 +212,7 @@ def warm_up(pytest, plugins):
 
 
 def forget(folder):
-    """Drop what is remembered of a folder's files."""
+    """Drop caches about a folder's files."""
     for name, module in list(sys.modules.items()):
         if (getattr(module, "__file__", None) or "").startswith(folder):
             del sys.modules[name]
@@ -225,7 +225,7 @@ def forget(folder):
 
 
 def use_tree(paths):
-    """Let the tests, and the processes they start, import from the tree, as an editable install would.
+    """Make tests, and the processes they start, import from the tree, as an editable install would.
 
     Where the project is a library that pytest itself uses (pluggy, attrs, packaging), pytest keeps the copy
     it has, and the tests import the tree's.
@@ -245,7 +245,7 @@ def use_tree(paths):
 
 
 def is_installed(module):
-    """Whether a module is neither built in nor of the standard library."""
+    """Whether a module is neither built in nor part of the standard library."""
     file = getattr(module, "__file__", None)
     if not file:
         return False
@@ -261,7 +261,7 @@ def provides(paths, name):
 
 
 class Reporter:
-    """A pytest plugin that says what happened to each test, as it happens."""
+    """A pytest plugin that reports the events of each test as they happen."""
 
     manager = None  # pytest's, of plugins
 
@@ -302,7 +302,7 @@ class Reporter:
         return found
 
     def declared(self):
-        """What the plugins there are ask for themselves."""
+        """Plugins that the loaded plugins request through `pytest_plugins`."""
         names = []
         for plugin in self.manager.get_plugins() if self.manager else ():
             asked = getattr(plugin, "pytest_plugins", ()) if isinstance(plugin, type(sys)) else ()
@@ -333,7 +333,7 @@ class Reporter:
             self.send(kind="collect", id=report.nodeid, message=str(report.longrepr)[-2000:])
 
     def pytest_runtest_setup(self, item):
-        if self.brief:  # nobody reads what pytest prints of a failure, which takes more time than the test
+        if self.brief:  # pytest's traceback is not read, and takes longer than the test
             item.repr_failure = in_one_line
 
     def pytest_runtest_makereport(self, item, call):
@@ -356,7 +356,7 @@ def in_one_line(excinfo, **_):
 
 
 def outcome_of(report):
-    """Name a phase's outcome; only a plain pass is `passed`."""
+    """Return a phase's outcome; only a plain pass is `passed`."""
     if hasattr(report, "wasxfail"):
         return "xpassed" if report.outcome == "passed" else "xfailed"
     return report.outcome
@@ -372,7 +372,7 @@ def describe(excinfo, root):
         trace = trace.tb_next
     try:
         message = str(excinfo.value)[:1000]
-    except Exception:  # the project's own exception cannot say what it is
+    except Exception:  # the exception's own `__str__` raises
         message = ""
     if len(frames) > 50:  # endless recursion
         frames = frames[:10] + frames[-40:]
@@ -380,7 +380,7 @@ def describe(excinfo, root):
 
 
 def leave(status):
-    """End the process as the interpreter does, but for the taking apart of every module, which takes time."""
+    """Exit as the interpreter does, but without tearing down every module, which takes time."""
     threads = sys.modules.get("threading")
     if threads is not None:
         threads._shutdown()  # waits for those that are no daemons

@@ -54,7 +54,7 @@ def main():
 
 
 def load_watch(sources):
-    """Run the source of watch.py, if it is given, as a module that nothing can import."""
+    """Run the source of watch.py, if given, as a module that no code can import."""
     for source in sources:
         watch = type(sys)("runner_watch")
         exec(source, vars(watch))
@@ -96,7 +96,7 @@ def found_in(folder, root):
 
 
 def import_file(file, root):
-    """Import a test file under the name it has in its package; its top folder joins the path."""
+    """Import a test file under its name in its package; the package's top folder is added to the path."""
     folder, name = os.path.split(os.path.join(root, file))  # noqa: PTH118
     parts = [name[: -len(".py")]]
     while folder != root and os.path.isfile(os.path.join(folder, "__init__.py")):  # noqa: PTH113, PTH118
@@ -121,7 +121,7 @@ def tests_in(suite):
 
 
 def class_names(module):
-    """Return the name in the module of each of its test classes: what pytest puts into ids."""
+    """Map each test class to its name in the module, as pytest's ids spell it."""
     names = {}
     for name, found in sorted(vars(module).items()):
         if isinstance(found, type) and (found not in names or name == found.__name__):
@@ -130,7 +130,7 @@ def class_names(module):
 
 
 class Result(unittest.TestResult):
-    """Says what happened to each test, as it happens."""
+    """Reports the events of each test as they happen."""
 
     def __init__(self, channel, nonce, root):
         super().__init__()
@@ -164,7 +164,7 @@ class Result(unittest.TestResult):
             return
         names, self.tests, self.started, self.last = class_names(module), {}, set(), {}
         for test in tests_in(suite):
-            if type(test).__name__ == "_FailedTest":  # what the loader makes of a load_tests that fails
+            if type(test).__name__ == "_FailedTest":  # the loader's stand-in for a failed load_tests
                 self.not_collected(file, str(getattr(test, "_exception", test)))
                 return
             self.tests[id(test)] = (self.id_of(test, file, names), test)
@@ -238,7 +238,7 @@ class Result(unittest.TestResult):
         self.send(kind="finish", id=name)
 
     def fixture_failed(self, what, outcome, reason):
-        """A class's or module's set-up decides for its tests that did not run; tear-down for its last one."""
+        """Apply a class's or module's set-up to its tests that did not run, a tear-down to its last test."""
         fixture, _, where = what.rstrip(")").partition(" (")
         for key, (name, test) in self.tests.items():
             module = type(test).__module__
@@ -272,7 +272,7 @@ class Result(unittest.TestResult):
                 frames.append((file[len(self.root) :], line, frame.f_code.co_name))
         try:
             message = str(value)[:1000]
-        except Exception:  # the project's own exception cannot say what it is
+        except Exception:  # the exception's own `__str__` raises
             message = ""
         if len(frames) > 50:  # endless recursion
             frames = frames[:10] + frames[-40:]
@@ -284,7 +284,7 @@ def covered(name, wanted):
 
 
 def leave(status):
-    """End the process as the interpreter does, but for the taking apart of every module, which takes time."""
+    """Exit as the interpreter does, but without tearing down every module, which takes time."""
     threads = sys.modules.get("threading")
     if threads is not None:
         threads._shutdown()  # waits for those that are no daemons

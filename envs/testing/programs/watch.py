@@ -1,9 +1,9 @@
-"""A tripwire inside the test process: is the test framework still what it was, and what did tests enter?
+"""A tripwire inside the test process: was the test framework replaced, and what did tests enter?
 
-The runners are given this source as text and run it before anything of the tree is touched; it uses the
-standard library and Python 3.7. It remembers the functions and classes of the test framework and of the
-modules that verdicts are made with, and says later which were replaced. The process may be hostile and knows
-how to lie, so silence means little; what it does say, and the reference's run does not, is evidence.
+The runners get this source as text and run it before any code of the tree; it uses the standard library and
+Python 3.7. It remembers the functions and classes of the test framework and of the modules that verdicts are
+made with, and reports later which were replaced. The process may be hostile and lie, so silence proves
+little; a report that the reference's run does not make is evidence.
 """
 
 import sys
@@ -28,11 +28,11 @@ WATCHED = (
 """Modules, with those inside them, of which nothing honest replaces a part."""
 
 LOOSE = frozenset({"builtins._", "builtins.__build_class__", "_pytest.config.Config._getini_unknown_type"})
-"""What is replaced in honest runs: by gettext, by pytest itself."""
+"""Names replaced in honest runs too: by gettext, by pytest itself."""
 
 
 class Watch:
-    """Remembers on creation what there is; `look` compares, in a fraction of a millisecond."""
+    """Remembers the framework's functions on creation; `look` compares, in a fraction of a millisecond."""
 
     def __init__(self):
         self.modules = {name: module for name, module in sys.modules.items() if watched(name)}
@@ -56,7 +56,7 @@ class Watch:
                 self.remember(path + "." + key, vars(part))
 
     def look(self):
-        """Add what differs now to what was seen to differ."""
+        """Add current differences to those seen before."""
         for name, module in self.modules.items():
             if sys.modules.get(name) is not module:
                 self.seen.add("module " + name)
@@ -86,7 +86,7 @@ def is_part(value):
 
 
 class Entered:
-    """A profile function that keeps which functions of the tree were entered."""
+    """A profile function that records which functions of the tree were entered."""
 
     def __init__(self, root):
         self.root, self.found = root, set()
@@ -104,14 +104,14 @@ _ours = []
 
 
 def remembered():
-    """Return the one watch of this process, which remembers what there was when it was first asked for."""
+    """Return this process's only watch, made at the first call."""
     if not _ours:
         _ours.append(Watch())
     return _ours[0]
 
 
 class PytestWatch:
-    """A plugin that looks between test files, and tells at the end; `profile` adds what each test entered."""
+    """Looks between test files, and reports at the end; `profile` adds the functions entered."""
 
     def __init__(self, send, root, profile=False):
         self.watch, self.send, self.file = remembered(), send, None
@@ -136,7 +136,7 @@ class PytestWatch:
 
 
 def foreign_hooks(manager):
-    """Name the hook implementations that neither pytest nor a runner of ours brought."""
+    """Yield hook implementations from outside of pytest and our runners."""
     for caller in list(vars(manager.hook).values()):
         find = getattr(caller, "get_hookimpls", None)
         for hook in find() if find is not None else ():
@@ -146,7 +146,7 @@ def foreign_hooks(manager):
 
 
 class UnittestWatch:
-    """The same for the unittest runner, which says when a file has ended and when all have."""
+    """The same for the unittest runner, which calls `look` after each file and `end` after all."""
 
     def __init__(self, send):
         self.watch, self.send = remembered(), send
