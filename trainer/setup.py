@@ -58,7 +58,7 @@ class Setup:
         if not self._train:
             raise TrainError(f"the task sets hold no task of the split {train!r} to train on")
         self._cluster = stack.enter_context(cluster.start(sandboxes=config.sandbox.concurrency))
-        self._stage = open_stage(config, self._tasksets, stack)
+        self._executor = open_executor(config, self._tasksets, stack)
         self._store = TrajectoryStore(run.trajectories)
         stack.callback(self._store.close)
         self._model = model_folder(config, run.path, self._tasksets)
@@ -167,7 +167,7 @@ class Setup:
         return evaluate_tasks(
             self._token_policy(),
             tasks,
-            self._stage,
+            self._executor,
             EvalSettings(
                 self._run.path / "evals" / name,
                 split=self._config.tasks.heldout,
@@ -214,7 +214,7 @@ class Setup:
     ) -> Iterator[Trajectory]:
         """Yield and store trajectories as their episodes end."""
         patience = self._config.rl.max_format_errors
-        episodes = self._stage.play(requests, policy, progress=progress, max_format_errors=patience)
+        episodes = self._executor.play(requests, policy, progress=progress, max_format_errors=patience)
         try:
             for trajectory in episodes:
                 self._store.append(trajectory)
@@ -243,7 +243,7 @@ def open_setup(run: TrainingRun, interruption: Interruption, progress: Progress 
         yield Setup(run, stack, interruption, progress)
 
 
-def open_stage(config: Config, tasksets: Sequence[TaskSet], stack: ExitStack) -> Executor:
+def open_executor(config: Config, tasksets: Sequence[TaskSet], stack: ExitStack) -> Executor:
     """Where episodes are played, in the running Ray: threads of this process, or the nodes of a cluster.
 
     Raises `SandboxUnavailable`, `EmbedderError`, `TrainError`.

@@ -162,8 +162,7 @@ def evaluate(
 ) -> None:
     """Run an agent on tasks and say how many it solves."""
     refuse(name_clashes())
-    if split not in ("train", "heldout", "all"):
-        raise typer.BadParameter(f"unknown split {split!r}; use train, heldout or all")
+    chosen_split = _split(split)
     tasksets = [read_taskset(folder) for folder in tasks]
     from agents.evals.evaluate import EvalSettings
     from agents.evals.evaluate import evaluate as run
@@ -174,7 +173,7 @@ def evaluate(
 
     settings = EvalSettings(
         out,
-        split=None if split == "all" else split,
+        split=chosen_split,
         samples=samples,
         seed=seed,
         resume=resume,
@@ -195,6 +194,12 @@ def evaluate(
             result |= asdict(pair)
     print_result({**result, "report": str(write_report(out))}, as_json)
     raise typer.Exit(0 if summary.scored else 1)
+
+
+def _split(name: str) -> str | None:
+    if name not in ("train", "heldout", "all"):
+        raise typer.BadParameter(f"unknown split {name!r}; use train, heldout or all")
+    return None if name == "all" else name
 
 
 @app.command(epilog="Example: daythree train configs/tiny.toml --set rl.steps=20 --out runs/first")
