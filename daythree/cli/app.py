@@ -1,7 +1,7 @@
-"""The `daythree` command: parse, call, print. Everything else lives in the four packages.
+"""The `daythree` command: parse, call, print. The other packages hold all logic.
 
-Libraries are imported where they are used, so that `daythree --help` answers at once. Exit codes: 0 it
-worked, 1 it failed, 2 the input was bad, 130 and 143 it was interrupted.
+Heavy imports sit inside functions, so that `daythree --help` answers at once. Exit codes: 0 success, 1
+failure, 2 bad input, 130 interrupted (SIGINT), 143 terminated (SIGTERM).
 """
 
 from __future__ import annotations
@@ -355,11 +355,11 @@ def main() -> NoReturn:
 
 
 def take_interrupts() -> None:
-    """React to SIGINT although the process was started with it ignored, unless it may be a terminal's Ctrl-C.
+    """Handle SIGINT although the process inherited it as ignored, unless a terminal's Ctrl-C could send it.
 
-    A shell starts the background jobs of a script so, and all that they start inherits it: Ctrl-C reaches the
-    whole script, and is not meant for them. Where there is no terminal, as in CI or under a supervisor,
-    nothing but a deliberate `kill -INT` sends the signal. SIGTERM works either way.
+    A shell starts the background jobs of a script with SIGINT ignored, and their children inherit this:
+    Ctrl-C in the terminal reaches the whole script, but is not meant for them. Without a terminal, as in CI or
+    under a supervisor, only a deliberate `kill -INT` sends the signal. SIGTERM is handled in both cases.
     """
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         return
