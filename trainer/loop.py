@@ -137,8 +137,7 @@ def learn(
 ) -> TrainSummary:
     """Run the RL loop until `rl.steps`, `rl.minutes`, or an interruption; resumes from the newest checkpoint.
 
-    Raises `TrainError` when too many episodes are unscored, or the reward, advantage or loss named in the
-    configuration cannot be imported.
+    Raises `TrainError` when too many episodes are unscored, or a name of the algorithm cannot be imported.
     """
     config, rl = run.config, run.config.rl
     algorithm = Algorithm.of(config)
@@ -150,8 +149,7 @@ def learn(
     rows: list[Row] = []
     interrupted = False
     try:
-        # A new engine serves the weights of the model folder: publish before the first episode.
-        state = replace(state, version=source.publish())
+        state = replace(state, version=source.publish())  # a new engine has the model folder's weights
         save_checkpoint(run, learner, state)  # step 0 keeps the result of SFT; after a resume it is a no-op
         if state.step == 0:
             _evaluate(run, source, state, rows, progress)
@@ -166,8 +164,7 @@ def learn(
                 spent = before + time.monotonic() - started
                 learned = _update(learner, trajectories, advantages, rl, _progress(rl, step, spent))
             with clock.phase("publish"):
-                # Without an update the engine has these weights already.
-                version = source.publish() if learned else state.version
+                version = source.publish() if learned else state.version  # no live group: no new weights
             # Log before the checkpoint: a resumed run drops rows newer than its checkpoint, but cannot
             # recreate a missing row.
             row = {
@@ -187,8 +184,7 @@ def learn(
             _evaluate(run, source, state, rows, progress)
     except Interrupted:
         interrupted = True
-    # `Interrupted` comes from sampling or evaluation only, never between an update and the new `state`, so
-    # the learner's weights are those of `state.step` here.
+    # Never raised between an update and its `state`: the learner's weights are those of `state.step` here.
     save_checkpoint(run, learner, state)
     return _summary(rows, state, interrupted, banner(config.reward) or None)
 

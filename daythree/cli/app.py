@@ -350,7 +350,7 @@ def main() -> NoReturn:
     """Entry point of the `daythree` command."""
     signal.signal(signal.SIGTERM, terminate)
     take_interrupts()
-    sys.path.append(str(Path.cwd()))  # where a module of somebody's own lies; last, so that it hides nothing
+    sys.path.append(str(Path.cwd()))  # for `module:attribute` names; last, so that the folder hides nothing
     sys.exit(run())
 
 
@@ -358,8 +358,8 @@ def take_interrupts() -> None:
     """Handle SIGINT although the process inherited it as ignored, unless a terminal's Ctrl-C could send it.
 
     A shell starts the background jobs of a script with SIGINT ignored, and their children inherit this:
-    Ctrl-C in the terminal reaches the whole script, but is not meant for them. Without a terminal, as in CI or
-    under a supervisor, only a deliberate `kill -INT` sends the signal. SIGTERM is handled in both cases.
+    Ctrl-C in the terminal reaches the whole script, but is not meant for them. Without a terminal, as in CI
+    or under a supervisor, only a deliberate `kill -INT` sends the signal. SIGTERM is handled in both cases.
     """
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         return
