@@ -1,1 +1,1 @@
-"""A policy acting in an environment. Knows nothing of gradients."""
+"""Policies, the rollout loop, evaluations and run folders. Free of torch and of gradients."""

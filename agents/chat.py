@@ -1,13 +1,13 @@
-"""Messages to token ids and back; the only file that touches a chat template.
+"""Chat codec: messages to token ids and back; the only module that uses a chat template.
 
-A conversation is a list of ids that only ever grows:
+A conversation is an append-only list of ids:
 
     open(task)  ->  [prompt ids]  +  sampled ids  +  extend(observations)  +  sampled ids  +  …
 
-Chat templates render whole conversations, and may rewrite earlier turns when they do (drop reasoning, merge
-tool messages). So the template is asked only about dummy conversations, whose contents are slots; the pieces
-around the slots are cut out once, and real content is put between them. Pieces of the template are encoded
-with control tokens, content never: text that spells a control token stays text.
+Chat templates render whole conversations, and may rewrite earlier turns (drop reasoning, merge tool
+messages). The codec therefore renders dummy conversations only, whose contents are slots. It cuts out the
+pieces around the slots once and puts real content between them. Template pieces are encoded with control
+tokens, content without: text that spells a control token stays text.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ChatTemplateError(ValueError):
 
 
 class ChatTokenizer(Protocol):
-    """What is needed of a `transformers` fast tokenizer."""
+    """The methods of a `transformers` fast tokenizer that the codec calls."""
 
     eos_token: Any
     chat_template: Any
@@ -53,7 +53,7 @@ class ChatTokenizer(Protocol):
 
 @dataclass(frozen=True)
 class _Frame:
-    """What the template puts from the end of a turn to the next generation point, around `slots` texts."""
+    """Template text from the end of a turn to the next generation point: the pieces around `slots` texts."""
 
     before: str
     between: str
@@ -74,7 +74,7 @@ class ChatCodec:
         """Learn the template's pieces. Raises `ChatTemplateError` when it does not allow appending.
 
         `system` is the system prompt (default `prompts/system.md`; empty: no system message).
-        `template_options` go to the template as they are, such as `enable_thinking=False`.
+        `template_options` are passed to the template, such as `enable_thinking=False`.
         """
         self.dialect: Dialect = dialect(dialect_name)
         self.system = prompt("system") if system is None else system
@@ -105,10 +105,10 @@ class ChatCodec:
         return (*self._text.control(before), *self._text.plain(task), *self._text.control(after))
 
     def extend(self, observations: Sequence[Observation], *, after: Sequence[int]) -> tuple[int, ...]:
-        """Encode observations and what the template puts around them, up to the next generation point.
+        """Encode observations with the template's text around them, up to the next generation point.
 
-        `after` is the completion they answer: when it was cut off before its end token, that comes first.
-        Observations that answer calls become tool messages, a correction becomes a user message.
+        `after` is the completion that the observations answer; a completion that was cut off gets its end
+        token first. Observations of calls become tool messages, a correction becomes a user message.
         """
         assert observations, "a conversation goes on with at least one observation"
         texts = [observation.text for observation in observations]
@@ -130,7 +130,7 @@ class ChatCodec:
     def parse(
         self, ids: Sequence[int], tools: Sequence[ToolSpec] = ()
     ) -> tuple[str, tuple[ToolCall, ...] | FormatProblem]:
-        """Decode a completion and read its calls, or say what is wrong with them. Never raises."""
+        """Decode a completion into calls, or into a `FormatProblem`. Never raises."""
         text = self.decode(ids[:-1] if self.ended(ids) else ids)
         visible = text
         if self._thinking_opened or text.lstrip().startswith("<think>"):
@@ -151,10 +151,10 @@ class ChatCodec:
     def transcribe(
         self, task: str, tools: Sequence[ToolSpec], turns: Sequence[Turn]
     ) -> tuple[tuple[int, ...], tuple[bool, ...]]:
-        """Write an episode that was played without tokens as the token episode it would have been.
+        """Encode an episode that was played without tokens, as if the model had sampled its actions.
 
-        Returns its ids and, of equal length, which of them count as sampled. Turns that held no call are
-        left out, with the correction they led to. Raises ValueError when the turns have tokens already.
+        Returns ids and a mask of equal length, true on ids of actions. Turns without a call are left out,
+        with the corrections that followed them. Raises ValueError when the turns have tokens already.
         """
         if any(turn.action.completion.token_ids for turn in turns):
             raise ValueError("these turns have token ids already; train on those")
@@ -178,7 +178,7 @@ class ChatCodec:
     # learning the template -----------------------------------------------------------------------------
 
     def _render(self, messages: Sequence[dict[str, Any]], tools: Sequence[ToolSpec] = ()) -> str:
-        """Ask the template; the one place where its errors are translated."""
+        """Render with the template, and translate its errors."""
         system = [{"role": "system", "content": self.system}] if self.system else []
         described = [openai_tool(tool) for tool in tools] or None
         try:
@@ -196,7 +196,7 @@ class ChatCodec:
             ) from error
 
     def _learn_frames(self) -> tuple[_Frame, _Frame]:
-        """Cut both frames out of dummy conversations, and see that they do not depend on the position."""
+        """Cut both frames out of dummy conversations, and check that they are equal at every position."""
         if not self._end:
             raise ChatTemplateError("the tokenizer has no eos_token, so no turn could ever end")
         try:
@@ -256,7 +256,7 @@ class ChatCodec:
         return pieces
 
     def _check(self) -> None:
-        """Try the codec on a dummy conversation; a template or tokenizer that loses text is refused."""
+        """Check a dummy conversation; raise for a template or tokenizer that loses text."""
         observation = Observation(f"ünï\r\n\t{self._end} {OPEN} </think>", call_id="call_1")
         call = ToolCall("call_1", "view", {"path": "a b/ü.py"})
         action = self.encode_action([call])
@@ -272,7 +272,7 @@ class ChatCodec:
 
 
 class _Encoder:
-    """One tokenizer used in two ways: with control tokens, and without any."""
+    """Encodes text with one tokenizer, either with control tokens or without."""
 
     def __init__(self, backend: Any) -> None:
         # `split_special_tokens` is a switch on the shared tokenizer, which races between threads; and it
@@ -314,7 +314,7 @@ class _Encoder:
 
 
 def openai_tool(tool: ToolSpec) -> dict[str, Any]:
-    """A tool as chat templates and chat endpoints want it described."""
+    """A tool as the JSON schema that chat templates and chat endpoints read."""
     function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
     return {"type": "function", "function": function}
 
@@ -339,7 +339,7 @@ def _without_reasoning(piece: str) -> str:
 
 
 def _once(text: str, mark: str) -> tuple[str, str, str]:
-    """Split at a slot that must be there exactly once."""
+    """Split at a slot that occurs exactly once."""
     parts = text.partition(mark)
     if not parts[1] or mark in parts[2]:
         raise ChatTemplateError(

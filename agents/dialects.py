@@ -1,9 +1,9 @@
-"""How models write tool calls: pure functions between completion text and calls.
+"""Tool-call dialects: pure functions between completion text and calls.
 
-A dialect parses text into calls or into a `FormatProblem`, which says in words meant for the model what was
-wrong. Text without any call is such a problem too: nothing malformed is ever taken for "no tool call".
+A dialect parses text into calls or into a `FormatProblem`, whose text is the correction that the model reads.
+Text without any call is a problem too: a malformed call never counts as "no tool call".
 
-Two dialects are known, named as the families that were trained on them:
+There are two dialects, named after the model families trained on them:
 
 - `hermes` (Qwen2.5, Qwen3): one JSON object with `name` and `arguments` between `<tool_call>` tags;
 - `qwen3-coder`: tags for the function and each parameter; values are raw text, typed by the tool's schema.
@@ -27,13 +27,13 @@ MAX_DEPTH = 32
 
 @dataclass(frozen=True)
 class FormatProblem:
-    """Why a completion holds no usable call, and how to write one; shown to the policy."""
+    """Correction for the policy: why a completion holds no usable call, and an example of a call."""
 
     text: str
 
 
 class _Malformed(ValueError):
-    """One call could not be read; caught in this module only."""
+    """A call that cannot be parsed; caught in this module only."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ class Dialect:
         return [ToolCall(f"call_{i}", name, arguments) for i, (name, arguments) in enumerate(read, 1)]
 
     def render(self, calls: Sequence[ToolCall]) -> str:
-        """Write calls as the model would. Raises ValueError for what the format cannot express."""
+        """Write calls as the model would. Raises ValueError for values that the format cannot express."""
         return "\n".join(f"{OPEN}\n{self._write(call)}\n{CLOSE}" for call in calls)
 
     def problem(self, reason: str) -> FormatProblem:
-        """A correction: what was wrong, then what a call looks like."""
+        """Make a correction: the problem, then a well-formed call."""
         return FormatProblem(f"{reason}. A tool call looks like this:\n{self.example}")
 
 
@@ -89,7 +89,7 @@ def parse_arguments(text: str) -> dict[str, Any]:
 
 
 def _bodies(text: str) -> list[str]:
-    """Cut out what stands between each pair of tags; tags must alternate."""
+    """Cut out the text between each pair of tags; tags must alternate."""
     bodies: list[str] = []
     rest = text
     while True:
@@ -107,7 +107,7 @@ def _bodies(text: str) -> list[str]:
 
 
 def _require_usable(value: Any, depth: int = 0) -> None:
-    """Refuse JSON that nothing downstream can hold: lone surrogates, infinities, absurd nesting."""
+    """Refuse JSON that later stages cannot store: lone surrogates, infinities, deep nesting."""
     if depth > MAX_DEPTH:
         raise ValueError("The arguments nest too deeply")
     if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
@@ -180,7 +180,7 @@ def _read_qwen3_coder(body: str, tools: Sequence[ToolSpec]) -> tuple[str, dict[s
 
 
 def _typed(key: str, text: str, schema: dict[str, Any]) -> Any:
-    """Give raw text the type its schema asks for; text that does not fit is a problem, never a guess."""
+    """Convert raw text to its schema's type; text that does not fit is a problem, never a guess."""
     kinds = [option.get("type", "string") for option in schema.get("anyOf", [schema])]
     if "string" in kinds:
         return text

@@ -1,4 +1,4 @@
-"""What a token policy needs of a generation engine: ids in, sampled ids with log-probabilities out."""
+"""Protocol of a generation engine: ids in, sampled ids with behaviour log-probabilities out."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from .types import Completion, VersionSpan
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn.
+    """Sampling parameters.
 
-    There is no top-p, top-k or penalty on purpose: they change the distribution that is sampled from, and
-    log-probabilities of a truncated distribution bias every importance ratio that is computed from them.
+    Top-p, top-k and penalties are left out on purpose: they change the sampled distribution, and the
+    log-probabilities of a truncated distribution bias every importance ratio.
     """
 
     temperature: float = 1.0
     max_tokens: int = 1024
-    """Tokens of one completion at most."""
+    """Maximum tokens of one completion."""
     stop_ids: tuple[int, ...] = ()
-    """A completion ends with the first of these, which is included."""
+    """Ids that end a completion; the completion includes the stop id."""
 
     def __post_init__(self) -> None:
         assert self.temperature >= 0, f"temperature must not be negative, got {self.temperature}"

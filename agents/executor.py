@@ -1,8 +1,8 @@
-"""Many episodes at once, one thread each.
+"""Executors: many concurrent episodes, one thread per slot.
 
-Threads cannot be stopped from outside. They end because every wait inside has a deadline, and because their
-workers are closed under them. An `Executor` decides where episodes are played: in environments of this
-process (`ThreadExecutor`), or by the actors of a cluster (`trainer.cluster.executor`).
+An `Executor` plays episodes in environments of this process (`ThreadExecutor`) or on the nodes of a cluster
+(`trainer.cluster.executor`). Python threads cannot be killed: a thread ends because every wait in it has a
+deadline, and because closing its worker makes the episode under way fail.
 """
 
 from __future__ import annotations
@@ -25,62 +25,62 @@ from .rollout import TaskEnv, run_episode
 from .types import Policy, Trajectory
 
 LOOK_S = 1.0
-"""How often new slots are asked for while nothing else happens."""
+"""Seconds between two looks for new slots while no episode ends."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class EpisodeRequest:
-    """One episode that is wanted."""
+    """A request to play one episode."""
 
     task: Task
     seed: int
     group: str = ""
-    """Episodes of one task from one policy state share it."""
+    """Name shared by the episodes of one task whose rewards are compared."""
 
 
 class Worker(Protocol):
     """Plays one episode at a time."""
 
     def play(self, request: EpisodeRequest) -> Trajectory:
-        """Play an episode to its end. One that was lost for reasons not the policy's stops with INFRA.
+        """Play an episode to its end; a sandbox or policy failure gives a trajectory with the stop INFRA.
 
-        Raises `WorkerLost` where it is not begun at all.
+        Raises `WorkerLost` when the episode was not started.
         """
         ...
 
     def close(self) -> None:
-        """Release everything; the episode under way fails soon. May be called often, from any thread."""
+        """Release all resources and make the episode under way fail. Idempotent and thread-safe."""
         ...
 
 
 class WorkerLost(Exception):
-    """A slot has no worker any more. Takes one sentence."""
+    """A slot lost its worker for good. Takes one sentence."""
 
 
 WorkerFactory = Callable[[threading.Event], Worker]
 """Creates a worker for one slot, in that slot's thread. Must return soon after the event is set.
 
-Called again after each episode that was lost. Raises `WorkerLost`, which ends the slot and nothing else.
+Called again after each lost episode. Raises `WorkerLost`, which ends this slot only.
 """
 NewSlots = Callable[[], Sequence[WorkerFactory]]
-"""Returns a factory for each slot that came since the last call. What it raises ends the run."""
+"""Returns a worker factory for each slot added since the last call. Its exceptions end the run."""
 
 
 class Executor(ABC):
-    """Plays episodes of any policy, several at once."""
+    """Plays episodes of any policy concurrently."""
 
     retries: int = 1
-    """How often an episode is begun anew that was lost for reasons not the policy's."""
+    """Maximum retries of an episode that ended with INFRA."""
 
     @property
     @abstractmethod
     def slots(self) -> int:
-        """Episodes that can be played at once, as things are."""
+        """Number of episodes that can be played concurrently at present."""
 
     @abstractmethod
     def new_slots(self, policy: Policy, max_format_errors: int) -> NewSlots:
-        """Prepare one call of `play`: the slots that its episodes are played in."""
+        """Prepare the slots of one call of `play`."""
 
     def play(
         self,
@@ -92,15 +92,15 @@ class Executor(ABC):
     ) -> Generator[Trajectory, None, None]:
         """Play episodes and yield their trajectories as they complete.
 
-        An episode ends with its `max_format_errors`-th unreadable action in a row. Requests, retries and the
-        end are those of `play_many`.
+        An episode ends with its `max_format_errors`-th unreadable action in a row. Requests, retries and
+        shutdown follow `play_many`.
         """
         slots = self.new_slots(policy, max_format_errors)
         return play_many(requests, slots, progress=progress, retries=self.retries)
 
 
 class ThreadExecutor(Executor):
-    """Plays in environments of this process, which `make_env` makes, one for each slot."""
+    """Plays in threads of this process, each with its own environment from `make_env`."""
 
     def __init__(self, make_env: Callable[[], TaskEnv], slots: int, *, retries: int = 1) -> None:
         assert slots > 0, f"slots must be positive, got {slots}"
@@ -108,11 +108,11 @@ class ThreadExecutor(Executor):
 
     @property
     def slots(self) -> int:
-        """Episodes that can be played at once."""
+        """Number of episodes that can be played concurrently."""
         return self._slots
 
     def new_slots(self, policy: Policy, max_format_errors: int) -> NewSlots:
-        """All slots at the first call, none later."""
+        """Return a function that gives all slots at its first call and none later."""
 
         def make_worker(_stopping: threading.Event) -> Worker:
             return _EnvWorker(self._make_env, policy, max_format_errors)
@@ -129,11 +129,11 @@ def play_many(
     retries: int = 1,
     shutdown_s: float = 30.0,
 ) -> Generator[Trajectory, None, None]:
-    """Have episodes played and yield their trajectories as they complete.
+    """Play episodes and yield their trajectories as they complete.
 
-    Requests are taken one by one, whenever a slot is free. An episode that fails for reasons that are not
-    the policy's is begun anew wherever a slot is free, at most `retries` times; then it comes back unscored.
-    Closing the iterator, or any error, ends everything within `shutdown_s`.
+    A request is taken from the iterable when a slot is free. An episode that ends with INFRA is retried in
+    any free slot, at most `retries` times, and is then yielded unscored. Closing the iterator, or any error,
+    ends all threads within `shutdown_s`.
     """
     source, total = iter(requests), len(requests) if isinstance(requests, Sized) else None
     threads = _WorkerThreads(retries)
@@ -156,7 +156,7 @@ def play_many(
 
 
 class _EnvWorker:
-    """Plays in an environment of this process, made for the first episode."""
+    """Plays in an environment of this process, which is made for the first episode."""
 
     def __init__(self, make_env: Callable[[], TaskEnv], policy: Policy, max_format_errors: int) -> None:
         self._make_env = make_env
@@ -186,11 +186,11 @@ class _EnvWorker:
 class _Attempt:
     request: EpisodeRequest
     failed: int = 0
-    """How often it was lost already."""
+    """Number of attempts that ended with INFRA."""
 
 
 class _WorkerThreads:
-    """Threads that each have one episode played at a time."""
+    """One thread per slot; each plays one episode at a time."""
 
     def __init__(self, retries: int) -> None:
         self._retries = retries
@@ -203,7 +203,7 @@ class _WorkerThreads:
 
     @property
     def slots(self) -> int:
-        """How many threads have a worker."""
+        """Number of threads with a worker."""
         return len(self._workers)
 
     def start(self, factories: Sequence[WorkerFactory]) -> None:
@@ -216,7 +216,7 @@ class _WorkerThreads:
             thread.start()
 
     def fill(self, source: Iterator[EpisodeRequest], under_way: int) -> int:
-        """Hand requests over until every slot has one; returns how many that were."""
+        """Hand out requests until every slot has an episode; returns the number of requests."""
         given = 0
         while under_way + given < self.slots and (request := next(source, None)) is not None:
             self._inbox.put(_Attempt(request))
@@ -224,9 +224,9 @@ class _WorkerThreads:
         return given
 
     def take(self, timeout_s: float) -> Trajectory | None:
-        """Wait for the next trajectory; None when there is none yet, and slots may have changed.
+        """Wait for the next trajectory; None after a timeout or when a slot ended.
 
-        Raises an error that a thread ran into and that loses more than an episode.
+        Re-raises an error of a thread that concerns the whole run.
         """
         try:
             result = self._outbox.get(timeout=timeout_s)
@@ -268,7 +268,7 @@ class _WorkerThreads:
             self._outbox.put(None)
 
     def _play(self, worker: Worker) -> _Attempt | None:
-        """Have a worker play episodes until it loses one; return that one if it may be tried again."""
+        """Play episodes with one worker until one is lost; return the lost one when it may be retried."""
         me = threading.current_thread()
         self._workers[me] = worker
         self._outbox.put(None)

@@ -1,8 +1,9 @@
-"""The loop: one environment, one policy, one trajectory; or several that branch from a common beginning.
+"""The rollout loop: one environment, one policy, one trajectory; or several that branch from shared turns.
 
-Plain blocking code in one thread. The environment ends an episode when the policy submits or runs out of
-turns; the loop ends it when time, tokens or patience run out. Both ways reach the same grading. When the
-sandbox or the policy itself fails, nothing is graded: the trajectory is unscored, which is not a zero.
+Plain blocking code in one thread. The environment ends an episode when the policy submits or reaches the turn
+limit. The loop ends an episode at its time limit, at its token limit, or after too many format errors in a
+row. Both ends lead to the same grading. A failure of the sandbox or the policy skips grading: the trajectory
+is unscored (reward None), which differs from a reward of 0.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ Outcome = tuple[Observation, float, bool, bool, dict[str, Any]]
 
 
 class TaskEnv(Protocol):
-    """What the loop needs of an environment (`envs.coding.CodingEnv`).
+    """The environment methods that the loop calls (`envs.coding.CodingEnv`).
 
     The `info` of an episode's last step holds `stop`, `verdict` and `patch`.
     """
 
     @property
     def tools(self) -> Sequence[ToolSpec]:
-        """What the policy may call."""
+        """The tools that the policy may call."""
         ...
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin the episode of the task whose id is `options["task"]`."""
+        """Start an episode of the task with the id `options["task"]`."""
         ...
 
     def step(self, action: ToolCall, /) -> Outcome:
@@ -45,11 +46,11 @@ class TaskEnv(Protocol):
         ...
 
     def finish(self, reason: StopReason) -> Outcome:
-        """End the episode for a limit the environment does not know, and grade it."""
+        """End the episode for a limit that the loop enforces, and grade it."""
         ...
 
     def close(self) -> None:
-        """Release everything; safe to call twice, and while another thread is in a method."""
+        """Release all resources. Idempotent; may be called while another thread is in a method."""
         ...
 
 
@@ -57,12 +58,12 @@ class ForkableEnv(TaskEnv, Protocol):
     """An environment whose running episode can branch."""
 
     def fork(self, count: int) -> Sequence[ForkableEnv]:
-        """Make `count` environments that go on from this one's state, which goes on as well."""
+        """Return `count` environments with a copy of this one's state; this environment stays usable."""
         ...
 
 
 class Episode:
-    """One episode under way: an environment and a policy's session that take turns."""
+    """A running episode: an environment and a policy session that alternate."""
 
     def __init__(
         self,
@@ -74,7 +75,7 @@ class Episode:
         group: str = "",
         max_format_errors: int = 3,
     ) -> None:
-        """Nothing starts before `play`."""
+        """Store the arguments; the episode starts with `play`."""
         self._env, self._policy, self._task, self._seed, self._group = env, policy, task, seed, group
         self._patience = max_format_errors
         self._started = time.monotonic()
@@ -84,7 +85,7 @@ class Episode:
         self._errors_in_a_row = 0
 
     def play(self, *, until: int | None = None) -> Trajectory | None:
-        """Take turns until the episode is over, and say how it went; None once `until` turns are taken."""
+        """Play to the end and return the trajectory, or play `until` turns and return None."""
         try:
             ending = self._play(until)
         except (SandboxError, PolicyError) as failure:
@@ -92,14 +93,14 @@ class Episode:
         return None if ending is None else self._over(ending)
 
     def lost(self, failure: SandboxError | PolicyError) -> Trajectory:
-        """The trajectory of an episode that failed for reasons that are not the policy's."""
+        """Return the unscored trajectory of an episode that the sandbox or the policy's engine lost."""
         return self._over({"stop": StopReason.INFRA}, f"{type(failure).__name__}: {failure}")
 
     def fork(self, seeds: Sequence[int]) -> list[Episode]:
-        """Branch after the turns that were taken: one episode a seed, each in a sandbox of its own.
+        """Branch after the turns played so far: one episode per seed, each in a sandbox of its own.
 
-        A branch has the same conversation, turn count and deadline, and the files as they are now; from there
-        its seed decides. Raises SandboxError.
+        A branch shares the conversation, the turn count, the deadline and the current files; its seed decides
+        the later samples. Raises SandboxError.
         """
         assert self._session is not None, "play some turns first"
         session, env = self._session, cast(ForkableEnv, self._env)
@@ -113,11 +114,11 @@ class Episode:
         return branches
 
     def close(self) -> None:
-        """Close the environment of a branch that is not wanted any more."""
+        """Close the environment of an unused branch."""
         self._env.close()
 
     def _play(self, until: int | None) -> dict[str, Any] | None:
-        """Take turns, noting each; return the last step's info."""
+        """Play and record turns; return the last step's info."""
         if self._session is None:
             first, _ = self._env.reset(seed=self._seed, options={"task": self._task.id})
             self._session = self._policy.start(self._task, self._env.tools, first, seed=self._seed)
@@ -162,7 +163,7 @@ class Episode:
 def run_episode(
     env: TaskEnv, policy: Policy, *, task: Task, seed: int, group: str = "", max_format_errors: int = 3
 ) -> Trajectory:
-    """Let a policy work on a task until the episode ends, and say how it went."""
+    """Play one episode of a policy on a task and return its trajectory."""
     episode = Episode(env, policy, task=task, seed=seed, group=group, max_format_errors=max_format_errors)
     trajectory = episode.play()
     assert trajectory is not None, "it was played to its end"
@@ -179,9 +180,9 @@ def run_branches(
     seeds: Sequence[int],
     group: str = "",
 ) -> list[Trajectory]:
-    """Play `after` turns once, then every branch of them to its end, one a seed and all at the same time.
+    """Play `after` turns once, then one branch per seed to its end, all branches at the same time.
 
-    The trajectories share their first turns; when the episode is over before it branches, it is the only one.
+    The trajectories share their first turns. An episode that ends before it branches is the only one.
     """
     trunk = Episode(env, policy, task=task, seed=seed, group=group)
     ended = trunk.play(until=after)
@@ -203,7 +204,7 @@ def run_branches(
 
 
 def _act(env: TaskEnv, action: Action) -> tuple[tuple[Observation, ...], bool, dict[str, Any]]:
-    """Make an action's calls; one that could not be parsed touches nothing and is answered with why."""
+    """Make an action's calls; an unparsable action gets a corrective observation and no call."""
     if action.error:
         return (Observation(action.error, is_error=True),), False, {}
     observations: list[Observation] = []

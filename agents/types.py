@@ -1,8 +1,8 @@
-"""The types of an agent at work: completions, turns, trajectories, and the policy protocol.
+"""Agent types: completions, actions, turns, trajectories, and the policy protocol.
 
 For each episode a policy starts a `Session`. The rollout loop (`agents.rollout`) asks the session to act and
-shows it the observations. Policies that sample tokens keep the conversation as ids that are only ever
-appended; policies without tokens (scripts, remote chat endpoints) leave the token fields empty.
+shows it the observations. Policies that sample tokens keep the conversation as append-only ids; policies
+without tokens (scripts, remote chat endpoints) leave the token fields empty.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ class VersionSpan:
 
 @dataclass(frozen=True)
 class Completion:
-    """Sampled tokens with their behaviour log-probabilities: nats, under the distribution sampled from."""
+    """Sampled tokens with behaviour log-probabilities (nats, at the sampling temperature).
+
+    Two tokens of one weight version: `Completion((17, 2), (-0.3, -0.01), (VersionSpan(4, 0, 2),))`
+    """
 
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
@@ -50,9 +53,9 @@ class Action:
 
     calls: tuple[ToolCall, ...]
     text: str = ""
-    """The decoded completion, for people."""
+    """The decoded completion."""
     prompt_ids: tuple[int, ...] = ()
-    """Only the ids appended to the conversation since the last action."""
+    """Ids appended to the conversation since the last action."""
     completion: Completion = field(default_factory=Completion)
     error: str = ""
     """Why no call could be parsed; shown to the policy as a corrective observation."""
@@ -60,14 +63,14 @@ class Action:
 
 @dataclass(frozen=True)
 class Turn:
-    """One action and its observations; only the tokens and texts that this turn added."""
+    """One action and its observations: the tokens and texts that this turn added to the conversation."""
 
     action: Action
     observations: tuple[Observation, ...]
     generated_s: float
-    """Seconds the policy took."""
+    """Seconds spent in the policy."""
     acted_s: float
-    """Seconds the tools took."""
+    """Seconds spent in the tools."""
 
 
 @dataclass(frozen=True)
@@ -78,16 +81,16 @@ class Trajectory:
     task_id: str
     task_hash: str
     group: str
-    """Trajectories of one task from one policy state share it."""
+    """Name of the group: trajectories of one task whose rewards are compared with each other."""
     policy: str
     seed: int
     turns: tuple[Turn, ...]
     stop: StopReason
     reward: float | None
-    """None exactly when the episode was not scored."""
+    """None exactly for an unscored episode."""
     verdict: Verdict | None = None
     patch: str = ""
-    """Unified diff of what the policy changed, as it travelled to grading."""
+    """Unified diff of the policy's changes, as graded."""
     error: str = ""
     duration_s: float = 0.0
     schema: int = 1
@@ -101,30 +104,30 @@ class Session(Protocol):
     """A policy's conversation in one episode; not a session of pytest or of Ray."""
 
     def act(self, *, deadline: float) -> Action | StopReason:
-        """Decide what to do next, or say why this episode cannot go on (MAX_TOKENS).
+        """Return the next action, or the reason that ends the episode (MAX_TOKENS).
 
         `deadline` is a `time.monotonic()` value. Raises `PolicyError` when the policy itself fails.
         """
         ...
 
     def observe(self, observations: Sequence[Observation]) -> None:
-        """Take in what the last action's calls led to, in their order."""
+        """Receive the observations of the last action's calls, in their order."""
         ...
 
     def fork(self, *, seed: int) -> Session:
-        """A session with the same conversation, which goes on by itself; `seed` decides what it samples."""
+        """Return an independent copy of the session; `seed` decides its samples."""
         ...
 
 
 class Policy(Protocol):
-    """Something that can work on tasks. Shared by many episodes at once, from many threads."""
+    """Works on tasks. Thread-safe: concurrent episodes share one policy."""
 
     name: str
 
     def start(self, task: Task, tools: Sequence[ToolSpec], first: Observation, *, seed: int) -> Session:
-        """Open a session for one episode; `first` is what the environment showed at reset."""
+        """Open a session for one episode; `first` is the observation of reset."""
         ...
 
     def close(self) -> None:
-        """Release what the policy holds. Safe to call twice."""
+        """Release the policy's resources. Safe to call twice."""
         ...

@@ -1,1 +1,1 @@
-"""Measurements of every part of the system. Not installed; run by `make bench`."""
+"""Benchmarks of every part of the system. Not installed; run by `make bench`."""

@@ -1,4 +1,4 @@
-"""What an episode costs: reset, each tool, and grading, with what the tests themselves took beside it."""
+"""Episode latency: reset, each tool, and grading, beside the time of the tests alone."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def measure_grading(
 
 
 def bare_run(taskset: TaskSet, task: Task, backend: Backend) -> float:
-    """Time `python3 -m pytest` itself inside a sandbox that is up, with nothing of ours around it."""
+    """Time a bare `python3 -m pytest` inside a running sandbox."""
     sandbox = backend.open(sandbox_spec(taskset, task), timeout_s=SETUP_S)
     try:
         sandbox.unpack(pack(taskset.solved_tree(task) | taskset.trusted_files(task)), ".", timeout_s=SETUP_S)

@@ -1,4 +1,4 @@
-"""What each layer of a verdict costs, for suites of different size, with the same tests run bare in turn."""
+"""Cost of each grading layer, for suites of different size, beside a bare run of the same tests."""
 
 from __future__ import annotations
 

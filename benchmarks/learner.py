@@ -1,7 +1,7 @@
-"""How fast the learner is on this machine: tokens through forward and backward per second.
+"""Learner throughput on this machine: tokens per second through forward and backward.
 
-Tokens are real ones (no padding is involved), a third of them sampled, as in an episode whose observations
-are longer than its actions.
+The batch holds no padding. A third of its tokens count as sampled, as in an episode whose observations are
+longer than its actions.
 """
 
 from __future__ import annotations
@@ -31,27 +31,16 @@ def measure(
     seconds: float = 5.0,
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """Time forward and backward of one micro-batch, repeated for about `seconds` after a first one.
+    """Time forward and backward of one micro-batch, repeated for about `seconds` after a first pass.
 
-    `first_s` is the first pass, compilation included; `tokens_per_s` is of the fastest half of the others, so
-    that a busy machine blurs it less; `tokens_per_cpu_s` counts the process's own CPU time (waiting threads
-    included) and hardly depends on what else the machine does.
+    `first_s` is the first pass, compilation included. `tokens_per_s` covers the fastest half of the later
+    passes, which dampens the noise of a busy machine. `tokens_per_cpu_s` divides by this process's CPU time
+    (spinning threads included) and hardly depends on other load.
     """
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    shape = SIZES[size]
-    config = Qwen3Config(
-        **shape,
-        vocab_size=vocabulary,
-        head_dim=32,
-        num_key_value_heads=shape["num_attention_heads"],
-        tie_word_embeddings=True,
-        max_position_embeddings=4096,
-    )
-    model: Any = Qwen3ForCausalLM(config)
+    model = _random_model(size, vocabulary)
     model.to(device).train()
     body = torch.compile(model.base_model, dynamic=True) if compiled else None
     ids_BT = torch.randint(0, vocabulary, (max(1, micro_batch_tokens // length), length), device=device)
@@ -89,3 +78,18 @@ def measure(
         "tokens_per_cpu_s": round(ids_BT.numel() * len(times) / cpu),
         "passes": len(times),
     }
+
+
+def _random_model(size: str, vocabulary: int) -> Any:
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    shape = SIZES[size]
+    config = Qwen3Config(
+        **shape,
+        vocab_size=vocabulary,
+        head_dim=32,
+        num_key_value_heads=shape["num_attention_heads"],
+        tie_word_embeddings=True,
+        max_position_embeddings=4096,
+    )
+    return Qwen3ForCausalLM(config)

@@ -1,8 +1,8 @@
 """Other systems' Docker environments, measured in turn with ours: mini-swe-agent's and SWE-ReX's.
 
-They live in a Python environment of their own (`pip install mini-swe-agent swe-rex`), since their
-dependencies need not get along with ours. This file is also the program that runs there: it reads one word
-a line (`start`, `step`, `stop`) and answers each with the milliseconds it took.
+The peers need a separate Python environment (`pip install mini-swe-agent swe-rex`), since their dependencies
+may conflict with ours. This file is also the program that runs there: it reads one word per line (`start`,
+`step`, `stop`) and answers each with the milliseconds taken.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Peer:
         )
 
     def measure(self, word: str) -> float:
-        """Have it do one thing; return the milliseconds. Raises RuntimeError when it could not."""
+        """Send one word and return the milliseconds. Raises RuntimeError when the peer fails."""
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             print(word, file=self._process.stdin, flush=True)
@@ -54,7 +54,7 @@ class Peer:
         return float(rest)
 
     def close(self) -> None:
-        """End it, with the container it started."""
+        """End the peer and its container."""
         try:
             self.measure("stop")
         except RuntimeError:

@@ -1,6 +1,6 @@
-"""Measure what a sandbox costs, beside what others cost, in the same run.
+"""Sandbox latency, beside that of other systems in the same run.
 
-Every kind of step takes its turn in every round, so that a machine that slows down slows all of them alike.
+Each round takes every kind of step once, so that a slower phase of the machine affects all kinds alike.
 Beside ours: the engine's own `docker exec` and `docker run`, and the peers of `benchmarks.peers`.
 """
 

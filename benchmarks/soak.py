@@ -46,7 +46,7 @@ GROWTH_MB = 48.0
 
 @dataclass
 class Report:
-    """What happened."""
+    """Result of a soak run."""
 
     episodes: int = 0
     scored: int = 0
@@ -109,7 +109,7 @@ class OwnEngine:
             time.sleep(0.2)
 
     def stop(self) -> None:
-        """End it, whichever process of ours started it."""
+        """End the engine, in whichever process it was started."""
         with contextlib.suppress(OSError, ValueError):  # it has ended already
             pid = int((self.folder / "pid").read_text())
             os.kill(pid, signal.SIGTERM)
@@ -119,7 +119,7 @@ class OwnEngine:
 
 
 def soak(episodes: int, kills: float, restarts: int, concurrency: int, engine: OwnEngine | None) -> Report:
-    """Play; see the module."""
+    """Play the episodes under kills and restarts, then look for leftovers."""
     report, chance = Report(), random.Random(0)
     restarting = threading.Thread()
     restarting.start()

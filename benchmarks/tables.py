@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .peers import Peer
 
 Table = dict[str, dict[str, Any]]
-"""What was measured, to its figures by name."""
+"""Row name to figures by name, such as `{"exec": {"p50": 0.4}}`."""
 
 PROMPT_TOKENS, SAMPLED_TOKENS = 256, 128
 ANSWER_S, IMAGE_S = 300.0, 900.0
@@ -73,7 +73,7 @@ def _peers(
 
 
 def measure_layers(backend: Backend, folder: Path, *, progress: Progress = silent) -> Table:
-    """What each layer of a verdict costs."""
+    """Time each grading layer."""
     from .layers import measure_layers
 
     return dict(measure_layers(backend, folder, progress=progress))
@@ -116,7 +116,7 @@ def measure_episodes(taskset: TaskSet, backend: Backend, *, progress: Progress =
         executor = ThreadExecutor(lambda: CodingEnv([taskset], backend=backend), concurrency)
         played = list(executor.play(requests, OraclePolicy(), progress=progress))
         seconds = time.perf_counter() - started
-        scored = [one.duration_s for one in played if one.reward is not None]
+        scored = [episode.duration_s for episode in played if episode.reward is not None]
         table[f"oracle, {concurrency} at once"] = {
             "episodes_per_minute": 60 * len(scored) / seconds,
             "mean_episode_s": sum(scored) / max(1, len(scored)),

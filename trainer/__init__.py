@@ -1,1 +1,1 @@
-"""Trajectories into better weights: the only home of torch, ray and vllm."""
+"""RL and SFT training of a policy; the only package that imports torch, ray and vllm."""

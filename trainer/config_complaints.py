@@ -1,4 +1,4 @@
-"""What is wrong with settings, in words: the key, what is allowed, and which key was probably meant."""
+"""Error messages for settings: the key, the allowed values, and a suggestion for a misspelt key."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def sentence(problem: dict[str, Any], data: Mapping[str, Any], root: type[BaseMo
 
 
 def _hint(location: list[str], root: type[BaseModel]) -> str:
-    """Suggest the key that was meant, wherever in the tree it lives, or list the section's keys."""
+    """Suggest the most similar key of the whole tree, or list the section's keys."""
     table: type[BaseModel] | None = root
     for part in location[:-1]:
         table = _section(table, part)

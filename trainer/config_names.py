@@ -1,4 +1,4 @@
-"""Short names of rewards, advantages and losses; `module:attribute` stands for one of your own."""
+"""Short names of rewards, advantages and losses; `module:attribute` names a user's function."""
 
 from __future__ import annotations
 

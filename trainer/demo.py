@@ -1,10 +1,10 @@
-"""The demo: the main job end to end, on real libraries, with every real component in place.
+"""The demo: registration, evaluation and training end to end, on real libraries and without test doubles.
 
-    register two libraries → the oracle proves the held-out tasks → untrained policy → warm start → RL
+    register two libraries → oracle on the held-out tasks → untrained policy on them → SFT → RL
     → the same held-out tasks again → summary.json, report.html
 
-It shows that the loop works on this machine. It is no proof of learning: the policy is tiny, made on the
-spot, and has minutes; what it reaches is reported as it is.
+The demo shows that the loop works on this machine, not that the policy learns: the policy is a tiny model
+with random weights and minutes of training, and its pass rates are reported unchanged.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SEED = 0
 
 
 class DemoError(Exception):
-    """The demo did not come out as it must. One sentence."""
+    """A stage of the demo failed. One sentence."""
 
 
 def run_demo(
@@ -60,13 +60,13 @@ def run_demo(
     overrides: tuple[str, ...] = (),
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Do it all in the new run folder `out`; task sets that are in `tasks` already are used again.
+    """Run the demo in the new run folder `out`; task sets already in `tasks` are reused.
 
-    Returns what `out/summary.json` holds. Raises what its parts raise, each in one line.
+    Returns the contents of `out/summary.json`. Raises the errors of its stages, each with one line.
     """
     started = time.monotonic()
     sets = [_registered(library, tasks, backend, progress) for library in libraries]
-    folders = json.dumps([str(one.folder) for one in sets])
+    folders = json.dumps([str(taskset.folder) for taskset in sets])
     settings = load(
         config,
         [f"tasks.sets={folders}", f"sandbox.backend={backend.name}", "eval.untrained=true", *overrides],
@@ -84,7 +84,7 @@ def run_demo(
 
 
 def _registered(library: Library, tasks: Path, backend: Backend, progress: Progress) -> TaskSet:
-    """Return the library's task set: the one that is there, if it is still what was registered."""
+    """Return the library's task set, registered now or earlier. Raises `DemoError` for a changed set."""
     folder = tasks / library.name
     if not folder.exists():
         settings = RegisterSettings(out=folder, limit=library.tasks, backend=backend, progress=progress)
@@ -99,7 +99,7 @@ def _registered(library: Library, tasks: Path, backend: Backend, progress: Progr
 def _oracle(
     run: TrainingRun, sets: list[TaskSet], settings: Config, backend: Backend, progress: Progress
 ) -> EvalSummary:
-    """Solve every held-out task with its reference patch, through the tools the policy will have."""
+    """Solve every held-out task with its reference patch, through the policy's tools."""
 
     def shown(what: str, done: int, total: int) -> None:
         progress(f"oracle, {what}", done, total)
@@ -127,7 +127,7 @@ def _summary(
     run: TrainingRun, sets: list[TaskSet], backend: Backend, oracle: EvalSummary, trained: TrainSummary
 ) -> dict[str, Any]:
     return {
-        "tasks": sum(len(one.tasks) for one in sets),
+        "tasks": sum(len(taskset.tasks) for taskset in sets),
         "heldout": oracle.tasks,
         "sandbox": backend.name,
         "engine": read_manifest(run.path)["versions"].get("vllm", "none"),

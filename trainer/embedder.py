@@ -1,4 +1,4 @@
-"""What search by meaning ranks with: a model folder that transformers loads in this process, or a server."""
+"""Embedders for search by meaning: a model folder loaded with transformers, or an HTTP endpoint."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ class ModelEmbedder:
 
 @contextmanager
 def open_embedder(spec: str) -> Iterator[Embedder | None]:
-    """Give what a spec names: `model:FOLDER`, `endpoint:URL#MODEL`, or nothing for an empty one.
+    """Open the embedder of a spec: `model:FOLDER` or `endpoint:URL#MODEL`; an empty spec gives None.
 
-    Raises EmbedderError for anything else, and for a folder that holds no model.
+    Raises EmbedderError for any other spec, and for a folder without a model.
     """
     kind, _, rest = spec.partition(":")
     if not spec:

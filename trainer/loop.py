@@ -1,14 +1,18 @@
 """READ THIS FIRST: how a policy is trained, from top to bottom.
 
-    draw tasks → play groups of episodes, graded in their environments → buffer → rewards → advantages
-    → update → publish the weights to the engine → one line of metrics → checkpoint → now and then, evaluate
+    draw tasks → play groups of graded episodes → buffer → rewards → advantages → update
+    → publish the weights to the engine → log one row of metrics → checkpoint → evaluate
 
-`train` sets everything up (`setup.py`) and fine-tunes the policy on examples (SFT); `learn` is the RL loop.
-The loop is synchronous: the buffer holds the groups of one step, and all of them are learned from before the
-next step is played. Every token carries the version of the weights that sampled it, and the loss reads from
-the versions which tokens are on policy, so that only the buffer changes when generation runs ahead.
+The first four arrows are `_sample`, the update is `_update`. Checkpoints are written every `checkpoint.every`
+steps, evaluations run before the first step, every `eval.every` steps and after the last. `train` starts the
+parts of a run (`setup.py`) and fine-tunes the policy on examples (SFT); `learn` is the RL loop.
 
-Reward, advantage and loss are named in the configuration (`algorithms/__init__.py`).
+The loop is synchronous: a step's buffer holds the groups of that step only, with a staleness bound of 0, and
+the learner learns from them before the next step is played. Each token carries the version of the weights
+that sampled it, and the loss decides by version which tokens are on policy. Asynchronous generation therefore
+needs a larger staleness bound, and no other loss.
+
+Reward, advantage and loss are looked up by the names in the configuration (`algorithms/__init__.py`).
 """
 
 from __future__ import annotations
@@ -42,29 +46,33 @@ class LearnerProtocol(Protocol):
         """Make one optimiser step; `progress` (0 to 1) drives the learning rate. Returns metrics."""
         ...
 
-    def save(self, folder: Path) -> None: ...
+    def save(self, folder: Path) -> None:
+        """Write weights, optimiser and random state to a checkpoint folder."""
+        ...
 
-    def restore(self, folder: Path) -> None: ...
+    def restore(self, folder: Path) -> None:
+        """Load the state that `save` wrote."""
+        ...
 
 
 class RolloutSource(Protocol):
-    """Where episodes come from (`setup.Setup`)."""
+    """Plays groups of episodes with the current policy (`setup.Setup`)."""
 
     @property
     def task_ids(self) -> Sequence[str]:
-        """The tasks that are trained on."""
+        """Ids of the training tasks."""
         ...
 
     def start(self, groups: Sequence[tuple[str, str]]) -> None:
-        """Have groups (name, task id) played."""
+        """Request groups as (group name, task id), such as `("step-3/0/wcwidth-17", "wcwidth-17")`."""
         ...
 
     def ready(self, progress: Progress) -> Iterator[Group]:
-        """Yield the groups that were started, each once all its episodes are graded. Raises `Interrupted`."""
+        """Yield each requested group when all its episodes have ended. Raises `Interrupted`."""
         ...
 
     def publish(self) -> int:
-        """Have the engine sample from the learner's weights; returns their version."""
+        """Load the learner's weights into the engine; returns their version."""
         ...
 
     def evaluate(self, step: int, progress: Progress) -> float | None:
@@ -74,39 +82,40 @@ class RolloutSource(Protocol):
 
 @dataclass(frozen=True)
 class TrainSummary:
-    """How a run went."""
+    """Outcome of a run. Rates and rewards are None where nothing was scored."""
 
     steps: int
     version: int
-    """Of the final weights."""
+    """Version of the final weights."""
     episodes: int
     reward_first: float | None
     """Mean reward at the first step of this process."""
     reward_last: float | None
     pass_rate_first: float | None
-    """Part of that step's episodes that solved their task."""
+    """Resolved share of the scored episodes at that step."""
     pass_rate_last: float | None
     heldout_first: float | None
     heldout_last: float | None
     interrupted: bool
     seconds: float
     reward_note: str | None = None
-    """One line for a run whose reward was not the outcome alone."""
+    """One line when the reward was not the outcome alone, else None."""
 
 
 def train(config: Config, out: Path, *, resume: bool = False, progress: Progress = silent) -> TrainSummary:
-    """Train a policy in the run folder `out`; with `resume`, go on with the settings it was started with.
+    """Train a policy in the run folder `out`; `resume` continues the run under its stored settings.
 
-    Raises, each in one line: `RunError`, `TrainError`, and what its parts raise when they cannot start.
+    Raises `RunError`, `TrainError`, and the errors of parts that cannot start; each message is one line.
     """
     return train_in(TrainingRun.go_on(out) if resume else TrainingRun.begin(out, config), progress=progress)
 
 
 def train_in(run: TrainingRun, *, progress: Progress = silent) -> TrainSummary:
-    """`train` in a run folder that is open already; closes it."""
+    """Train in a run folder that is already open, and close the folder."""
     from .setup import open_setup
 
     with run, Interruption() as interruption, open_setup(run, interruption, progress) as setup:
+        # The first checkpoint follows SFT, so a run without any starts from the untrained model.
         if not run.checkpoints():
             try:
                 if run.config.eval.untrained:
@@ -126,7 +135,7 @@ def learn(
     interruption: Interruption,
     progress: Progress = silent,
 ) -> TrainSummary:
-    """Reinforce until `rl.steps` are done, `rl.minutes` are over, or an interruption is requested.
+    """Run the RL loop until `rl.steps`, `rl.minutes`, or an interruption; resumes from the newest checkpoint.
 
     Raises `TrainError` when too many episodes are unscored, or a name of the algorithm cannot be imported.
     """
@@ -136,12 +145,12 @@ def learn(
     sampler = TaskSampler(source.task_ids, seed=config.seed)
     state = _restored(run, learner, sampler) or LoopState(step=0, sampler=sampler.state())
     run.truncate_metrics(state.step)
-    before = state.seconds
+    before = state.seconds  # wall time of earlier processes counts towards `rl.minutes`
     rows: list[Row] = []
     interrupted = False
     try:
-        state = replace(state, version=source.publish())
-        save_checkpoint(run, learner, state)
+        state = replace(state, version=source.publish())  # a new engine has the model folder's weights
+        save_checkpoint(run, learner, state)  # step 0 keeps the result of SFT; after a resume it is a no-op
         if state.step == 0:
             _evaluate(run, source, state, rows, progress)
         while state.step < rl.steps and not _late(rl, before, started):
@@ -155,9 +164,9 @@ def learn(
                 spent = before + time.monotonic() - started
                 learned = _update(learner, trajectories, advantages, rl, _progress(rl, step, spent))
             with clock.phase("publish"):
-                version = source.publish() if learned else state.version
-            # The line comes before the checkpoint: a resumed run drops lines that are too new, and can
-            # make up for none that is missing.
+                version = source.publish() if learned else state.version  # no live group: no new weights
+            # Log before the checkpoint: a resumed run drops rows newer than its checkpoint, but cannot
+            # recreate a missing row.
             row = {
                 "step": step,
                 "version": version,
@@ -175,6 +184,7 @@ def learn(
             _evaluate(run, source, state, rows, progress)
     except Interrupted:
         interrupted = True
+    # Never raised between an update and its `state`: the learner's weights are those of `state.step` here.
     save_checkpoint(run, learner, state)
     return _summary(rows, state, interrupted, banner(config.reward) or None)
 
@@ -188,7 +198,10 @@ def _sample(
     *,
     progress: Progress,
 ) -> tuple[list[Trajectory], dict[str, float], Advantages]:
-    """Play the next step's groups, and `rl.refill` more at most to replace zero-variance ones."""
+    """Play the next step's groups, plus up to `rl.refill` groups that replace zero-variance ones.
+
+    Returns the step's trajectories, its rewards by trajectory id, and the advantages of its live groups.
+    """
     rl, step = config.rl, state.step + 1
     buffer = Buffer(capacity=rl.tasks_per_step, max_staleness=0)
     trajectories: list[Trajectory] = []
@@ -200,7 +213,7 @@ def _sample(
         started += wanted
         for group in source.ready(progress):
             buffer.put(group)
-        # Groups finish in an order that varies with the machine's load; training must not.
+        # Completion order depends on machine load; the order of training data must not.
         groups = sorted(buffer.take(wanted, state.version), key=lambda group: names.index(group.name))
         trajectories += [trajectory for group in groups for trajectory in group.trajectories]
         rewards = step_rewards(
@@ -231,10 +244,10 @@ def _update(
     rl: Rl,
     progress: float,
 ) -> dict[str, float]:
-    """Make this step's updates and return their metrics; none when every group had zero variance.
+    """Make `rl.minibatches` optimiser steps; returns metrics, or an empty dict without a live group.
 
-    The metrics are the last update's, but the mismatch between learner and engine is the first one's: later
-    updates see weights that have moved.
+    Metrics come from the last optimiser step, except `mismatch_*`, which come from the first: only the first
+    compares engine and learner under the same weights.
     """
     samples = [
         sample
@@ -251,7 +264,10 @@ def _update(
 
 
 def _refuse_outage(trajectories: Sequence[Trajectory], rl: Rl) -> None:
-    """Stop when too much could not be scored: learning from what is left would be learning from an outage."""
+    """Raise `TrainError` when more than `rl.max_unscored` of the episodes are unscored.
+
+    The few scored episodes of an outage are a biased sample of the tasks.
+    """
     failed = [trajectory for trajectory in trajectories if trajectory.reward is None]
     if len(failed) > rl.max_unscored * len(trajectories):
         raise TrainError(

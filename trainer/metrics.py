@@ -1,4 +1,4 @@
-"""The numbers of one step: what the episodes were like, and where the time went."""
+"""Metrics of one step: rewards, lengths, errors and stop reasons of its episodes, and seconds per phase."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Row = dict[str, float | int | str | None]
 
 
 def episode_metrics(trajectories: Sequence[Trajectory], rewards: Mapping[str, float] | None = None) -> Row:
-    """Rewards, ends, lengths and mistakes. Rates are over scored episodes, and None where there is none.
+    """Summarise episodes as one metrics row. Rates are over scored episodes, and None without any.
 
-    `rewards` by trajectory id are what was trained on, where that is not the outcome; `pass_rate` is always
-    of outcomes.
+    `rewards`, by trajectory id, are the training rewards when these differ from the outcome; `pass_rate`
+    always counts outcomes.
     """
     outcomes = [t.reward for t in trajectories if t.reward is not None]
     trained = list(rewards.values()) if rewards is not None else outcomes
@@ -50,7 +50,7 @@ def episode_metrics(trajectories: Sequence[Trajectory], rewards: Mapping[str, fl
 
 
 def group_metrics(advantages: Advantages) -> Row:
-    """How many groups taught something, and why the others did not."""
+    """Count the live groups, the zero-variance groups and the groups with too few scored members."""
     return {
         "groups": advantages.groups,
         "live_groups": advantages.live,
@@ -60,7 +60,7 @@ def group_metrics(advantages: Advantages) -> Row:
 
 
 class Clock:
-    """Seconds by phase."""
+    """Measures wall-clock seconds per phase of a step."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -68,7 +68,7 @@ class Clock:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Count the block's seconds under `name`."""
+        """Add the seconds of the block to the phase `name`."""
         start = time.monotonic()
         try:
             yield
@@ -76,7 +76,7 @@ class Clock:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
 
     def row(self) -> Row:
-        """One column per phase, and the whole step."""
+        """Return seconds per phase and of the whole step: `{"sample_s": 9.1, "step_s": 12.3}`."""
         return {
             **{f"{name}_s": seconds for name, seconds in self.seconds.items()},
             "step_s": time.monotonic() - self._start,

@@ -1,4 +1,4 @@
-"""The folder of a training run: its settings, and the model that it left behind."""
+"""The folder of a training run: its settings, and its newest model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TrainingRun(RunFolder):
 
     @classmethod
     def go_on(cls, path: Path) -> Self:
-        """Open a run folder to continue it with the settings it was started with. Raises `RunError`."""
+        """Open a run folder to continue under its stored settings. Raises `RunError`."""
         try:
             config = load(path / "config.toml")
         except ConfigError as error:
@@ -39,10 +39,10 @@ class TrainingRun(RunFolder):
 
 
 def acting_policy(model: str, **changes: Any) -> Policy:
-    """Return settings to act with `model`: a run folder, a folder in one, a model folder, or a hub's name.
+    """Return policy settings for `model`: a run folder, a folder in a run, a model folder, or a hub name.
 
-    Inside a run the run's own settings hold; of a run folder the newest checkpoint is taken. `changes` that
-    are not None win. Raises `ConfigError`.
+    A folder of a run uses the run's settings; a run folder stands for its newest checkpoint. `changes` that
+    are not None override the settings. Raises `ConfigError`.
     """
     path = Path(model)
     run = next((folder for folder in (path, *path.parents) if (folder / "config.toml").is_file()), None)

@@ -1,7 +1,7 @@
-"""Everything a training run works with, started in order and ended in reverse.
+"""The parts of a training run, started in order and closed in reverse.
 
-Task sets and sandboxes, the model folder and its codec, Ray, the learner, the engine (started when it is
-first needed, so that SFT has the machine to itself), and the policy that plays episodes.
+Task sets, Ray, the executor with its sandboxes, the model folder and its codec, the learner, and the engine
+with the policy that samples from it. The engine starts at its first use, so that SFT has the machine alone.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ class Setup:
         self._run, self._config, self._stack, self._interruption = run, config, stack, interruption
         self._progress = progress
         self._tasksets = [load_taskset(folder) for folder in config.tasks.sets]
-        self._tasks = {task.id: task for one in self._tasksets for task in one.tasks}
+        self._tasks = {task.id: task for taskset in self._tasksets for task in taskset.tasks}
         train, heldout = config.tasks.train, config.tasks.heldout
         self._train = {name: t for name, t in self._tasks.items() if train in ("all", t.split)}
         self._heldout = [task for task in self._tasks.values() if task.split == heldout]
         if not self._train:
             raise TrainError(f"the task sets hold no task of the split {train!r} to train on")
         self._cluster = stack.enter_context(cluster.start(sandboxes=config.sandbox.concurrency))
-        self._stage = open_stage(config, self._tasksets, stack)
+        self._executor = open_executor(config, self._tasksets, stack)
         self._store = TrajectoryStore(run.trajectories)
         stack.callback(self._store.close)
         self._model = model_folder(config, run.path, self._tasksets)
@@ -74,11 +74,11 @@ class Setup:
 
     @property
     def task_ids(self) -> Sequence[str]:
-        """The tasks that are trained on."""
+        """Ids of the training tasks."""
         return list(self._train)
 
     def supervise(self, progress: Progress = silent) -> SftSummary | None:
-        """Learn from stored or demonstrated episodes, if the configuration asks for SFT."""
+        """Run SFT on stored or demonstrated episodes; None when the configuration has no SFT."""
         settings, limit = self._config.sft, self._config.policy.context_tokens
         if settings.trajectories:
             shown = list(TrajectoryStore(Path(settings.trajectories)).read())
@@ -116,7 +116,7 @@ class Setup:
         return summary
 
     def start(self, groups: Sequence[tuple[str, str]]) -> None:
-        """Have groups (name, task id) played; `ready` gives them out."""
+        """Request groups as (group name, task id); `ready` plays and yields them."""
         self._started += [
             EpisodeRequest(self._train[task], self._seed(f"{group} {n}"), group)
             for group, task in groups
@@ -124,9 +124,9 @@ class Setup:
         ]
 
     def ready(self, progress: Progress = silent) -> Iterator[Group]:
-        """Yield every started group once it is finished, its members in the order of their requests.
+        """Yield each requested group when it is finished, its trajectories in the order of their requests.
 
-        Episodes are played while the caller waits here. Raises `Interrupted`.
+        Episodes are played while the caller iterates. Raises `Interrupted`.
         """
         requests, self._started = self._started, []
         size = Counter(request.group for request in requests)
@@ -138,17 +138,17 @@ class Setup:
                 yield Group(trajectory.group, tuple(_in_order(members, requests)))
 
     def publish(self) -> int:
-        """Have the engine sample from the learner's weights; returns their version."""
+        """Load the learner's weights into the engine; returns their version."""
         self._token_policy()
         return self.learner.publish(timeout_s=self._config.engine.start_s)
 
     def evaluate_untrained(self, progress: Progress = silent) -> float | None:
-        """Pass rate of the model as it came, before any learning."""
+        """Pass rate of the model before SFT and RL on the held-out tasks."""
         self.publish()
         return self._evaluate("untrained", progress)
 
     def evaluate(self, step: int, progress: Progress = silent) -> float | None:
-        """Pass rate on the held-out tasks; None where there are none, or none could be scored."""
+        """Pass rate on the held-out tasks; None without such tasks, or when no episode was scored."""
         return self._evaluate(f"step-{step:06d}", progress)
 
     def _evaluate(self, name: str, progress: Progress) -> float | None:
@@ -167,7 +167,7 @@ class Setup:
         return evaluate_tasks(
             self._token_policy(),
             tasks,
-            self._stage,
+            self._executor,
             EvalSettings(
                 self._run.path / "evals" / name,
                 split=self._config.tasks.heldout,
@@ -179,7 +179,7 @@ class Setup:
         ).pass_rate
 
     def _token_policy(self) -> TokenPolicy:
-        """The policy, with its engine; both are started when they are first asked for."""
+        """Return the policy; the first call starts the engine and connects the learner to it."""
         if self._policy is None:
             config = self._config
             spec = EngineSpec(str(self._model), config.engine, config.policy.context_tokens)
@@ -196,9 +196,9 @@ class Setup:
         return self._policy
 
     def _files_at_work(self) -> dict[str, str]:
-        """Sources of the kind that tasks change, without their tests and set-up files."""
+        """Python sources that reference patches change: path to text; every source when no path matches."""
         patches = "\n".join(task.reference_patch for task in self._train.values())
-        found = {name: text for one in self._tasksets for name, text in python_sources(one)}
+        found = {name: text for taskset in self._tasksets for name, text in python_sources(taskset)}
         return {name: text for name, text in found.items() if f"+++ b/{name}" in patches} or found
 
     def _demonstrated(self, episodes: int, progress: Progress) -> list[Trajectory]:
@@ -214,7 +214,7 @@ class Setup:
     ) -> Iterator[Trajectory]:
         """Yield and store trajectories as their episodes end."""
         patience = self._config.rl.max_format_errors
-        episodes = self._stage.play(requests, policy, progress=progress, max_format_errors=patience)
+        episodes = self._executor.play(requests, policy, progress=progress, max_format_errors=patience)
         try:
             for trajectory in episodes:
                 self._store.append(trajectory)
@@ -238,13 +238,13 @@ def _in_order(played: Iterable[Trajectory], requests: Sequence[EpisodeRequest]) 
 
 @contextmanager
 def open_setup(run: TrainingRun, interruption: Interruption, progress: Progress = silent) -> Iterator[Setup]:
-    """Start what a run needs, and end it whatever happens."""
+    """Start the parts of a run, and close them when the block ends or start-up fails."""
     with ExitStack() as stack:
         yield Setup(run, stack, interruption, progress)
 
 
-def open_stage(config: Config, tasksets: Sequence[TaskSet], stack: ExitStack) -> Executor:
-    """Where episodes are played, in the running Ray: threads of this process, or the nodes of a cluster.
+def open_executor(config: Config, tasksets: Sequence[TaskSet], stack: ExitStack) -> Executor:
+    """Make the executor of `sandbox.placement`: threads of this process, or the nodes of the running Ray.
 
     Raises `SandboxUnavailable`, `EmbedderError`, `TrainError`.
     """
@@ -263,7 +263,7 @@ def open_stage(config: Config, tasksets: Sequence[TaskSet], stack: ExitStack) ->
 
 
 def model_folder(config: Config, run: Path, tasksets: Sequence[TaskSet]) -> Path:
-    """The folder of the model to train: the one that is named, or a tiny one made in the run folder."""
+    """Return the model folder of `policy.model`: a local one, a download, or a tiny model made in the run."""
     if config.policy.model != "tiny":
         folder = Path(config.policy.model)
         if folder.is_dir():
@@ -296,20 +296,21 @@ def model_folder(config: Config, run: Path, tasksets: Sequence[TaskSet]) -> Path
 
 
 def local_text(tasksets: Sequence[TaskSet]) -> Iterator[str]:
-    """What a tokenizer for these task sets should know: sources, instructions, pull requests, tool talk."""
-    for one in tasksets:
-        for name, text in python_sources(one):
+    """Training text for a tokenizer: sources, tool messages, instructions and pull requests of the tasks."""
+    for taskset in tasksets:
+        for name, text in python_sources(taskset):
             yield text
             yield f"changed line 1 of {name}\n" * 10
-        training = one.split("train")
+        training = taskset.split("train")
         for task in training:
             yield task.instruction
-        for pr in one.prs[: max((task.past for task in training), default=0)]:  # later ones hold later fixes
-            yield "\n".join((pr.title, pr.body, *(each.text for each in pr.discussion), pr.diff))
+        # Later pull requests hold the fixes of later tasks.
+        for pr in taskset.prs[: max((task.past for task in training), default=0)]:
+            yield "\n".join((pr.title, pr.body, *(comment.text for comment in pr.discussion), pr.diff))
 
 
 def python_sources(taskset: TaskSet) -> Iterator[tuple[str, str]]:
-    """Path and text of the Python files, each version once, that the training tasks were made from."""
+    """Yield path and text of the Python files of the training tasks' source trees, each version once."""
     seen: set[tuple[str, bytes]] = set()
     for task in {task.source_digest: task for task in taskset.split("train")}.values():
         for name, file in sorted(taskset.source_tree(task).items()):

@@ -1,4 +1,4 @@
-"""How good is a policy on a set of tasks: run it, keep every trajectory, sum up."""
+"""Evaluate a policy on tasks: play the episodes, store every trajectory, compute the summary."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ class EvaluationError(Exception):
 
 
 class EvaluationOutage(EvaluationError):
-    """The evaluation is possible, but sandboxes or the policy failed again and again."""
+    """Sandboxes or the policy failed repeatedly, so the evaluation was given up."""
 
 
 @dataclass(frozen=True)
 class EvalSettings:
-    """How to run an evaluation and where to keep it."""
+    """Settings of an evaluation."""
 
     out: Path
     """The run folder to write."""
     split: str | None = None
     """`train` or `heldout`; None means every task."""
     samples: int = 1
-    """Episodes of each task; their seeds are `seed`, `seed + 1` and so on."""
+    """Episodes per task, with the seeds `seed`, `seed + 1` and so on."""
     seed: int = 0
     resume: bool = False
-    """Continue an existing run folder: its scored episodes are not run again."""
+    """Continue an existing run folder; its scored episodes are kept."""
     concurrency: int = 4
-    """Episodes at once, where the evaluation makes its own environments."""
+    """Concurrent episodes, where the evaluation makes its own executor."""
     manifest: Mapping[str, Any] = field(default_factory=dict)
-    """More entries for `manifest.json`, such as the policy as the command line named it."""
+    """Additional entries of `manifest.json`, such as `{"policy": "oracle"}`."""
 
     def tasks_of(self, taskset: TaskSet) -> Sequence[Task]:
         """The tasks of the split."""
@@ -65,7 +65,7 @@ def evaluate(
 ) -> EvalSummary:
     """Run a policy on task sets; write `manifest.json`, `trajectories/` and `summary.json` to `settings.out`.
 
-    Raises `EvaluationError` or `RunError` when the folder, or the episodes in it, do not allow the run.
+    Raises `EvaluationError` or `RunError` when the folder or its stored episodes do not fit the settings.
     """
     tasks = [task for taskset in tasksets for task in settings.tasks_of(taskset)]
 
@@ -130,7 +130,7 @@ def _check(tasks: Sequence[Task], settings: EvalSettings) -> None:
 def _stored(
     store: TrajectoryStore, wanted: Mapping[tuple[str, int], Task], policy: str
 ) -> dict[tuple[str, int], Trajectory]:
-    """The wanted episodes, by task id and seed, that are stored and scored; unscored ones are tried again."""
+    """Return the requested episodes that are stored and scored, by task id and seed."""
     stored: dict[tuple[str, int], Trajectory] = {}
     for trajectory in store.read():
         key = (trajectory.task_id, trajectory.seed)
@@ -157,7 +157,7 @@ def _run(
     store: TrajectoryStore,
     progress: Progress,
 ) -> list[Trajectory]:
-    """Run and store episodes; give up when nothing works any more."""
+    """Play and store episodes; raise `EvaluationOutage` after repeated failures."""
     played: list[Trajectory] = []
     failed_in_a_row = 0
     episodes = executor.play(requests, policy, progress=progress)

@@ -1,4 +1,4 @@
-"""Solving or remembering: the same tasks asked under other names, and the gap between the two pass rates."""
+"""Memorisation check: the same tasks under other names, and the gap between the two pass rates."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class PerturbedSummary:
-    """What changed when names did. Rates are over tasks scored both ways, and None where there is none."""
+    """Pass rates with and without renaming, over tasks scored both ways; None where there is no such task."""
 
     perturbed_tasks: int
-    """Tasks that were scored both ways."""
+    """Tasks scored both ways."""
     left_out_tasks: int
     """Tasks that could not be perturbed."""
     pass_rate_plain: float | None
-    """Of those tasks as they are."""
+    """Pass rate of those tasks under their own names."""
     pass_rate_perturbed: float | None
     gap: float | None
-    """Plain minus perturbed: how much of the pass rate hangs on names."""
+    """Plain minus perturbed: the part of the pass rate that depends on names."""
     gap_low: float | None
-    """95 % interval, by bootstrap over tasks."""
+    """Lower end of the 95 % interval, by bootstrap over tasks."""
     gap_high: float | None
     identifiers_renamed: float
-    """Per task, as are the next ones."""
+    """Mean per task, like the next two fields."""
     files_moved: float
     lines_changed: float
     left_out: Mapping[str, int] = field(default_factory=dict)
@@ -85,7 +85,7 @@ def evaluate_perturbed(
 def summarize_pair(
     plain: Mapping[str, Breakdown], perturbed: Mapping[str, Breakdown], sets: PerturbedSets
 ) -> PerturbedSummary:
-    """Compare the pass rates of tasks with those of what they became."""
+    """Compare the pass rates of tasks with those of their perturbed versions."""
     pairs = [
         (before, after)
         for origin, task in sets.pairs
@@ -101,9 +101,9 @@ def summarize_pair(
         gap=fmean(before - after for before, after in pairs) if pairs else None,
         gap_low=low,
         gap_high=high,
-        identifiers_renamed=fmean(one.identifiers for one in strength) if strength else 0.0,
-        files_moved=fmean(one.files_moved for one in strength) if strength else 0.0,
-        lines_changed=fmean(one.lines_changed for one in strength) if strength else 0.0,
+        identifiers_renamed=fmean(task.identifiers for task in strength) if strength else 0.0,
+        files_moved=fmean(task.files_moved for task in strength) if strength else 0.0,
+        lines_changed=fmean(task.lines_changed for task in strength) if strength else 0.0,
         left_out=dict(sorted(Counter(sets.left_out.values()).items())),
     )
 

@@ -1,4 +1,4 @@
-"""What a run's policies changed, as SWE-bench predictions: what its harness, and others like it, grade.
+"""Patches of a run as SWE-bench predictions, the input of the SWE-bench harness.
 
 One JSON object a line: `instance_id`, `model_name_or_path`, `model_patch`.
 """
@@ -20,35 +20,35 @@ class PredictionsError(Exception):
 
 @dataclass(frozen=True)
 class Predictions:
-    """What was written, for people and programs."""
+    """Result of `write_predictions`."""
 
     out: Path
     tasks: int
     repeated: int
-    """Episodes of tasks that had one already: a file of predictions holds one for each, the first."""
+    """Later episodes of a task: a predictions file holds one patch per task, the first."""
     unscored: int
-    """Episodes that were not graded, which say nothing of the policy."""
+    """Episodes without a verdict; they are left out."""
 
 
 def write_predictions(trajectories: Path, out: Path, *, model: str = "") -> Predictions:
     """Write the patch of each task's first scored episode; `model` replaces the policy's name.
 
-    Raises PredictionsError when there is none or `out` exists, StoreError when one cannot be read.
+    Raises PredictionsError without a scored episode or when `out` exists, StoreError for an unreadable one.
     """
     if out.exists():
         raise PredictionsError(f"{out} exists already; choose another place or remove it")
     rows: dict[str, dict[str, str]] = {}
     repeated = unscored = 0
-    for each in TrajectoryStore(trajectories).read():
-        if each.reward is None:
+    for trajectory in TrajectoryStore(trajectories).read():
+        if trajectory.reward is None:
             unscored += 1
-        elif each.task_id in rows:
+        elif trajectory.task_id in rows:
             repeated += 1
         else:
-            rows[each.task_id] = {
-                "instance_id": each.task_id,
-                "model_name_or_path": model or each.policy,
-                "model_patch": each.patch,
+            rows[trajectory.task_id] = {
+                "instance_id": trajectory.task_id,
+                "model_name_or_path": model or trajectory.policy,
+                "model_patch": trajectory.patch,
             }
     if not rows:
         raise PredictionsError(f"{trajectories} holds no scored episode")

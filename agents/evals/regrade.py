@@ -1,8 +1,8 @@
-"""Grade stored patches again, without running the agent, and say which verdicts changed.
+"""Regrade stored patches, without running the agent, and report the verdicts that changed.
 
-A stored patch is applied to the task's base tree, goes through today's rules of admission and is graded by
+A stored patch is applied to the task's base tree, passes the current submission checks and is graded by
 `envs.grading.grade`, like any submission. Changes to protected paths were refused before the patch was stored
-and are not in it, so such attempts are carried over from the stored verdict.
+and are missing from the patch, so these attempts are carried over from the stored verdict.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class StoredPatch:
     """A patch to grade again."""
 
     id: str
-    """Of the trajectory, or file and line of the prediction."""
+    """Id of the trajectory, or file and line of the prediction."""
     task_id: str
     patch: str
     task_hash: str = ""
@@ -69,7 +69,7 @@ class Regraded:
     """The difference between the verdicts, and why; empty when they are equal."""
     runs: int = 0
     agreed: int = 0
-    """How many of the gradings gave the most common verdict, test by test."""
+    """Number of gradings with the most common verdict, compared test by test."""
 
     @property
     def changed(self) -> bool:
@@ -87,20 +87,20 @@ class RegradeReport:
     """Counts over all patches, and a row for each."""
 
     patches: int
-    """Stored patches, with a verdict to compare or without."""
+    """Stored patches, with or without a stored verdict."""
     unscored: int
-    """Episodes that had not been graded and were left out."""
+    """Episodes without a verdict; they are left out."""
     gradings: int
-    """Test runs in a sandbox: equal patches of one task share them."""
+    """Test runs in a sandbox; equal patches of one task share their runs."""
     agreed: int
-    """Patches whose outcome is the stored one."""
+    """Patches with the same outcome as before."""
     identical: int
-    """Of those, how many got the same verdict test by test."""
+    """Patches with the same verdict as before, test by test."""
     changed: int
     unstable: int
-    """Patches whose own gradings gave different verdicts."""
+    """Patches whose repeated gradings differ."""
     other_tasks: int
-    """Patches of a task that changed since; they were graded against the task as it is now."""
+    """Patches of a task that has changed; graded against the current task."""
     rows: tuple[Regraded, ...] = field(repr=False, default=())
     wall_s: float = 0.0
 
@@ -185,7 +185,7 @@ def regrade(
                 verdicts[number].append(verdict)
                 done += 1
                 progress(phase, done, total)
-    rows = tuple(plan.row(each, verdicts) for each in stored)
+    rows = tuple(plan.row(patch, verdicts) for patch in stored)
     return RegradeReport(
         patches=len(rows),
         unscored=unscored,
@@ -215,14 +215,16 @@ class _Plan:
 
     def __init__(self, stored: Sequence[StoredPatch], tasksets: Sequence[TaskSet]) -> None:
         self.cases: dict[int, _Case] = {}
-        self._tasks = {task.id: (one, task) for one in tasksets for task in one.tasks}
-        # The very task that was worked on comes before a changed task of the same name.
-        self._exact = {(task.id, task.hash): (one, task) for one in tasksets for task in one.tasks}
+        self._tasks = {task.id: (taskset, task) for taskset in tasksets for task in taskset.tasks}
+        # A task with the stored hash is preferred to a changed task of the same id.
+        self._exact = {
+            (task.id, task.hash): (taskset, task) for taskset in tasksets for task in taskset.tasks
+        }
         self._numbers: dict[tuple[str, str, str, tuple[str, ...]], int | str] = {}
-        for each in stored:
-            found = self._find(each)
-            if found is not None and (key := self._key(each, found[1])) not in self._numbers:
-                self._numbers[key] = self._prepared(each, *found)
+        for patch in stored:
+            found = self._find(patch)
+            if found is not None and (key := self._key(patch, found[1])) not in self._numbers:
+                self._numbers[key] = self._prepared(patch, *found)
 
     def row(self, stored: StoredPatch, verdicts: Mapping[int, Sequence[Verdict]]) -> Regraded:
         """Compare the stored verdict of a patch with its new ones."""
@@ -241,7 +243,7 @@ class _Plan:
         return Regraded(stored.id, stored.task_id, before, outcome_of(verdict), reason, runs, agreed)
 
     def is_of_another_task(self, stored: StoredPatch) -> bool:
-        """Whether the task of this name changed since the patch was stored."""
+        """Whether the task of this id has changed since the patch was stored."""
         found = self._find(stored)
         return found is not None and stored.task_hash not in ("", found[1].hash)
 
@@ -265,7 +267,7 @@ class _Plan:
 
 
 def _graded(case: _Case, backend: Backend) -> Verdict:
-    """Grade once; a sandbox that fails is tried once more."""
+    """Grade once; a sandbox failure is retried once."""
     try:
         return grade(case.submission, case.taskset, case.task, backend)
     except SandboxError:
@@ -286,25 +288,25 @@ def attempts(verdict: Verdict | None) -> tuple[str, ...]:
 
 
 def _beginnings(line: str) -> Iterator[str]:
-    """The text before each colon of a line: the line's path is among them, if it has one."""
+    """Yield the text before each colon of a line; the line's path, if present, is among these texts."""
     parts = line.split(": ")
     return (": ".join(parts[:end]) for end in range(1, len(parts)))
 
 
 def most_common(verdicts: Sequence[Verdict]) -> tuple[Verdict, int]:
-    """Return the verdict that most gradings gave, the earliest of equals, and how many gave it."""
+    """Return the most common verdict, the earliest of equals, and its count."""
     counts = Counter(map(_signature, verdicts))
     signature, count = counts.most_common(1)[0]
-    return next(each for each in verdicts if _signature(each) == signature), count
+    return next(verdict for verdict in verdicts if _signature(verdict) == signature), count
 
 
 def _signature(verdict: Verdict) -> tuple[object, ...]:
-    """The parts of a verdict that equal gradings share: all but its log and its time."""
+    """The parts of a verdict that equal gradings share: everything except log and time."""
     return verdict.resolved, verdict.passed, verdict.failed, verdict.missing, verdict.tampered
 
 
 def compare(before: Verdict, after: Verdict) -> str:
-    """Say how two verdicts differ; empty when they do not."""
+    """Describe the difference between two verdicts; empty when they are equal."""
     differences = (
         ("now tampered", set(after.tampered) - {*before.tampered}),
         ("no longer tampered", set(before.tampered) - {*after.tampered}),

@@ -1,4 +1,4 @@
-"""What a set of trajectories says about a policy. Pure functions."""
+"""Pass rates, pass@k, standard errors and breakdowns of trajectories. Pure functions."""
 
 from __future__ import annotations
 
@@ -26,40 +26,40 @@ class Breakdown:
 
 @dataclass(frozen=True)
 class EvalSummary:
-    """How good a policy is on a set of tasks. Rates are None where nothing was scored."""
+    """Result of an evaluation. Rates are None where no episode was scored."""
 
     policy: str
     split: str | None
     seed: int
     tasks: int
     samples: int
-    """Episodes wanted of each task."""
+    """Requested episodes per task."""
     episodes: int
     scored: int
     unscored: int
     """Episodes whose sandbox or policy failed; they count in no rate."""
     resolved: int
     pass_rate: float | None
-    """Resolved of scored."""
+    """Resolved share of the scored episodes."""
     pass_rate_stderr: float | None
     """Standard error with episodes of one task as a cluster; None for fewer than two tasks."""
     pass_at: dict[str, float] = field(default_factory=dict)
-    """k to pass@k, over the tasks with at least k scored episodes."""
+    """k to pass@k, over tasks with at least k scored episodes, such as `{1: 0.31, 4: 0.52}`."""
     by_task: dict[str, Breakdown] = field(default_factory=dict)
     by_trait: dict[str, dict[str, Breakdown]] = field(default_factory=dict)
     """Trait to value to rate; traits of more than 12 values are left out."""
     stops: dict[str, int] = field(default_factory=dict)
     tampered: int = 0
-    """Episodes whose policy touched tests or their configuration."""
+    """Episodes whose policy changed tests or their configuration."""
     mean_turns: float = 0.0
     format_errors: int = 0
     prompt_tokens: int = 0
     """Tokens the environment added to conversations; 0 for policies without tokens."""
     sampled_tokens: int = 0
     episode_s: float = 0.0
-    """Seconds of all episodes together."""
+    """Summed duration of all episodes in seconds."""
     wall_s: float = 0.0
-    """Seconds of the run that wrote this; a resumed run counts its own."""
+    """Wall time in seconds of the process that wrote this summary."""
 
 
 def summarize(
@@ -114,7 +114,7 @@ def outcomes_by_task(trajectories: Iterable[Trajectory]) -> dict[str, list[bool]
 
 
 def pass_at_k(outcomes: Iterable[Sequence[bool]], k: int) -> float | None:
-    """Unbiased estimate of solving a task with k tries, 1 - C(n-c, k) / C(n, k), averaged over tasks.
+    """Unbiased estimate of solving a task in k attempts, 1 - C(n-c, k) / C(n, k), averaged over tasks.
 
     Chen et al. 2021, "Evaluating Large Language Models Trained on Code". Tasks with n < k are left out.
     """

@@ -1,4 +1,4 @@
-"""The policies, and how they are named on the command line."""
+"""Policies by their names on the command line."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ Maker = Callable[[str], Policy]
 def build_policy(spec: str, more: Mapping[str, Maker] = MappingProxyType({})) -> Policy:
     """Make a policy from its name on the command line.
 
-    A name is one of the forms of `FORMS` or `more`, chosen by the word before the first colon, or
-    `module:attribute`: a policy, or a class or function that makes a policy when called without arguments.
+    The word before the first colon selects a form of `FORMS` or `more`. Any other name is a
+    `module:attribute`: a policy, or a class or function that returns a policy when called without arguments.
 
         build_policy("scripted:submit")
         build_policy("my_package.policies:Careful")
 
-    Raises PolicyError in one line, and the errors of a module of one's own while it is imported.
+    Raises PolicyError in one line, and the exceptions of the user's module during its import.
     """
     forms = {**FORMS, **more}
     kind, colon, rest = spec.partition(":")
@@ -84,4 +84,4 @@ FORMS: Mapping[str, Maker] = {
     "endpoint:URL#MODEL": _endpoint,
     "vllm:MODEL_PATH": _vllm,
 }
-"""How policies are written on the command line, and what makes them."""
+"""Form on the command line to the function that makes the policy."""

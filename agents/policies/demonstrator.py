@@ -1,8 +1,7 @@
-"""A teacher for warm starts: solves a task by its reference patch the way a person would be seen to.
+"""Demonstrations for SFT: the reference patch of a task, applied in the steps that a person would take.
 
-It looks at the lines it is about to change, makes the smallest edit that says what it means, runs the
-tests, and submits. Small edits matter: a young policy learns to copy long before it learns to mend, and
-every character it need not copy is one it cannot get wrong.
+Each episode views the lines to change, makes the smallest unambiguous edit, runs the tests and submits. Edits
+are small because a policy at the start of training copies text imperfectly: fewer characters, fewer errors.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from .oracle import patch_calls
 from .scripted import ScriptedSession, playing
 
 CONTEXT_LINES = 8
-"""Shown around a change, unevenly split before and after."""
+"""Context lines viewed around a change, split unevenly before and after."""
 _TOKEN = re.compile(r"\w+|\s+|[^\w\s]+")
 
 
 class DemonstratorPolicy:
-    """Shows how each task is solved; what it looks at varies with the seed."""
+    """Demonstrates the solution of each task; the viewed lines vary with the seed."""
 
     name = "demonstrator"
 
@@ -37,11 +36,11 @@ class DemonstratorPolicy:
         return ScriptedSession(playing((*calls, ToolCall("", "test", {}))), task, first)
 
     def close(self) -> None:
-        """A teacher holds nothing."""
+        """Do nothing: this policy holds no resources."""
 
 
 def show_edit(edit: ToolCall, chance: random.Random) -> Iterator[ToolCall]:
-    """Look at the place of an edit, then make it as small as it can be."""
+    """View the lines around an edit, then make the edit in its smallest form."""
     line = edit.arguments.get("line", edit.arguments.get("insert_line"))
     if line is not None:
         before = chance.randint(1, CONTEXT_LINES - 1)
@@ -52,7 +51,7 @@ def show_edit(edit: ToolCall, chance: random.Random) -> Iterator[ToolCall]:
 
 
 def smallest(arguments: dict[str, str | int]) -> dict[str, str | int]:
-    """Narrow a replacement on one line to the tokens that differ, as long as they occur once there."""
+    """Narrow a one-line replacement to the differing tokens, while these occur once in the line."""
     old, new = str(arguments.get("old", "")), str(arguments["new"])
     if not old or "\n" in old or "\n" in new or "line" not in arguments:
         return arguments

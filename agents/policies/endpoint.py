@@ -1,4 +1,4 @@
-"""A policy behind an OpenAI-compatible chat endpoint. It sees text and keeps no tokens."""
+"""A policy behind an OpenAI-compatible chat endpoint. It works on text; its trajectories hold no tokens."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _REPLY = TypeAdapter(_Reply)
 
 
 class EndpointPolicy:
-    """Asks `URL/chat/completions`, with tools. The key comes from the environment and is never shown."""
+    """Posts to `URL/chat/completions`, with tools. The API key is read from the environment, never logged."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class EndpointPolicy:
         attempts: int = 6,
         first_wait_s: float = 1.0,
     ) -> None:
-        """`request_s` bounds one request; failed ones are tried again, waiting twice as long each time."""
+        """`request_s` bounds one request; failed requests are retried with exponential backoff."""
         self.name = f"endpoint:{model}"
         self.model = model
         self.temperature = temperature
@@ -91,8 +91,8 @@ class EndpointPolicy:
     def start(
         self, task: Task, tools: Sequence[ToolSpec], first: Observation, *, seed: int
     ) -> EndpointSession:
-        """Begin a conversation; nothing is sent yet."""
-        del task  # the policy knows of it what the environment shows
+        """Open a conversation; the first request follows with `act`."""
+        del task  # the first observation holds the instruction
         return EndpointSession(self, tools, first, seed)
 
     def close(self) -> None:
@@ -100,7 +100,7 @@ class EndpointPolicy:
         self._client.close()
 
     def ask(self, body: dict[str, Any], *, deadline: float) -> dict[str, Any] | StopReason:
-        """Send one request until it is answered. Raises PolicyError when it is refused or keeps failing."""
+        """Send a request, with retries. Raises PolicyError for a refusal or repeated failure."""
         problem = "it was never asked"
         for attempt in range(self.attempts):
             left = deadline - time.monotonic()
@@ -158,7 +158,7 @@ class EndpointSession:
         self._turn = 0
 
     def act(self, *, deadline: float) -> Action | StopReason:
-        """Ask for the next message and read its calls."""
+        """Request the next message and parse its calls."""
         body: dict[str, Any] = {
             "model": self._policy.model,
             "messages": self._messages,
@@ -188,13 +188,13 @@ class EndpointSession:
                 self._messages.append({"role": "tool", "tool_call_id": seen.call_id, "content": seen.text})
 
     def fork(self, *, seed: int) -> EndpointSession:
-        """The same messages so far, to be continued under another seed."""
+        """Return a session with a copy of the messages and another seed."""
         other = copy.copy(self)
         other._seed, other._messages = seed, list(self._messages)
         return other
 
     def _read(self, choice: _Choice) -> Action:
-        """Read an answer's calls and keep it among the messages."""
+        """Parse the calls of a response and append the response to the messages."""
         text, asked = choice.message.content or "", choice.message.tool_calls or []
         cut = "Your answer was cut off. " if choice.finish_reason == "length" else ""
         try:
@@ -227,6 +227,6 @@ class EndpointSession:
 
 
 def _retry_after(reply: httpx2.Response) -> float:
-    """Seconds the server asks to wait; 0 when it does not say, or says a date."""
+    """Seconds in the Retry-After header; 0 when the header is absent or holds a date."""
     text = reply.headers.get("retry-after", "")
     return float(text) if text.isdigit() else 0.0

@@ -1,7 +1,7 @@
 """A unified diff as the tool calls that make the same change.
 
-Each run of changed lines becomes one `edit`. The calls are meant to be made in order: every line number is
-that of the file after the edits before it. What `edit` cannot do (delete a file) is done with `shell`.
+Each run of changed lines becomes one `edit`. The calls depend on their order: line numbers count in the file
+as the earlier calls leave it. Deletions, which `edit` cannot express, use `shell`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class _Run:
     """Neighbouring lines that are removed and added, with their line ends."""
 
     line: int
-    """Where the run starts in the file as it is when its turn comes, counted from 1."""
+    """First line of the run, from 1, in the file as the earlier calls leave it."""
     old: list[str] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
 
@@ -39,7 +39,7 @@ class _FileChange:
 
 
 def patch_calls(patch: str) -> tuple[ToolCall, ...]:
-    """Turn a unified diff into tool calls. Raises PolicyError for what no tool can do (binary, rename)."""
+    """Turn a unified diff into tool calls. Raises PolicyError for binary changes and renames."""
     return tuple(call for change in _changes(patch) for call in _file_calls(change))
 
 
@@ -67,7 +67,7 @@ def _edit_arguments(run: _Run) -> dict[str, str | int]:
 
 
 def _changes(patch: str) -> Iterator[_FileChange]:
-    """Read the files of a diff. Lines are split at newlines only: other line ends belong to their line."""
+    """Parse the files of a diff. Lines are split at newlines only; other line ends belong to their line."""
     lines = patch.split("\n")
     position = 0
     while position < len(lines):

@@ -1,4 +1,4 @@
-"""Policies that need no model: a script, and the oracle that knows the reference patch."""
+"""Policies without a model: scripted calls, and the oracle that applies the reference patch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..types import Action, PolicyError
 from .oracle import patch_calls
 
 Script = Callable[[Task, Sequence[Observation]], ToolCall]
-"""Decides the next call from the task and everything seen so far, the first observation included."""
+"""Returns the next call, given the task and all observations, the first one of reset included."""
 
 SUBMIT = ToolCall("", "submit", {})
 
@@ -31,7 +31,7 @@ class _Line:
 
 
 class ScriptedPolicy:
-    """Makes the calls of a script: a callable, or a list that is followed by `submit`."""
+    """Makes the calls of a script: a callable, or a list of calls to which `submit` is added."""
 
     def __init__(self, script: Script | Sequence[ToolCall], *, name: str = "scripted") -> None:
         self.name = name
@@ -39,7 +39,10 @@ class ScriptedPolicy:
 
     @classmethod
     def from_file(cls, path: Path) -> ScriptedPolicy:
-        """Read calls from JSON lines of `name` and `arguments`. Raises PolicyError naming the line."""
+        """Read calls from JSON lines such as `{"name": "view", "arguments": {"path": "a.py"}}`.
+
+        Raises PolicyError naming the line.
+        """
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
@@ -61,18 +64,18 @@ class ScriptedPolicy:
     def start(
         self, task: Task, tools: Sequence[ToolSpec], first: Observation, *, seed: int
     ) -> ScriptedSession:
-        """Begin the script anew for one episode."""
+        """Open a session at the start of the script."""
         del tools, seed
         return ScriptedSession(self._script, task, first)
 
     def close(self) -> None:
-        """A script holds nothing."""
+        """Do nothing: a script holds no resources."""
 
 
 class OraclePolicy:
     """Solves a task by its reference patch: `edit` calls, then `test`, then `submit`.
 
-    The upper bound of every evaluation, and the proof that the tools suffice to do the work.
+    The upper bound of every evaluation, and the proof that the tools suffice to solve the tasks.
     """
 
     name = "oracle"
@@ -80,17 +83,17 @@ class OraclePolicy:
     def start(
         self, task: Task, tools: Sequence[ToolSpec], first: Observation, *, seed: int
     ) -> ScriptedSession:
-        """Turn the reference patch into calls. Raises PolicyError where tools cannot express it."""
+        """Turn the reference patch into calls. Raises PolicyError when the tools cannot express the patch."""
         del tools, seed
         calls = (*patch_calls(task.reference_patch), ToolCall("", "test", {}))
         return ScriptedSession(playing(calls), task, first)
 
     def close(self) -> None:
-        """The oracle holds nothing."""
+        """Do nothing: the oracle holds no resources."""
 
 
 class ScriptedSession:
-    """A script in one episode."""
+    """The state of a script in one episode."""
 
     def __init__(self, script: Script, task: Task, first: Observation) -> None:
         self._script = script
@@ -99,18 +102,18 @@ class ScriptedSession:
         self._turn = 0
 
     def act(self, *, deadline: float) -> Action | StopReason:
-        """Ask the script."""
+        """Return the script's next call."""
         del deadline  # a script answers at once
         self._turn += 1
         call = self._script(self._task, tuple(self._seen))
         return Action((replace(call, id=call.id or f"call_{self._turn}"),))
 
     def observe(self, observations: Sequence[Observation]) -> None:
-        """Keep what was seen for the script."""
+        """Store the observations for the script."""
         self._seen += observations
 
     def fork(self, *, seed: int) -> ScriptedSession:
-        """A script goes on as it would have."""
+        """Return a session at the same position of the script."""
         del seed
         other = copy.copy(self)
         other._seen = list(self._seen)
@@ -118,7 +121,7 @@ class ScriptedSession:
 
 
 def playing(calls: tuple[ToolCall, ...]) -> Script:
-    """A script that plays a list and then submits: every action so far has led to one observation."""
+    """Make a script that plays a list and then submits; the number of observations is its position."""
 
     def script(_task: Task, seen: Sequence[Observation]) -> ToolCall:
         played = len(seen) - 1

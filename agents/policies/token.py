@@ -1,4 +1,4 @@
-"""A policy that samples tokens: the conversation is one list of ids that is only appended to."""
+"""A policy that samples tokens; its conversation is one append-only list of ids."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TokenPolicy:
         max_context: int,
         name: str = "tokens",
     ) -> None:
-        """`max_context` is the longest conversation in tokens, completions included."""
+        """`max_context` bounds the conversation in tokens, completions included."""
         self.name = name
         self.engine = engine
         self.codec = codec
@@ -36,12 +36,12 @@ class TokenPolicy:
         self.max_context = max_context
 
     def start(self, task: Task, tools: Sequence[ToolSpec], first: Observation, *, seed: int) -> TokenSession:
-        """Encode system prompt, tools and task; nothing is sampled yet."""
+        """Encode system prompt, tools and task; sampling starts with `act`."""
         del task  # the policy knows of it what the environment shows
         return TokenSession(self, tools, self.codec.open(first.text, tools), seed)
 
     def close(self) -> None:
-        """The engine belongs to whoever made it."""
+        """Do nothing: the caller owns the engine."""
 
 
 class TokenSession:
@@ -58,11 +58,11 @@ class TokenSession:
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """The conversation so far: what was sent and what was sampled, in order."""
+        """All ids of the conversation, prompt and sampled, in order."""
         return tuple(self._ids)
 
     def act(self, *, deadline: float) -> Action | StopReason:
-        """Sample a completion and read its calls; stop when the conversation has no room for a token."""
+        """Sample a completion and parse its calls; stop with MAX_TOKENS when the context is full."""
         policy, prompt_ids = self._policy, self._pending
         room = policy.max_context - len(self._ids) - len(prompt_ids)
         if room <= 0:
@@ -87,12 +87,12 @@ class TokenSession:
         return Action(calls, text, prompt_ids, completion)
 
     def observe(self, observations: Sequence[Observation]) -> None:
-        """Append what the last action led to; it is sent with the next request."""
+        """Encode the observations of the last action, to be appended before the next completion."""
         assert not self._pending, "observe() comes after act(), once"
         self._pending = self._policy.codec.extend(observations, after=self._completion)
 
     def fork(self, *, seed: int) -> TokenSession:
-        """The same ids so far, to be continued under another seed."""
+        """Return a session with a copy of the ids and another seed."""
         other = copy.copy(self)
         other._seed, other._ids = seed, list(self._ids)
         return other

@@ -1,4 +1,4 @@
-"""Prompts as text files, read when they are asked for."""
+"""System prompts as text files, read on use."""
 
 from importlib import resources
 

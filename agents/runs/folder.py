@@ -1,10 +1,11 @@
-"""The folder of one run, complete in itself.
+"""Run folder: everything about one run, self-contained.
 
     config.toml    every setting, resolved          trajectories/   what was sampled
     manifest.json  what it ran with                 checkpoints/    step-000010/ and so on, the newest few
     metrics.jsonl  one line per step                summary.json    the outcome, once there is one
 
-Whatever is read as a whole is written beside and renamed, so that a killed run leaves no half of a file.
+Files that are read as a whole are written under a temporary name and renamed, so that a killed run leaves no
+partial file.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ class RunError(Exception):
 
 
 class RunFolder:
-    """An open run; one process at a time. Made by `create` or `resume`, released by `close`.
+    """An open run folder, locked for one process. Made by `create` or `resume`, released by `close`.
 
-    The settings are text here: only who runs them knows what they mean.
+    Settings are stored as text; the training code parses them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,7 +47,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, settings: str, manifest: Mapping[str, Any]) -> Self:
-        """Make a new run folder; it appears with settings and manifest, or not at all. Raises `RunError`."""
+        """Make a new run folder with settings and manifest, atomically. Raises `RunError`."""
         path = path.absolute()
         if path.exists():
             raise RunError(f"{path} exists already; choose another --out, or continue it with --resume")
@@ -64,9 +65,9 @@ class RunFolder:
 
     @classmethod
     def resume(cls, path: Path, manifest: Mapping[str, Any]) -> Self:
-        """Open a run folder to continue it; `manifest` is what it would have if it began now.
+        """Open a run folder to continue; `manifest` is that of a run started now.
 
-        Raises `RunError`, also when a task set changed since: its results would not be comparable.
+        Raises `RunError`, also when a task set has changed: later results would not be comparable.
         """
         path = path.absolute()
         stored = read_manifest(path)
@@ -84,7 +85,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open a folder that holds no settings, such as an evaluation's; make it where there is none."""
+        """Open or create a folder without settings, such as an evaluation's."""
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -92,7 +93,7 @@ class RunFolder:
         return cls(path)
 
     def note(self, manifest: Mapping[str, Any]) -> None:
-        """Write the manifest, or add to the one that is there: new task sets join, its other entries stay."""
+        """Write the manifest, or add new task sets to an existing one and keep its other entries."""
         if manifest:
             place = self.path / "manifest.json"
             stored = read_manifest(self.path) if place.exists() else {}
@@ -101,11 +102,11 @@ class RunFolder:
 
     @property
     def trajectories(self) -> Path:
-        """Where `agents.runs.store` keeps what was sampled."""
+        """Folder of the run's trajectory store (`agents.runs.store`)."""
         return self.path / "trajectories"
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """Append one line of metrics; it is on its way to the disk when this returns."""
+        """Append one row to `metrics.jsonl` and flush it."""
         if self._metrics is None:
             self._mend_metrics()
             self._metrics = (self.path / "metrics.jsonl").open("a", encoding="utf-8")
@@ -113,20 +114,20 @@ class RunFolder:
         self._metrics.flush()
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Read every line of metrics, without a last one that was torn."""
+        """Read every row of metrics; an incomplete last line is left out."""
         return read_metrics(self.path)
 
     def truncate_metrics(self, step: int) -> None:
-        """Forget the lines of steps after `step`: a resumed run writes them again."""
+        """Remove the rows of steps after `step`: a resumed run writes them again."""
         self._close_metrics()
         rows = [row for row in self.metrics() if row.get("step", 0) <= step]
         write_whole(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
     @contextmanager
     def checkpoint(self, step: int, *, keep: int) -> Iterator[Path]:
-        """Give a folder to write a checkpoint into; it takes its name only when the block ends well.
+        """Yield a temporary folder for a checkpoint; it is renamed when the block succeeds.
 
-        Then all but the newest `keep` are removed.
+        Then all checkpoints but the newest `keep` are removed.
         """
         final = self.path / "checkpoints" / f"step-{step:06d}"
         part = final.with_name(f".{final.name}.part")
@@ -170,7 +171,7 @@ class RunFolder:
             self._metrics = None
 
     def _mend_metrics(self) -> None:
-        """Cut a torn last line off, or the next one would be glued to it."""
+        """Remove an incomplete last line; otherwise the next row would be appended to it."""
         path = self.path / "metrics.jsonl"
         data = path.read_bytes() if path.exists() else b""
         if data and not data.endswith(b"\n"):
@@ -178,7 +179,7 @@ class RunFolder:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read a run's metrics while it may still be written: a torn last line is left out."""
+    """Read the metrics of a run that may be in progress; an incomplete last line is left out."""
     file = path / "metrics.jsonl"
     if not file.exists():
         return []
@@ -187,7 +188,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Read what a run ran with. Raises `RunError` where that is no run folder."""
+    """Read a run's manifest. Raises `RunError` for a folder without one."""
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -198,7 +199,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def describe(tasksets: Iterable[str | Path], *, run: Path | None = None) -> dict[str, Any]:
-    """The manifest of a run that begins now: versions, commit, task sets (see `digests`), machine, time."""
+    """Make the manifest of a new run: versions, commit, digests of the task sets, machine, time."""
     return {
         "schema": MANIFEST_SCHEMA,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -210,9 +211,9 @@ def describe(tasksets: Iterable[str | Path], *, run: Path | None = None) -> dict
 
 
 def digests(tasksets: Iterable[str | Path], *, run: Path | None = None) -> dict[str, str | None]:
-    """Map folders of task sets to their digests, None where there is no whole set.
+    """Map folders of task sets to their digests; None for a missing or incomplete set.
 
-    A folder inside the run folder is named from there, so that the run folder can be moved.
+    A folder inside the run folder gets a relative name, so that the run folder can be moved.
     """
     named: dict[str, str | None] = {}
     for folder in map(Path, tasksets):
@@ -222,7 +223,7 @@ def digests(tasksets: Iterable[str | Path], *, run: Path | None = None) -> dict[
 
 
 def digest_before_schema_2(folder: Path) -> str | None:
-    """The digest that manifests of schema 1 hold of a task set; it leaves out `trees.zip`."""
+    """Digest of a task set as in manifests of schema 1, which leave out `trees.zip`."""
     files = [folder / name for name in ("taskset.toml", "tasks.jsonl", "prs.jsonl", "lock.json")]
     present = [file for file in files if file.is_file()]
     if not present:
@@ -248,7 +249,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of this source tree, with `+` when files differ from it. None for an installed copy."""
+    """Commit of this source tree, with `+` for uncommitted changes; None for an installed copy."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
@@ -279,7 +280,7 @@ def _machine() -> dict[str, Any]:
 
 
 def _lock(path: Path) -> IO[bytes]:
-    """Hold the folder as long as the file is open; the kernel lets go when the process dies."""
+    """Lock the folder while the file is open; the kernel releases the lock when the process dies."""
     try:
         file = (path / ".lock").open("ab")
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,7 @@
-"""An SQLite index beside the part files of a trajectory store, to find trajectories without reading them all.
+"""SQLite index beside the part files of a trajectory store: selects trajectories without reading every file.
 
-The JSON-lines files are the truth. Opening the index brings it up to date from their new lines; it may be
-deleted at any time and is then built anew. Where no file can be written, it is built in memory.
+The JSON-lines files are authoritative. Opening the index adds their new lines. The index file may be deleted
+at any time and is rebuilt. In a read-only folder the index is built in memory.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from pydantic import TypeAdapter, ValidationError
 from ..types import Trajectory
 
 STORED = TypeAdapter(Trajectory)
-"""Trajectories to and from their lines."""
+"""Converts trajectories to JSON lines and back."""
 FILE = "index.sqlite"
 SCHEMA = 1
 WAIT_S = 30.0
-"""How long to wait for another process that writes the index; then it is built in memory."""
+"""Seconds to wait for another process's write lock; after that the index is built in memory."""
 HEAD_BYTES = 64
-"""A part that begins with other bytes than before (they hold its first trajectory's id) is another part."""
+"""Leading bytes that identify a part: they hold the id of its first trajectory."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One stored trajectory: what it is chosen by, and where it lies."""
+    """Index row of one stored trajectory: the columns to select by, and the position of its line."""
 
     id: str
     task: str
@@ -38,12 +38,12 @@ class Entry:
     reward: float | None
     stop: str
     tokens: int
-    """Sampled tokens."""
+    """Number of sampled tokens."""
     seed: int
     file: str
-    """Name of the part."""
+    """File name of the part."""
     offset: int
-    """Of its line in the part, in bytes."""
+    """Byte offset of the line in the part."""
 
 
 _COLUMNS = ", ".join(f'"{column.name}"' for column in fields(Entry))
@@ -58,7 +58,7 @@ PRAGMA user_version = {SCHEMA};
 
 
 class TrajectoryIndex:
-    """An open index, as up to date as its store was when it was opened. For one thread."""
+    """An open index of the lines stored at the time of opening. Not thread-safe."""
 
     def __init__(self, folder: Path, place: Path | str) -> None:
         """Use `open`. Raises sqlite3.Error."""
@@ -90,7 +90,7 @@ class TrajectoryIndex:
 
     @property
     def unread(self) -> int:
-        """Lines that are no trajectory: torn by a sudden end, or of another version."""
+        """Number of unreadable lines: incomplete after a crash, or of another schema version."""
         return int(self._database.execute("SELECT total(unread + (size > indexed)) FROM parts").fetchone()[0])
 
     def entries(
@@ -101,7 +101,7 @@ class TrajectoryIndex:
         solved: bool | None = None,
         limit: int | None = None,
     ) -> list[Entry]:
-        """The trajectories that match, in the order of writing; `solved` leaves unscored ones out."""
+        """List the matching entries in the order of writing; `solved` excludes unscored trajectories."""
         chosen = {"task = ?": task, "policy = ?": policy, "(reward >= 1.0) = ?": solved}
         wanted = {condition: value for condition, value in chosen.items() if value is not None}
         where = " AND ".join(wanted) or "true"
@@ -130,7 +130,7 @@ class TrajectoryIndex:
         return known != [(part.name, _head(part), part.stat().st_size) for part in self._parts()]
 
     def _update(self) -> None:
-        """Read the new lines, in a transaction: another process may have read them just before."""
+        """Add new lines in one transaction: another process may have added the same lines just before."""
         if self._database.execute("PRAGMA user_version").fetchone() == (0,):
             for statement in _TABLES.split(";"):
                 self._database.execute(statement)
@@ -160,13 +160,13 @@ class TrajectoryIndex:
 
 @dataclass
 class _Reading:
-    """How far a part has been read, in bytes, and how many of its whole lines were no trajectory."""
+    """Bytes of a part that are indexed, and the number of its unreadable complete lines."""
 
     indexed: int
     unread: int
 
     def entries(self, part: Path) -> Iterator[Entry]:
-        """Yield what the whole lines after `indexed` hold."""
+        """Yield the entries of the complete lines after `indexed`."""
         with part.open("rb") as lines:
             lines.seek(self.indexed)
             for line in lines:

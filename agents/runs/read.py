@@ -1,6 +1,7 @@
-"""The one reader of run folders: of training runs and evaluations, by this version or an older one.
+"""Reader of run folders: training runs and evaluations, of this version or an older one.
 
-The report copes with parts that are missing or cut short; grading again needs every trajectory and refuses.
+`read_run` (for the report) tolerates missing and truncated files. `read_trajectories` (for regrading) needs
+every trajectory, and raises for an unreadable one.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from .folder import RunError
 from .store import TrajectoryStore
 
 TRAJECTORY_LIMIT = 600
-"""Trajectories embedded in a page; beyond it an even choice over the run is taken, and the page says so."""
+"""Maximum trajectories in a report page; a larger run is sampled evenly, and the page says so."""
 _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A trajectory and the part of the run that it belongs to, such as `training`."""
+    """A trajectory and its part of the run, such as `training`."""
 
     part: str
     trajectory: Trajectory
@@ -34,7 +35,7 @@ class Shown:
 
 @dataclass
 class RunData:
-    """Contents of a run folder, as far as they could be read."""
+    """The readable contents of a run folder."""
 
     name: str
     summary: dict[str, Any] = field(default_factory=dict)
@@ -45,9 +46,9 @@ class RunData:
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     vocabulary: dict[int, str] = field(default_factory=dict)
     total: int = 0
-    """Trajectories in the folder, shown or not."""
+    """Number of trajectories in the folder, shown or not."""
     unread: int = 0
-    """Lines that are no trajectory, such as one cut short by a crash."""
+    """Number of unreadable lines, such as one truncated by a crash."""
 
 
 def read_run(run: Path) -> RunData:
@@ -104,7 +105,7 @@ def choose(found: Sequence[_Item], limit: int) -> list[_Item]:
 
 
 def _read_shown(run: Path, data: RunData) -> None:
-    """Choose among all trajectories by their index entries, and read the chosen ones."""
+    """Choose trajectories by their index entries and read them."""
     found = []
     for store in stores(run):
         with store.index() as index:
@@ -120,10 +121,10 @@ def _read_shown(run: Path, data: RunData) -> None:
 
 
 def part_of(path: Path, group: str) -> str:
-    """Name the part of the run that a trajectory belongs to, from its file within the run and its group.
+    """Name the part of the run that a trajectory belongs to, from its file and its group.
 
-    An evaluation inside the run has a folder of its own (`evals/step-000010/trajectories/…`); otherwise the
-    folder or file below `trajectories` says it, and at last the beginning of the group (`step-12/TASK`).
+    The name comes from an evaluation's folder (`evals/step-000010/trajectories/…`), else from the folder or
+    file below `trajectories`, else from the beginning of the group (`step-12/TASK`).
     """
     where = path.parts.index("trajectories")
     below = path.parts[where + 1 : -1]
@@ -142,7 +143,7 @@ def _readable(name: str) -> str:
 
 
 def parts_in_order(parts: Iterable[str]) -> list[str]:
-    """Return the different parts of a run in the order in which they happened, as far as their names tell."""
+    """Return the distinct parts of a run in chronological order, derived from their names."""
     known = ("oracle", "before", "demonstration", "warm", "held out, step 0", "training", "held out", "after")
 
     def place(part: str) -> tuple[int, int, str]:

@@ -1,7 +1,7 @@
-"""Trajectories on disk: JSON lines in part files, only ever appended to.
+"""Trajectory store: append-only JSON lines in part files.
 
-Every store that writes begins a part of its own, so a line torn by a sudden end is always the last of its
-part. It is dropped when read; everything before it is kept.
+Every store that writes starts a part of its own, so a line truncated by a crash is always the last of its
+part. Readers skip that line and keep the lines before it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class TrajectoryStore:
     """A folder of trajectories. Appending is safe from many threads."""
 
     def __init__(self, folder: Path, *, part_bytes: int = 64 * 1024 * 1024) -> None:
-        """Nothing is created before the first append."""
+        """Open the store; its folder is created by the first append."""
         self.folder = folder
         self._part_bytes = part_bytes
         self._lock = threading.Lock()
@@ -35,7 +35,7 @@ class TrajectoryStore:
         self._written = 0
 
     def append(self, trajectory: Trajectory) -> None:
-        """Write one trajectory; it survives the end of this process, however sudden."""
+        """Write one trajectory without buffering, so that the line survives a crash of this process."""
         line = STORED.dump_json(trajectory) + b"\n"
         with self._lock:
             if self._part is None or self._written >= self._part_bytes:
@@ -47,9 +47,9 @@ class TrajectoryStore:
             self._written += len(line)
 
     def read(self) -> Iterator[Trajectory]:
-        """Yield every whole trajectory, part by part in the order of writing.
+        """Yield every complete trajectory, part by part in the order of writing.
 
-        Raises `StoreError` naming file and line for one that is whole and still cannot be read.
+        Raises `StoreError` naming file and line of a complete line that cannot be read.
         """
         for part in sorted(self.folder.glob("*.jsonl")):
             with part.open("rb") as lines:
@@ -59,7 +59,7 @@ class TrajectoryStore:
                     yield _parsed(line, f"{part}:{number}")
 
     def index(self) -> TrajectoryIndex:
-        """Open the index of what is stored by now; the caller closes it."""
+        """Open the index of the trajectories stored so far; the caller closes the index."""
         return TrajectoryIndex.open(self.folder)
 
     def select(
@@ -70,10 +70,10 @@ class TrajectoryStore:
         solved: bool | None = None,
         limit: int | None = None,
     ) -> Iterator[Trajectory]:
-        """Yield the trajectories that match, in the order of writing, reading only their lines.
+        """Yield the matching trajectories in the order of writing, reading only their lines.
 
-        `solved` leaves unscored ones out; `limit` bounds their number. Raises `StoreError` where a part was
-        changed after it was indexed.
+        `solved` excludes unscored trajectories; `limit` bounds the number. Raises `StoreError` when a part
+        changed after indexing.
         """
         with self.index() as index:
             entries = index.entries(task=task, policy=policy, solved=solved, limit=limit)

@@ -31,7 +31,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Frame:
-    """Where data coordinates land in the picture. y runs from 0 to `y_max`."""
+    """Maps data coordinates to the picture's. y runs from 0 to `y_max`."""
 
     width: float
     height: float
@@ -128,7 +128,7 @@ def _steps(frame: Frame) -> list[str]:
 
 
 def _marks(frame: Frame, marks: Sequence[Mark]) -> list[str]:
-    """Draw points with labels; labels that would lie on each other are moved apart."""
+    """Draw points with labels; overlapping labels are moved apart."""
     out, placed = [], []
     for mark in marks:
         x, y = frame.x(mark.x), frame.y(mark.y)

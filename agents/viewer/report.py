@@ -1,7 +1,7 @@
 """A run folder as one self-contained page: `write_report` makes `report.html`, `serve` shows it on loopback.
 
-Everything a policy wrote reaches the page as data, never as markup: the template escapes, and the page's
-script only ever sets text.
+Text from a policy reaches the page as data, never as markup: the template escapes it, and the page's script
+sets text nodes only.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ HEADLINES = (
     ("wall_s", "wall time", "seconds"),
 )
 REWARD_KEYS = ("pass_rate", "reward", "reward_mean", "mean_reward", "train_reward")
-"""What the curve shows of training: outcomes where they are known, whatever was trained on."""
+"""Metrics for the training curve, the first that is present: outcomes before rewards."""
 SHOWN_IDS = {"tampered": 60, "failed": 60, "missing": 60, "passed": 12}
-"""Test ids of a verdict that the page lists, by what became of them."""
+"""List of test ids in a verdict to the number of ids that the page shows."""
 LOG_CHARS = 4_000
 HELDOUT_KEYS = ("heldout_pass_rate", "heldout", "eval_pass_rate", "heldout_reward")
 
@@ -94,7 +94,7 @@ def embed(value: Any) -> Markup:
 
 
 def serve(page: Path, *, port: int = 0) -> ThreadingHTTPServer:
-    """Return a server on loopback that shows this one file only; the caller runs it and closes it."""
+    """Return a loopback server of this one file; the caller runs and closes the server."""
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -109,7 +109,7 @@ def serve(page: Path, *, port: int = 0) -> ThreadingHTTPServer:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class's name
-            """Keep the terminal quiet."""
+            """Log nothing to the terminal."""
 
     return ThreadingHTTPServer(("127.0.0.1", port), Page)
 
@@ -126,7 +126,7 @@ def _facts(data: RunData) -> list[str]:
 
 
 def _reward_note(data: RunData) -> str:
-    """Return the line that says so when something else than the outcome was trained on."""
+    """Return the note of a run whose reward was not the outcome."""
     return str(data.manifest.get("reward_note") or data.summary.get("reward_note") or "")
 
 
@@ -142,7 +142,7 @@ def _headlines(summary: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def figure(value: float, form: str) -> str:
-    """Return a number as people read it: a `rate` in per cent, `seconds` as minutes, a `count` whole."""
+    """Format a number for display: a `rate` in per cent, `seconds` as minutes, a `count` as an integer."""
     if form == "rate":
         return f"{value * 100:.1f}".removesuffix(".0") + "%"
     if form == "seconds":
@@ -194,7 +194,7 @@ def _sparklines(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _kinds(data: RunData) -> dict[str, Any] | None:
-    """Return pass rates by kind of task (a row) and part of the run (a column), where kinds are known."""
+    """Return pass rates by kind of task (rows) and part of the run (columns); None without kinds."""
     cells: dict[str, dict[str, list[float]]] = {}
     for shown in data.trajectories:
         kind = data.tasks.get(shown.trajectory.task_id, {}).get("traits", {}).get("kind")
@@ -215,7 +215,7 @@ def _parts(data: RunData) -> list[str]:
 
 
 def _few(parts: Sequence[str]) -> list[str]:
-    """Leave out evaluations between the first and the last, and what comes after a handful of columns."""
+    """Reduce the columns: only the first and last evaluation, and a bounded number in all."""
     evaluations = [part for part in parts if part.startswith("held out, step")]
     return [part for part in parts if part not in evaluations[1:-1]][:6]
 
@@ -228,9 +228,9 @@ def _rate(rewards: Sequence[float]) -> dict[str, Any] | None:
 
 
 def _times(data: RunData) -> list[dict[str, Any]]:
-    """Return where the episodes' time went, in seconds summed over the trajectories shown.
+    """Sum the seconds of generation, tools and grading over the trajectories shown.
 
-    The call that ends an episode is graded while it acts; that time is grading's, not the tools'.
+    The call that ends an episode includes its grading; that time counts as grading, not as tools.
     """
     sums = {"generating": 0.0, "tools": 0.0, "grading": 0.0}
     for shown in data.trajectories:
@@ -285,7 +285,7 @@ def _body(trajectory: Trajectory) -> dict[str, Any]:
 
 
 def _shorten(verdict: dict[str, Any]) -> None:
-    """Keep of a verdict what a person reads: hundreds of passed ids, hundreds of times, make a heavy page."""
+    """Shorten a verdict's lists of test ids and its log, which would bloat the page."""
     for how, shown in SHOWN_IDS.items():
         verdict[f"{how}_more"] = max(0, len(verdict[how]) - shown)
         verdict[how] = verdict[how][:shown]

@@ -1,7 +1,7 @@
-"""The `daythree` command: parse, call, print. Everything else lives in the four packages.
+"""The `daythree` command: parse, call, print. The other packages hold all logic.
 
-Libraries are imported where they are used, so that `daythree --help` answers at once. Exit codes: 0 it
-worked, 1 it failed, 2 the input was bad, 130 and 143 it was interrupted.
+Heavy imports sit inside functions, so that `daythree --help` answers at once. Exit codes: 0 success, 1
+failure, 2 bad input, 130 interrupted (SIGINT), 143 terminated (SIGTERM).
 """
 
 from __future__ import annotations
@@ -162,8 +162,7 @@ def evaluate(
 ) -> None:
     """Run an agent on tasks and say how many it solves."""
     refuse(name_clashes())
-    if split not in ("train", "heldout", "all"):
-        raise typer.BadParameter(f"unknown split {split!r}; use train, heldout or all")
+    chosen_split = _split(split)
     tasksets = [read_taskset(folder) for folder in tasks]
     from agents.evals.evaluate import EvalSettings
     from agents.evals.evaluate import evaluate as run
@@ -174,7 +173,7 @@ def evaluate(
 
     settings = EvalSettings(
         out,
-        split=None if split == "all" else split,
+        split=chosen_split,
         samples=samples,
         seed=seed,
         resume=resume,
@@ -195,6 +194,12 @@ def evaluate(
             result |= asdict(pair)
     print_result({**result, "report": str(write_report(out))}, as_json)
     raise typer.Exit(0 if summary.scored else 1)
+
+
+def _split(name: str) -> str | None:
+    if name not in ("train", "heldout", "all"):
+        raise typer.BadParameter(f"unknown split {name!r}; use train, heldout or all")
+    return None if name == "all" else name
 
 
 @app.command(epilog="Example: daythree train configs/tiny.toml --set rl.steps=20 --out runs/first")
@@ -345,16 +350,16 @@ def main() -> NoReturn:
     """Entry point of the `daythree` command."""
     signal.signal(signal.SIGTERM, terminate)
     take_interrupts()
-    sys.path.append(str(Path.cwd()))  # where a module of somebody's own lies; last, so that it hides nothing
+    sys.path.append(str(Path.cwd()))  # for `module:attribute` names; last, so that the folder hides nothing
     sys.exit(run())
 
 
 def take_interrupts() -> None:
-    """React to SIGINT although the process was started with it ignored, unless it may be a terminal's Ctrl-C.
+    """Handle SIGINT although the process inherited it as ignored, unless a terminal's Ctrl-C could send it.
 
-    A shell starts the background jobs of a script so, and all that they start inherits it: Ctrl-C reaches the
-    whole script, and is not meant for them. Where there is no terminal, as in CI or under a supervisor,
-    nothing but a deliberate `kill -INT` sends the signal. SIGTERM works either way.
+    A shell starts the background jobs of a script with SIGINT ignored, and their children inherit this:
+    Ctrl-C in the terminal reaches the whole script, but is not meant for them. Without a terminal, as in CI
+    or under a supervisor, only a deliberate `kill -INT` sends the signal. SIGTERM is handled in both cases.
     """
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         return

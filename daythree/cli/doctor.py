@@ -1,6 +1,6 @@
-"""What works on this machine, found out by trying it: the answer of `daythree doctor`.
+"""Checks of this machine for `daythree doctor`, each made by trying the feature.
 
-Libraries are imported in processes of their own, so that a broken one cannot take the answer with it.
+Libraries are imported in child processes, so that a crashing import cannot end the command.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ ISOLATION = ("docker", "bubblewrap")
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was tried."""
+    """Result of one check."""
 
     name: str
     ok: bool
     detail: str
     hint: str = ""
-    """What to do about it; empty when nothing needs to be done."""
+    """Remedy for a failed check; empty otherwise."""
 
 
 def examine(clashes: Sequence[str] = (), *, deep: bool = False) -> list[Check]:
-    """Try everything and return what was found, in the order in which people should read it.
+    """Run all checks and return them in reading order.
 
     `clashes` are sentences about import names taken by others, found before this package was imported.
     `deep` opens a real sandbox on each backend that answers, building its image where there is none.
@@ -134,7 +134,7 @@ def _docker() -> Check:
 
 
 def _bubblewrap() -> Check:
-    """Start one for real: a kernel may forbid what the installed program needs."""
+    """Start a sandbox: a kernel may forbid the namespaces that the installed program needs."""
     ok, detail = _answer(["bwrap", "--version"])
     if not ok:
         return Check("bubblewrap", False, detail, "install bubblewrap, or use a Docker engine")

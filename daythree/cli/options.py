@@ -1,6 +1,6 @@
-"""What the parts of the `daythree` command share: options, what they open, and how errors are told.
+"""Shared parts of the `daythree` command: options, resources that options open, and error messages.
 
-Libraries are imported where they are used, so that `daythree --help` answers at once.
+Heavy imports sit inside functions, so that `daythree --help` answers at once.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def write_report(run: Path) -> Path:
 
 
 class Terminated(BaseException):
-    """Somebody asked this process to end; what is open is closed on the way out."""
+    """SIGTERM arrived; unwinding the stack closes the open resources."""
 
 
 def terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
@@ -147,9 +147,9 @@ def say_error(sentence: str) -> None:
 
 
 def explain(error: BaseException) -> tuple[str, int] | None:
-    """Return one line and an exit code for an error that is meant for people, or None for a defect.
+    """Return a one-line message and an exit code for an expected error, or None for a defect.
 
-    Ours are the exceptions that our own packages define: each carries one sentence that says what to do.
+    Expected are exceptions defined in our own packages: each carries one sentence with the remedy.
     """
     if isinstance(error, CLICK_ERROR):
         return _usage(error), 2
@@ -163,7 +163,7 @@ def explain(error: BaseException) -> tuple[str, int] | None:
 
 
 def _usage(error: Any) -> str:
-    """Say what is wrong with a command line, and where its help is unless the sentence says what to do."""
+    """Describe a usage error; refer to `--help` unless the sentence already holds the remedy."""
     sentence = error.format_message()
     if sentence.startswith("Invalid value: "):
         return sentence.removeprefix("Invalid value: ")

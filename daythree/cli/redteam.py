@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .options import Json, Sandboxes, name_clashes, open_backend, read_taskset, refuse
+
+if TYPE_CHECKING:
+    from envs.redteam.tries import Findings
 
 
 def redteam(
@@ -38,11 +41,9 @@ def redteam(
     from envs.redteam.cheat import FAMILIES
     from envs.redteam.honest import HONEST
     from envs.redteam.suite import CHEATS, chosen
-    from envs.redteam.table import TASK_HEADER, NoMarks, per_task, rows, write_between_marks
-    from envs.redteam.table import markdown as written
     from envs.redteam.tries import try_all
 
-    from .terminal import print_json, print_table, progress
+    from .terminal import progress
 
     _known(family, [*FAMILIES, "honest"], "family")
     _known(cheat, [known.name for known in CHEATS], "cheat")
@@ -68,10 +69,25 @@ def redteam(
             progress=bars,
         )
     if markdown is not None:
-        try:
-            write_between_marks(markdown, written(found))
-        except NoMarks as error:
-            raise typer.BadParameter(str(error)) from None
+        _write_table(markdown, found)
+    _print_findings(found, as_json)
+    raise typer.Exit(0 if found.ok else 1)
+
+
+def _write_table(document: Path, found: Findings) -> None:
+    from envs.redteam.table import NoMarks, markdown, write_between_marks
+
+    try:
+        write_between_marks(document, markdown(found))
+    except NoMarks as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _print_findings(found: Findings, as_json: bool) -> None:
+    from envs.redteam.table import TASK_HEADER, per_task, rows
+
+    from .terminal import print_json, print_table
+
     if as_json:
         print_json({"ok": found.ok, **asdict(found), "bad": [asdict(attempt) for attempt in found.bad]})
     else:
@@ -81,7 +97,6 @@ def redteam(
         for attempt in found.bad:
             print(f"{attempt.task}: {attempt.name}: {attempt.result}: {attempt.evidence}")
         print(f"\n{len(found.tries)} tries in {found.wall_s:.0f} s, {len(found.bad)} not as they must be.")
-    raise typer.Exit(0 if found.ok else 1)
 
 
 def _known(given: list[str] | None, known: list[str], what: str) -> None:

@@ -1,4 +1,4 @@
-"""How the command talks to people: progress on standard error, results on standard output."""
+"""Terminal output of the command: progress on standard error, results on standard output."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from envs.types import Task
 from sandboxes.progress import Progress
 
 LINE_EVERY_S = 15.0
-"""Where standard error is no terminal, a line says how far the work is, this often."""
+"""Seconds between two progress lines when standard error is not a terminal."""
 
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Give a callable that shows what is being done and how far: bars on a terminal, lines elsewhere."""
+    """Yield a `Progress` callable: bars on a terminal, lines elsewhere."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _Lines()
@@ -42,7 +42,7 @@ def progress() -> Iterator[Progress]:
 
 
 class _Shown:
-    """One bar for each kind of work, made when it is first heard of."""
+    """One bar per phase of the work, made at the phase's first report."""
 
     def __init__(self, bars: Bars) -> None:
         self._bars = bars
@@ -57,7 +57,7 @@ class _Shown:
 
 
 class _Lines:
-    """A line when something begins, now and then while it lasts, and when it is done."""
+    """A line at the start of a phase, at intervals during the phase, and at its end."""
 
     def __init__(self) -> None:
         self._last: dict[str, float] = {}
@@ -74,12 +74,12 @@ class _Lines:
 
 
 def print_json(value: Any) -> None:
-    """Print what a program reads: one JSON value and nothing else."""
+    """Print one JSON value for programs."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows in columns; text from outside is never read as markup."""
+    """Print rows in columns; cells are never parsed as markup."""
     table = Table(box=None, pad_edge=False, header_style="dim", show_header=any(header))
     for name in header:
         table.add_column(name, overflow="fold")
@@ -89,7 +89,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_checks(checks: Sequence[Mapping[str, Any]]) -> None:
-    """Print what a doctor found: a sign, a name, a detail, and below it what to do."""
+    """Print the doctor's checks: a sign, a name, a detail, and the remedy on the next line."""
     table = Table(box=None, pad_edge=False, show_header=False)
     for _ in range(3):
         table.add_column(overflow="fold")
@@ -103,7 +103,7 @@ def print_checks(checks: Sequence[Mapping[str, Any]]) -> None:
 
 
 def print_task(task: Task) -> None:
-    """Print a task for people: what the policy is told, what proves it, and the answer."""
+    """Print a task: the instruction, the tests that decide, and the reference patch."""
     kind = task.traits.get("kind", "")
     text = [f"{task.id}  {task.split}  {kind}", "", task.instruction, "", "must pass"]
     text += [f"  {name}{'  (hidden)' if name in task.hidden_tests else ''}" for name in task.fail_to_pass]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Algorithm:
-    """What turns episodes into updates."""
+    """The reward, advantage and loss of a run."""
 
     reward: RewardFunction
     advantage: Advantage
@@ -35,7 +35,7 @@ class Algorithm:
 
     @classmethod
     def of(cls, config: Config) -> Algorithm:
-        """Look up what the configuration names. Raises `TrainError` for one that cannot be imported."""
+        """Look up the functions named in the configuration. Raises `TrainError` for a failed import."""
         try:
             return cls(
                 resolve(config.reward.mode, REWARDS, kind="reward"),

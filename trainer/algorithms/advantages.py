@@ -1,11 +1,10 @@
-"""Rewards of a group into advantages: how much better was a trajectory than its siblings?
+"""Advantages: the rewards of a group's trajectories relative to each other.
 
-Members without a reward (their sandbox failed) are left out; they move nobody's baseline. A zero-variance
-group (all scored members got the same reward), or one with too few scored members, teaches nothing: it is
-dropped and counted. Rewards are compared for equality: a threshold on their standard deviation would let
-rounding noise through as a signal.
+Unscored members are excluded, from the baseline too. Zero-variance groups (equal rewards of all scored
+members) and groups with too few scored members give no gradient: they are dropped and counted. Rewards are
+compared for equality, since a threshold on their standard deviation would pass rounding noise as a signal.
 
-An advantage is a function of one group's scored members, of which none is a zero-variance group:
+An advantage is a function of the scored members of one group, whose rewards are not all equal:
 
     def best_of_group(inputs: AdvantageInputs) -> list[float]:
         return [float(reward == max(inputs.rewards)) for reward in inputs.rewards]
@@ -28,7 +27,7 @@ class AdvantageInputs:
 
     rewards: Sequence[float]
     trajectories: Sequence[Trajectory] = ()
-    """In the order of `rewards`."""
+    """Trajectories in the order of `rewards`."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """`rl.advantage_settings`."""
 
@@ -39,11 +38,11 @@ Advantage = Callable[[AdvantageInputs], Sequence[float]]
 
 @dataclass(frozen=True)
 class Advantages:
-    """Advantage by trajectory id, for members of live groups only, and what became of the groups."""
+    """Advantage by trajectory id, for members of live groups only, and counts of the groups."""
 
     values: Mapping[str, float] = field(default_factory=dict)
     live: int = 0
-    """Groups with a signal."""
+    """Groups with differing rewards."""
     no_spread: int = 0
     """Zero-variance groups."""
     too_few: int = 0
@@ -53,7 +52,7 @@ class Advantages:
 
     @property
     def groups(self) -> int:
-        """Groups in all."""
+        """Number of all groups."""
         return self.live + self.no_spread + self.too_few
 
 
@@ -85,9 +84,9 @@ def group_advantages(
     settings: Mapping[str, Any] | None = None,
     min_scored: int = 2,
 ) -> Advantages:
-    """Compare the scored members of every group with each other.
+    """Compute the advantages of the scored members of every group.
 
-    `rewards` by trajectory id, of every scored one, are compared instead of the outcomes when given.
+    `rewards`, by id of every scored trajectory, replace the outcomes when given.
     """
     assert min_scored >= 2, "one trajectory alone has nothing to be compared with"
     groups: dict[str, list[Trajectory]] = defaultdict(list)

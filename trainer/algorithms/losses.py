@@ -35,23 +35,23 @@ class LossInputs:
     """log q, as reported when the token was sampled."""
     advantages_N: Tensor
     weights_N: Tensor
-    """Of each token in the loss."""
+    """Weight of each token in the loss."""
     versions_N: Tensor
-    """Of the weights that sampled each token; -1 where unknown."""
+    """Weight version that sampled each token; -1 where unknown."""
     rows_N: Tensor
-    """Row that each token is in, for losses over whole sequences."""
+    """Row of each token, for losses over whole sequences."""
     entropy_N: Tensor
-    """Of p (nats), with gradient when `rl.entropy` is above 0."""
+    """Entropy of p (nats), with gradient when `rl.entropy` is above 0."""
     version: int = 0
-    """Of the learner's weights: a token of this version is on policy."""
+    """Version of the learner's weights: a token of this version is on policy."""
     reference_logprobs_N: Tensor | None = None
-    """Under the policy at the start of RL, when `rl.kl` is above 0."""
+    """log-probabilities under the policy at the start of RL, when `rl.kl` is above 0."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """`rl.loss_settings`."""
 
 
 class LossOutputs(NamedTuple):
-    """A loss to go backward from, and what is logged of it."""
+    """The scalar loss, and sums to log."""
 
     loss: Tensor
     sums: Sums
@@ -100,7 +100,7 @@ def nll(inputs: LossInputs) -> LossOutputs:
 
 
 def mismatch(logprobs_N: Tensor, behaviour_logprobs_N: Tensor) -> Sums:
-    """How far the learner's log-probabilities are from those the engine reported.
+    """Measure the distance of the learner's log-probabilities from the behaviour log-probs.
 
     With the same weights on both sides this is rounding; anything else is a bug in masks, temperature, caches
     or weight updates, so these sums are always measured. `k3` estimates KL(q || p).
@@ -126,7 +126,7 @@ def kl_to_reference(logprobs_N: Tensor, reference_N: Tensor, weights_N: Tensor) 
 
 
 def entropy_bonus(entropy_N: Tensor, weights_N: Tensor) -> Tensor:
-    """Negative entropy, so that adding it to the loss keeps the policy from narrowing."""
+    """Negative entropy; adding this term to the loss keeps the policy from collapsing."""
     return -(entropy_N * weights_N).sum()
 
 

@@ -1,12 +1,12 @@
 """Rewards of a step's episodes, made from their verdicts and trajectories.
 
-The outcome is the law. The trajectory keeps the outcome as it was graded, metrics log it beside any other
-reward, and no built-in option lets a failed episode earn as much as a solved one. The other modes are
-controls that repeat a run with a reward which carries no information about the outcome (`random`, `shuffled`,
-`constant`) or only about form (`format`): what improves under them did not improve because work was rewarded
+The default reward is the outcome. Trajectories keep the graded outcome, metrics log the outcome beside any
+other reward, and no built-in option gives a failed episode as much as a solved one. The other modes are
+controls: they repeat a run with a reward that carries no information about the outcome (`random`, `shuffled`,
+`constant`) or only about form (`format`). An improvement under a control is not due to rewarded work
 ("Spurious Rewards", arXiv 2506.10947).
 
-A reward is a pure function of `RewardInputs` alone, so that a resumed run is rewarded as it would have been:
+A reward is a pure function of `RewardInputs`, so that a resumed run gets the same rewards:
 
     def short(inputs: RewardInputs) -> list[float]:
         return [outcome_of(t) / (1 + len(t.turns)) for t in inputs.trajectories]
@@ -36,10 +36,10 @@ class RewardInputs:
     settings: Reward
     """The table `[reward]`; values for a reward of your own are in its `settings`."""
     seed: int
-    """Of the run."""
+    """Seed of the run."""
     step: int
     budget: int
-    """Tokens an episode may hold."""
+    """Maximum tokens of an episode (`policy.context_tokens`)."""
 
 
 RewardFunction = Callable[[RewardInputs], Sequence[float]]
@@ -106,7 +106,7 @@ def outcome_of(trajectory: Trajectory) -> float:
 
 
 def shaped(trajectory: Trajectory, settings: Reward, *, budget: int) -> float:
-    """Return the outcome and what the options add to it; with all of them off, the outcome alone."""
+    """Return the outcome plus the enabled terms of `[reward]`."""
     assert trajectory.verdict is not None, "an episode without a verdict has no reward"
     reward = trajectory.verdict.reward
     if settings.partial:
@@ -119,18 +119,18 @@ def shaped(trajectory: Trajectory, settings: Reward, *, budget: int) -> float:
 
 
 def share_passed(verdict: Verdict) -> float:
-    """Part of the listed tests that passed, from 0 to 1; 0 for a tampered run."""
+    """Share of the listed tests that passed, from 0 to 1; 0 for a tampered run."""
     listed = len(verdict.passed) + len(verdict.failed) + len(verdict.missing)
     return 0.0 if verdict.tampered or not listed else len(verdict.passed) / listed
 
 
 def sampled_tokens(trajectory: Trajectory) -> int:
-    """Tokens the policy sampled in the episode."""
+    """Number of sampled tokens in the episode."""
     return sum(len(turn.action.completion.token_ids) for turn in trajectory.turns)
 
 
 def is_well_formed(trajectory: Trajectory) -> bool:
-    """Whether the policy handed in, and every action of it could be read."""
+    """Whether the policy submitted, and every action was readable."""
     return trajectory.stop is StopReason.SUBMITTED and not any(t.action.error for t in trajectory.turns)
 
 
@@ -149,7 +149,7 @@ def outcome_correlation(trajectories: Sequence[Trajectory], rewards: Mapping[str
 
 
 def banner(settings: Reward) -> str:
-    """Say, in one line, that a run was not trained on the outcome; empty when it was."""
+    """Return one line about a reward that is not the outcome; empty for the outcome."""
     if settings.mode in CONTROLS:
         return (
             f'Control run (reward.mode = "{settings.mode}"): {CONTROLS[settings.mode]}; '

@@ -1,9 +1,8 @@
 """Episodes on the nodes of a cluster: one actor on each node that has the Ray resource `sandboxes`.
 
-The resource says how many episodes a node plays at once; the actor takes all of it, so that two runs do not
-share a node. A sandbox lives on the node of the actor that uses it, and ends with it. Episodes of a node that
-is lost are begun anew wherever a slot is free (`agents.executor` hands them out, as it does in one process);
-nodes that join are used within seconds.
+The amount of the resource is the number of slots of a node. The actor reserves all of it, so that two runs
+never share a node. A sandbox lives on the node of its actor and ends with the actor. Episodes of a lost node
+are retried in any free slot (`agents.executor`); slots of nodes that join are used within seconds.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from .calls import RemoteActor
 from .worker import EnvSpec, PolicyRef, WorkerActor
 
 RESOURCE = "sandboxes"
-"""Ray's name for how many episodes a node plays at once."""
+"""Ray resource whose amount is the number of slots of a node."""
 LOOK_S = 1.0
 """Least time between two looks at the cluster."""
 PING_S = 5.0
@@ -37,16 +36,16 @@ STOP_S = 0.5
 """Least time between two requests to stop one episode."""
 CLOSE_S = 10.0
 LEEWAY_S = 600.0
-"""Seconds an episode may take beyond its task's limits: sandboxes that start, trees, the engine's answers."""
+"""Seconds added to a task's limits: sandbox start, transfer of trees, generation."""
 REST_S = 30.0
-"""Longest pause of a slot whose node loses one episode after another, and longest wait until a node whose
-actor died gets another; without it one broken node would use up the episodes that others could play."""
+"""Longest pause of a slot whose node loses successive episodes, and longest wait before a dead actor is
+replaced. Without the pause one broken node would consume the retries of all episodes."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Node:
-    """A live node that plays episodes."""
+    """A live node with the resource."""
 
     id: str
     name: str
@@ -54,7 +53,7 @@ class Node:
 
 
 def playing_nodes() -> list[Node]:
-    """The live nodes of the cluster this process is connected to that have the resource."""
+    """List the live nodes with the resource, in the cluster of this process."""
     import ray
 
     return [
@@ -73,14 +72,14 @@ def somewhere_else() -> bool:
 
 
 class RayExecutor(Executor):
-    """Plays on every node of the cluster. Every wait has a deadline."""
+    """Plays on every node that has the resource. Every wait has a deadline."""
 
     def __init__(
         self, env_spec: EnvSpec, *, start_s: float = 120.0, silent_s: float = 60.0, retries: int = 1
     ) -> None:
-        """`start_s`: how long a node may take to be ready, and how long a run waits while none is.
+        """`start_s` bounds the start of a node, and the wait of the run for a first ready node.
 
-        An actor that does not answer for `silent_s` is given up. Raises `TrainError`.
+        An actor without an answer for `silent_s` seconds is abandoned. Raises `TrainError`.
         """
         self._env_spec, self._start_s, self._silent_s, self.retries = env_spec, start_s, silent_s, retries
         self._lock = threading.RLock()
@@ -100,7 +99,7 @@ class RayExecutor(Executor):
 
     @property
     def slots(self) -> int:
-        """Episodes that can be played at once, as things are."""
+        """Number of slots at present."""
         with self._lock:
             return sum(workers.node.slots for workers in self._nodes.values() if workers.ready)
 
@@ -138,7 +137,7 @@ class RayExecutor(Executor):
             thread.join(CLOSE_S)
 
     def _look(self) -> None:
-        """Notice nodes that came and went, and actors that died. Raises `TrainError` when none is left."""
+        """Update the list of nodes and actors. Raises `TrainError` when no node is left."""
         now = time.monotonic()
         if now - self._looked < LOOK_S:
             return
@@ -162,7 +161,7 @@ class RayExecutor(Executor):
             raise TrainError(f"no node of the cluster plays episodes: {self._trouble}")
 
     def _policy_ref(self, policy: Policy) -> PolicyRef:
-        """Put a policy where every node can fetch it; the policy of the last call is there already."""
+        """Put a policy into Ray's object store; the last policy is reused."""
         import ray
 
         with self._lock:
@@ -171,7 +170,7 @@ class RayExecutor(Executor):
             return self._policy[1]
 
     def _archive_ref(self, name: str) -> tuple[Any, ...]:
-        """The archive of a task set that a node misses, put once where every node can fetch it."""
+        """Put the archive of a missing task set into Ray's object store, once."""
         import ray
 
         with self._lock:
@@ -181,7 +180,7 @@ class RayExecutor(Executor):
 
 
 class NodeWorkers:
-    """The workers of one node: its actor, from start to end, and one slot for each episode at once."""
+    """The workers of one node: one actor, and one worker per slot."""
 
     def __init__(
         self, node: Node, env_spec: EnvSpec, archive_ref: Callable[[str], tuple[Any, ...]], start_s: float
@@ -190,10 +189,10 @@ class NodeWorkers:
 
         self.node = node
         self.gone = ""
-        """Why this node plays nothing any more."""
+        """Reason for the loss of this actor; empty while it is in use."""
         self.ready = False
         self.played = False
-        """Whether an episode came back from here."""
+        """Whether any episode of this node completed."""
         self._closing = False
         self._failures = 0  # episodes lost since the last that was not
         self._decided = threading.Event()  # ready or gone
@@ -237,12 +236,12 @@ class NodeWorkers:
         return make(self)
 
     def note(self, *, lost: bool) -> None:
-        """Count an episode that was lost or came back."""
+        """Record a lost or completed episode."""
         self._failures = self._failures + 1 if lost else 0
         self.played = self.played or not lost
 
     def ping(self, silent_s: float) -> None:
-        """Give the actor up when its last health check stays unanswered."""
+        """Send health checks; abandon the actor when the last check stays unanswered."""
         import ray
 
         now = time.monotonic()
@@ -263,7 +262,7 @@ class NodeWorkers:
             self.lose(f"{self.node.name}: {error}")
 
     def lose(self, why: str) -> None:
-        """Give this actor up; every call that waits for it fails at once. Keeps the first reason."""
+        """Abandon this actor; every pending call to it fails at once. The first reason is kept."""
         if not self.gone and not self._closing:
             _log.warning("%s", why)
         self.ready = False
@@ -272,7 +271,7 @@ class NodeWorkers:
         self.actor.kill()
 
     def close(self) -> threading.Thread | None:
-        """Begin to end the actor, letting it close its sandboxes; a thread that ends when it has."""
+        """Start the actor's shutdown, sandboxes included; returns a thread to join."""
         import ray
 
         if not ray.is_initialized():
@@ -301,7 +300,7 @@ class _RemoteWorker:
         self._stopped = float("-inf")
 
     def play(self, request: EpisodeRequest) -> Trajectory:
-        """Have the actor play; an episode that does not come back is unscored. A defect there is raised."""
+        """Play on the actor; a lost episode is unscored, and an exception in the actor's code is raised."""
         workers = self._node_workers
         if workers.gone:  # another slot found out meanwhile: no second episode is lost for that
             raise WorkerLost(workers.gone)
@@ -320,7 +319,7 @@ class _RemoteWorker:
         return trajectory
 
     def close(self) -> None:
-        """Have the episode that is under way stopped."""
+        """Stop the episode under way."""
         now, key = time.monotonic(), self._key
         if key and now - self._stopped > STOP_S:
             self._stopped = now
@@ -329,12 +328,12 @@ class _RemoteWorker:
 
 
 def longest_s(task: Task) -> float:
-    """Seconds after which an episode must be over, with its image, its grading and all waits inside."""
+    """Upper bound in seconds on an episode, image build, grading and all waits included."""
     return 2 * task.limits.episode_s + 3 * task.limits.test_s + LEEWAY_S
 
 
 def _lost(request: EpisodeRequest, policy: str, error: str, duration_s: float) -> Trajectory:
-    """The trajectory of an episode that did not come back."""
+    """Return the unscored trajectory of a lost episode."""
     return Trajectory(
         id=uuid.uuid4().hex,
         task_id=request.task.id,

@@ -1,7 +1,7 @@
 """SIGINT and SIGTERM as a request to stop: the loop notices, writes a checkpoint, and leaves.
 
-A second signal ends the process at once, as it would have without this. A signal that the process ignores
-stays ignored: the command has decided that before (`daythree.cli.app.take_interrupts`).
+A second signal has its default effect and ends the process at once. A signal that the process ignores stays
+ignored: the command decides which signals to ignore (`daythree.cli.app.take_interrupts`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Interrupted(Exception):
 
 
 class Interruption:
-    """While entered, remembers that a signal came. Outside the main thread only `request` counts."""
+    """While entered, records SIGINT and SIGTERM. Outside the main thread only `request` has an effect."""
 
     def __init__(self) -> None:
         self._asked = threading.Event()

@@ -1,8 +1,8 @@
-"""No process or file outlives the run that it belongs to: owner labels, and the clean-up after a crash.
+"""Removal of processes and files that outlive their run: owner labels, and the clean-up after a crash.
 
-Every process started for a run carries its owner in the environment, every temporary folder in its name.
-A watchdog, which is this file run as a script, waits until the owner ends, in whatever way, and removes the
-rest; `reap` does the same for owners whose watchdog died with them. Standard library only, Linux only.
+Every process started for a run carries its owner in the environment, every temporary folder in its name. A
+watchdog (this file, run as a script) waits for the end of the owner and removes its leftovers; `reap` does
+the same for owners whose watchdog died with them. Standard library only, Linux only.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def owner(number: int) -> str:
 
 
 def this_host() -> str:
-    """Name this machine, as long as it runs."""
+    """Return a name of this machine, valid until its next boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
@@ -132,9 +132,9 @@ def reap_folders(parent: Path) -> None:
 
 
 def remember_shared_memory() -> set[Path]:
-    """Write down, for `end`, the shared memory that this process's own family uses; returns it.
+    """Record the shared memory of this process and its descendants for `end`; returns the files.
 
-    A process that shares memory may be dead before its mappings could be read.
+    The mappings of a process can no longer be read once the process is dead.
     """
     name = os.environ.get(LABEL)
     if name is None:
@@ -166,9 +166,9 @@ def descendants(pid: int) -> list[int]:
 
 
 def start_watchdog(name: str) -> subprocess.Popen[bytes]:
-    """Start the process that outlives this one just long enough to `end` its processes and files.
+    """Start a process that waits for the end of this one and then removes its processes and files.
 
-    It is in a session of its own, so that neither Ctrl-C nor a killed process group takes it along.
+    The watchdog has its own session, so that Ctrl-C and a killed process group do not reach it.
     """
     environment = {key: value for key, value in os.environ.items() if key != LABEL}
     return subprocess.Popen(
@@ -206,7 +206,7 @@ def start_of(pid: int) -> int | None:
 
 
 def shared_memory_of(pid: int) -> set[Path]:
-    """List the shared-memory files that a process has mapped: nothing else tells their owner."""
+    """List the shared-memory files that a process has mapped: their names do not hold an owner."""
     try:
         maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,7 +1,7 @@
-"""A local Ray, or a connection to a cluster, for the length of a run.
+"""A local Ray, or a connection to a cluster, for the duration of a run.
 
-Ray lives in a temporary folder of its own, without a dashboard, and keeps its log lines there. However the
-run ends, a watchdog (`trainer.cluster.reaping`) removes its processes, folders and shared memory.
+Ray runs without a dashboard in its own temporary folder, which holds its logs too. A watchdog
+(`trainer.cluster.reaping`) removes its processes, folders and shared memory even after a crash of the run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ClusterError(Exception):
 
 
 class Cluster:
-    """A running Ray. Made by `start`; `close` ends everything that was started with it."""
+    """A running Ray. Made by `start`; `close` ends every process of it."""
 
     def __init__(self, name: str, *, local: bool) -> None:
         self.name = name
@@ -87,9 +87,9 @@ class Cluster:
 
 
 def start(*, cpus: int | None = None, address: str | None = None, sandboxes: int = 0) -> Cluster:
-    """Start a local Ray, or connect to `address` or `RAY_ADDRESS`; first removes what dead runs left.
+    """Start a local Ray, or connect to `address` or `RAY_ADDRESS`; reaps the leftovers of dead runs first.
 
-    A local one is a node that plays `sandboxes` episodes at once (`trainer.cluster.executor`).
+    A local Ray is one node with `sandboxes` slots (`trainer.cluster.executor`).
 
     Raises `ClusterError`.
     """
@@ -178,7 +178,7 @@ def _python_path() -> str:
 
 @contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for the processes started inside the block, and for nothing else."""
+    """Set environment variables for processes started inside the block only."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

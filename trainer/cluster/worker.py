@@ -32,12 +32,12 @@ MakeEnv = Callable[[], TaskEnv]
 
 
 class EnvFactory(Protocol):
-    """Makes an environment for one slot; `sandbox.env` names one. `CodingEnv` is one."""
+    """Makes an environment for one slot, such as `CodingEnv`; looked up by `sandbox.env`."""
 
     def __call__(
         self, tasksets: Sequence[TaskSet], /, *, backend: Backend, embedder: Embedder | None
     ) -> TaskEnv:
-        """Return an environment of its own. The backend is shared by all of the process, the embedder too."""
+        """Return a new environment. Backend and embedder are shared by all environments of the process."""
         ...
 
 
@@ -49,7 +49,7 @@ ENVS = {"coding": "envs.coding:CodingEnv"}
 def open_envs(
     tasksets: Sequence[TaskSet], *, env: str, backend: str, embedder: str = ""
 ) -> Iterator[MakeEnv]:
-    """Connect to this machine's sandboxes; gives a function that makes environments, closed by their users.
+    """Connect to this machine's sandboxes; yields a function that makes environments. Callers close them.
 
     `env` is a name in `ENVS` or the `module:attribute` of an `EnvFactory`. Raises `UnknownNameError`,
     `SandboxUnavailable`, `EmbedderError`.
@@ -63,14 +63,14 @@ def open_envs(
 
 
 class EnvSpec(Protocol):
-    """Describes the environments of a run. Travels to the nodes, which open it."""
+    """Description of a run's environments, sent to every node."""
 
     def missing(self) -> Sequence[str]:
-        """Names of the task sets that are not on this node and have to be shipped."""
+        """Names of the task sets that this node does not have."""
         ...
 
     def ship(self, name: str) -> bytes:
-        """The archive that is sent to nodes where this task set is missing; called by the driver."""
+        """Pack a task set for nodes that do not have it; called by the driver."""
         ...
 
     def open(self, shipped: Mapping[str, bytes]) -> AbstractContextManager[MakeEnv]:
@@ -96,7 +96,7 @@ class TasksetEnvSpec:
         return cls(sets, backend, embedder, env)
 
     def missing(self) -> tuple[str, ...]:
-        """Folders that are not here, or differ from those of the driver."""
+        """Folders that are absent here, or differ from the driver's."""
         return tuple(folder for folder, digest in self.sets if folder_digest(Path(folder)) != digest)
 
     def ship(self, name: str) -> bytes:
@@ -150,7 +150,7 @@ def _end_with(parent: int) -> None:
 
 @dataclass(frozen=True)
 class PolicyRef:
-    """A policy on its way to workers: each node fetches it once, however many episodes it plays."""
+    """Reference to a policy: each node fetches the policy once, for all its episodes."""
 
     key: str
     reference: tuple[Any, ...]
@@ -183,7 +183,7 @@ class WorkerActor:
         return os.getpid()
 
     def ping(self) -> None:
-        """A sign of life."""
+        """Answer a health check."""
 
     def play(
         self, key: str, request: EpisodeRequest, policy_ref: PolicyRef, max_format_errors: int
@@ -206,14 +206,14 @@ class WorkerActor:
                 env.close()
 
     def stop(self, key: str) -> None:
-        """Take an episode's sandbox away, so that the call under way in it fails now."""
+        """Close an episode's sandbox, so that its call under way fails at once."""
         env = self._envs.get(key)
         if env is not None:
             with suppress(SandboxError):
                 env.close()
 
     def close(self) -> None:
-        """Release the sandboxes and the shipped task sets; Ray kills the process, which then cannot."""
+        """Release sandboxes and shipped task sets, before Ray kills the process without any clean-up."""
         self._stack.close()
         leave_no_layers()
 

@@ -1,1 +1,1 @@
-"""From trajectories to batches."""
+"""Training data: task sampler, samples, buffer, batches and drills."""

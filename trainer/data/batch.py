@@ -30,14 +30,14 @@ class MicroBatch:
 
     ids_BT: Tensor
     mask_BT: Tensor
-    """True on sampled ids; the id at t is predicted from what stands before t."""
+    """True on sampled ids; the id at t is predicted from the ids before t."""
     behaviour_logprobs_N: Tensor
-    """As the engine reported them when it sampled."""
+    """Behaviour log-probabilities (nats), as the engine reported them."""
     advantages_N: Tensor
     weights_N: Tensor
-    """Of each token in the loss; they sum to the share of this micro-batch."""
+    """Weight of each token in the loss; their sum is this micro-batch's share of the batch."""
     versions_N: Tensor
-    """Of the weights that sampled each token; -1 where unknown."""
+    """Weight version that sampled each token; -1 where unknown."""
     rows_N: Tensor
     """Row, from 0 to B - 1, that each token is in."""
 
@@ -48,7 +48,7 @@ class MicroBatch:
 
 @dataclass(frozen=True)
 class Batch:
-    """Everything one optimiser step learns from."""
+    """The micro-batches of one optimiser step."""
 
     micro_batches: tuple[MicroBatch, ...]
     sequences: int

@@ -1,9 +1,9 @@
-"""Exercises for very young policies: episodes written down without being played.
+"""Drills: synthetic SFT episodes for a policy trained from nothing, written without a sandbox.
 
 `copy_drills` practise copying text exactly, which a small model learns last and needs first. `repair_drills`
-practise finding a bug in what is shown and undoing it, on more bugs than could ever be tried in sandboxes.
-Their observations are what the tools would have said; no test is run, so nothing is proven by them. They are
-for warm starts only: reward comes from real tests alone.
+practise locating and undoing a bug in a viewed file, on more bugs than sandboxes could prove.
+Observations are computed from the file; no test runs, and no drill proves a fix. Drills are for SFT only:
+reward comes from real test runs.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from envs.types import Observation, Task, ToolCall
 from .samples import Sample, from_transcript
 
 Drill = Callable[[random.Random], Sample]
-"""Makes a fresh exercise."""
+"""Returns a new drill as a sample."""
 TRIES = 100
-"""Draws until one fits; a drill that never fits is a mistake in the settings."""
+"""Attempts to draw a drill within the token limit; exceeding them means that the limit is too small."""
 
 
 def copy_drills(
     files: Mapping[str, str], codec: ChatCodec, tools: Sequence[ToolSpec], *, limit: int, lines: int = 3
 ) -> Drill:
-    """Give exercises in copying: view part of a file, then replace each of the lines as the task says.
+    """Return a maker of copy drills: view part of a file, then replace each line as the task says.
 
-    What is asked is in the task, what is there is in the view, and every value of every call is a copy of one
-    of them. Nothing is run: the observations are what the tools would have said.
+    The new text is in the task, the old text in the view, and every argument of every call is a copy of
+    either. Observations are computed from the file, without running the tools.
     """
     usable = {
         path: numbered
@@ -63,7 +63,7 @@ def _fitting(
     *,
     limit: int,
 ) -> Drill:
-    """Draw tasks with their turns until one can be written down in at most `limit` tokens."""
+    """Draw tasks with their turns until one fits into `limit` tokens."""
 
     def make(chance: random.Random) -> Sample:
         for _ in range(TRIES):
@@ -109,7 +109,7 @@ def turn(name: str, arguments: Mapping[str, Any], shown: str) -> Turn:
 
 @dataclass(frozen=True)
 class _Bench:
-    """What a repair is made of: a bug, the file it goes into, a real task of the same function or file."""
+    """Material of a repair drill: a bug, its file, and a real task of the same function or file."""
 
     mutation: Mutation
     source: bytes
@@ -119,10 +119,10 @@ class _Bench:
 def repair_drills(
     tasksets: Iterable[TaskSet], codec: ChatCodec, tools: Sequence[ToolSpec], *, limit: int
 ) -> Drill:
-    """Give exercises in repairing one-line bugs in functions that no held-out task is about.
+    """Return a maker of repair drills: one-line bugs in functions that no held-out task is about.
 
-    The instruction is worded as a real one, with the test of a real task and a traceback that ends at the
-    bug as often as not.
+    The instruction is worded like a real one: it names the test of a real task, and half of the time its
+    traceback ends at the bug.
     """
     benches = [bench for taskset in tasksets for bench in _benches(taskset)]
     assert benches, "repair drills need functions that training tasks are about"
@@ -135,12 +135,12 @@ def repair_drills(
 
 
 def _benches(taskset: TaskSet) -> list[_Bench]:
-    """One-line bugs, in every function but those of held-out tasks, of the files that tasks are about."""
+    """List one-line bugs in the files of the training tasks, outside the functions of held-out tasks."""
 
     def place(task: Task) -> tuple[str, str]:
         return str(task.traits.get("path")), str(task.traits.get("function"))
 
-    heldout = {each for task in taskset.split("heldout") for each in _places(task)}
+    heldout = {function for task in taskset.split("heldout") for function in _places(task)}
     examples: dict[str, dict[str, Task]] = {}
     for task in taskset.split("train"):
         path, function = place(task)
@@ -157,7 +157,7 @@ def _benches(taskset: TaskSet) -> list[_Bench]:
 
 
 def _places(task: Task) -> list[str]:
-    """Every function that a task is about, `path::function`."""
+    """List the functions that a task is about, as `path::function`."""
     places = task.traits.get("places") or f"{task.traits.get('path')}::{task.traits.get('function')}"
     return str(places).split(", ")
 
@@ -181,7 +181,7 @@ def _repair(bench: _Bench, chance: random.Random) -> tuple[str, list[Turn]]:
 
 
 def _instruction(bench: _Bench, chance: random.Random) -> str:
-    """Report a failure of the like task's first visible test, as if this bug had caused it."""
+    """Word a failure of the similar task's first visible test, as if this bug had caused the failure."""
     mutation, like = bench.mutation, bench.like
     test = next(test for test in like.fail_to_pass if test not in like.hidden_tests)
     frames = [

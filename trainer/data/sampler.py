@@ -1,6 +1,7 @@
-"""Which tasks come next: every task once before any comes again, in an order drawn anew each round.
+"""Task sampler: shuffled rounds, each of which holds every task once.
 
-Its state is small and plain, so that a resumed run draws exactly what the interrupted one would have drawn.
+The state is the task ids and the number of draws, so that a resumed run draws the same tasks as an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -21,24 +22,23 @@ class TaskSampler:
         self._drawn = 0
 
     def draw(self, count: int) -> list[str]:
-        """Draw the next `count` ids. Within one draw ids repeat only when there are fewer than `count`."""
+        """Return the next `count` task ids; an id may repeat where two rounds meet."""
         drawn: list[str] = []
         while len(drawn) < count:
             number, position = divmod(self._drawn, len(self._ids))
             order = random.Random(f"{self._seed}/{number}").sample(self._ids, len(self._ids))
             left = len(order) - position
-            # At the seam of two rounds a task may come up twice; it then waits for its next turn.
             part = order[position : position + min(left, count - len(drawn))]
             drawn += part
             self._drawn += len(part)
         return drawn
 
     def state(self) -> dict[str, Any]:
-        """Everything needed to go on."""
+        """The state as JSON values: `{"ids": [...], "drawn": 12}`."""
         return {"ids": self._ids, "drawn": self._drawn}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a `state` of the same tasks. Raises ValueError when the tasks are others."""
+        """Continue from a `state`. Raises ValueError when its task ids differ from these."""
         if state["ids"] != self._ids:
             raise ValueError("the tasks changed since this run was interrupted; start a new run")
         self._drawn = int(state["drawn"])

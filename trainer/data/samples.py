@@ -1,9 +1,9 @@
-"""A trajectory as one row of tokens to learn from. The only place that builds masks.
+"""A trajectory as one row of training tokens. The only place that builds loss masks.
 
     ids   = prompt, sampled, observation, sampled, …      (what the policy saw and wrote, in order)
     mask  = true exactly on the sampled ids               (end-of-turn tokens included)
 
-Ids are concatenated, never rendered again, so training uses the very tokens that were seen and sampled.
+Ids are concatenated, never decoded and encoded again, so training uses the sampled tokens themselves.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from agents.types import Trajectory
 
 NOT_SAMPLED = -1
-"""Weight version of an id that no known weights sampled."""
+"""Weight version of an id that was not sampled, or whose weights are unknown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,13 +35,13 @@ class Sample:
     versions: NDArray[np.int64]
     """Weight version that sampled each id; -1 where nothing was sampled or the version is unknown."""
     advantages: NDArray[np.float64]
-    """Of each token; read on sampled ids only."""
+    """Advantage of each token; read on sampled ids only."""
     trajectory: str = ""
     group: str = ""
     parent: str | None = None
     """Trajectory that this one branched from, in a token tree."""
     branch_at: int = 0
-    """How many ids are shared with the parent."""
+    """Number of leading ids shared with the parent."""
 
     @classmethod
     def of(
@@ -55,7 +55,7 @@ class Sample:
         trajectory: str = "",
         group: str = "",
     ) -> Sample:
-        """Make a row from anything numpy reads; a single number stands for the same number T times."""
+        """Make a row from array-likes; a single number is repeated T times."""
         row = np.asarray(ids, dtype=np.int64)
 
         def full(values: ArrayLike, kind: type) -> NDArray:
@@ -89,12 +89,12 @@ class Sample:
 
     @property
     def sampled(self) -> int:
-        """How many ids were sampled."""
+        """Number of sampled ids."""
         return int(self.mask.sum())
 
     @property
     def oldest_version(self) -> int | None:
-        """Oldest weights any sampled id came from; None when unknown."""
+        """Oldest weight version among the sampled ids; None when unknown."""
         known = self.versions[self.versions != NOT_SAMPLED]
         return int(known.min()) if known.size else None
 
@@ -128,10 +128,10 @@ def from_trajectory(trajectory: Trajectory, advantage: float = 1.0) -> Sample | 
 
 
 def from_transcript(ids: Sequence[int], sampled: Sequence[bool], name: str = "") -> Sample:
-    """Make a row of an episode that was played without tokens and transcribed afterwards.
+    """Make a row from an episode that was played without tokens and transcribed afterwards.
 
     `ids` and `sampled` come from `ChatCodec.transcribe`. The log-probabilities are unknown, so the row serves
-    supervised learning only.
+    SFT only.
     """
     return Sample.of(ids, sampled, trajectory=name)
 

@@ -1,1 +1,1 @@
-"""Generation with vLLM, and new weights on their way into it."""
+"""Generation with vLLM, and weight transfer into the engine."""

@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 ABORT_S = 5.0
-"""Longest wait for the tokens that an aborted request has sampled so far."""
+"""Seconds to wait for the tokens that an aborted request has sampled."""
 
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """The model and the options that an engine is built with."""
+    """Model and options of an engine."""
 
     model: str
     """A model folder, or a model's name on the hub."""
     options: Engine
     context_tokens: int
     version: int = 0
-    """Of the weights in `model`."""
+    """Version of the weights in `model`."""
 
 
 class EngineActor:
@@ -108,10 +108,10 @@ class EngineActor:
         return [row[i].logprob for row, i in zip(rows, list(ids)[1:], strict=True) if row is not None]
 
     async def update_weights_from(self, path: str, version: int) -> None:
-        """Load a checkpoint file as `version`, between two tokens of whatever is in flight.
+        """Load a checkpoint file as `version`, between two tokens of the requests in flight.
 
-        A file that does not fit is refused before anything is touched. A later failure leaves unknown
-        weights: the engine then gives up, and every later request fails with the reason.
+        A file that does not fit is refused before any weight changes. A later failure leaves unknown weights:
+        the engine then gives up, and every later request fails with the reason.
         """
         from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
 
@@ -130,7 +130,7 @@ class EngineActor:
         await engine.resume_generation()
 
     async def version(self) -> int:
-        """The version of the weights that are in use."""
+        """Version of the weights in use."""
         return int(await self._usable().get_weight_version())
 
     def give_up(self, why: str) -> None:

@@ -1,8 +1,8 @@
 """Generation with vLLM: ids in, sampled ids with log-probabilities and weight versions out.
 
-`EngineClient` is the handle of an engine, which runs in a Ray actor (`trainer.engine.actor`).
-`VLLMPolicy` is the policy that acts through one. Log-probabilities are those of the distribution that was
-sampled from; each token carries the version of the weights it came from.
+`EngineClient` is the handle of an engine, which runs in a Ray actor (`trainer.engine.actor`). `VLLMPolicy`
+acts through an engine. Log-probabilities belong to the sampled distribution (behaviour log-probs); each token
+carries the version of the weights that sampled it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import torch
 
 _ANSWER_S = 15.0
-"""Time for a message to the engine and back, on top of the work that was asked for."""
+"""Seconds for a round trip to the engine, added to the deadline of the work itself."""
 
 
 class EngineClient:
@@ -41,10 +41,10 @@ class EngineClient:
     def __init__(self, remote: RemoteActor, pid: int) -> None:
         self._remote = remote
         self.pid = pid
-        """Of the actor's process."""
+        """Process id of the actor."""
 
     def generate(self, ids: Sequence[int], sampling: Sampling, *, seed: int, deadline: float) -> Completion:
-        """Sample until a stop id, `max_tokens` or the deadline, and return what there is then."""
+        """Sample until a stop id, `max_tokens` or the deadline; returns the tokens sampled by then."""
         seconds = deadline - time.monotonic()
         if seconds <= 0:
             return Completion(finish_reason="abort")
@@ -60,7 +60,7 @@ class EngineClient:
         return self._remote.call("stats", timeout_s)
 
     def version(self, *, timeout_s: float = _ANSWER_S) -> int:
-        """The version of the weights that are in use."""
+        """Version of the weights in use."""
         return self._remote.call("version", timeout_s)
 
     def update_weights_from(
@@ -94,13 +94,13 @@ class EngineClient:
 
 
 class FileSender:
-    """Moves the learner's weights into the engine through a file. Lives in the learner's process."""
+    """Transfers the learner's weights to the engine through a file. Runs in the learner's process."""
 
     def __init__(self, client: EngineClient, module: torch.nn.Module, folder: Path) -> None:
         self._client, self._module, self._folder = client, module, folder
 
     def send(self, version: int, *, timeout_s: float, canary: WeightProbe | None = None) -> None:
-        """Return when the engine samples from the new weights. Raises `PolicyError` or `WeightError`."""
+        """Transfer the weights and wait until the engine uses them. Raises `PolicyError` or `WeightError`."""
         path = publish(self._module.state_dict(), version, self._folder)
         try:
             self._client.update_weights_from(path, version, timeout_s=timeout_s, canary=canary)

@@ -1,7 +1,7 @@
-"""New weights on their way from the learner to the engine.
+"""Weight files from the learner to the engine.
 
-`publish` writes a complete checkpoint under another name and renames it, so that no reader sees half of it.
-The engine loads it (`trainer.engine.transfer`), and it is removed (`trainer.engine.client.FileSender`).
+`publish` writes a complete checkpoint under a temporary name and renames it, so that no reader sees a partial
+file. The engine loads the file (`trainer.engine.transfer`); `trainer.engine.client.FileSender` removes it.
 """
 
 from __future__ import annotations
@@ -92,11 +92,11 @@ def check_fit(new: Mapping[str, tuple[int, ...]], known: Mapping[str, tuple[int,
 
 @dataclass(frozen=True)
 class WeightProbe:
-    """Log-probabilities of one sequence under the learner's new weights, to compare the engine's with."""
+    """Log-probabilities of one sequence under the learner's new weights, to check the engine's against."""
 
     ids: tuple[int, ...]
     logprobs: tuple[float, ...]
-    """Of `ids[1:]`, at temperature 1."""
+    """Log-probabilities of `ids[1:]` (nats), at temperature 1."""
     tolerance: float = 1e-3
     """Largest difference in nats that counts as rounding. bfloat16 needs about 0.3."""
 

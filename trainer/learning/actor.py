@@ -18,7 +18,7 @@ else:
 
 
 class _LearnerActor:
-    """The inside of the Ray actor. A call makes the learner, since Ray hides what `__init__` raises."""
+    """The Ray actor. A method makes the learner, since Ray hides exceptions of `__init__`."""
 
     def __init__(self) -> None:
         self._learner: Learner | None = None
@@ -31,9 +31,9 @@ class _LearnerActor:
 
 
 class RemoteLearner(_Methods):
-    """A learner in a Ray actor. It has every public method of `Learner`, and none of its attributes.
+    """Proxy of a learner in a Ray actor: every public method of `Learner`, and none of its attributes.
 
-    Calls block. They raise `LearnerError` at their deadline, and where the learner fails or has died.
+    Calls block. They raise `LearnerError` at their deadline, and when the learner fails or its process dies.
     """
 
     def __init__(self, config: Config, folder: str | Path, *, start_s: float, call_s: float) -> None:
@@ -58,7 +58,7 @@ class RemoteLearner(_Methods):
             raise
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        """A method of the learner, by its name."""
+        """Return a method of the learner that runs in the actor."""
         if name.startswith("_") or not callable(getattr(Learner, name, None)):
             raise AttributeError(f"a remote learner has no {name!r}")
         return partial(self._call, name)

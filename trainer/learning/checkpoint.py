@@ -1,12 +1,12 @@
-"""What is kept of a run to continue from: weights, optimiser, schedule, random state, sampler, step.
+"""Checkpoints: weights, optimiser, random state, task sampler and step, from which a run continues.
 
     step-000012/
-        state.json     the loop: step, phase, weight version, task sampler, seconds
-        model/         a model folder of its own, for vLLM or transformers
-        learner.pt     the optimiser and the random state
+        state.json     the loop (`LoopState`): step, weight version, task sampler, seconds
+        model/         a complete model folder, for vLLM or transformers
+        reference/     the policy at the start of RL, with `rl.kl` above 0 only
+        learner.pt     phase, weight version, optimiser and random state
 
-`TrainingRun.checkpoint` makes such a folder appear whole or not at all, finds the newest by looking, and
-removes old ones; here is only what is in it.
+`RunFolder.checkpoint` writes the folder atomically and removes old ones; this module knows its contents.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class CheckpointError(Exception):
 
 
 class Saves(Protocol):
-    """What is needed of a learner here."""
+    """The methods of a learner that checkpoints call."""
 
     def save(self, folder: Path) -> None:
-        """Write everything needed to go on exactly."""
+        """Write the complete state, from which `restore` continues exactly."""
         ...
 
     def restore(self, folder: Path) -> None:
-        """Go on from what `save` wrote."""
+        """Load the state that `save` wrote."""
         ...
 
 
@@ -42,17 +42,17 @@ class LoopState:
     """The loop's own part of a checkpoint."""
 
     step: int
-    """Steps of reinforcement that are done."""
+    """Completed RL steps."""
     version: int = 0
-    """Of the weights."""
+    """Version of the weights."""
     sampler: dict[str, Any] = field(default_factory=dict)
     """State of the task sampler."""
     seconds: float = 0.0
-    """Wall time of all processes that worked on this run so far."""
+    """Wall time in seconds of the RL loop so far, over all processes of this run."""
 
 
 def save_checkpoint(run: TrainingRun, learner: Saves, state: LoopState) -> None:
-    """Write a checkpoint of `state.step`; one that is there already is left alone."""
+    """Write the checkpoint of `state.step`, unless that step has a checkpoint."""
     if any(step == state.step for step, _ in run.checkpoints()):
         return
     with run.checkpoint(state.step, keep=run.config.checkpoint.keep) as folder:

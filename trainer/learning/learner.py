@@ -1,11 +1,11 @@
-"""The learner: samples in, better weights out.
+"""The learner: optimiser steps on samples, and publication of the new weights.
 
-`Learner` is a plain class that runs in the process that makes it. `RemoteLearner` (`actor.py`) is a learner
-in a Ray actor of its own, with a deadline on every call.
+`Learner` is a plain class without Ray. `RemoteLearner` (`actor.py`) runs a learner in its own Ray actor, with
+a deadline on every call.
 
-One call of `step` is one optimiser step: micro-batches are forwarded and backwarded one by one, their
-gradients add up to that of the whole batch, the gradient is clipped, the weights move. A gradient that is not
-finite is refused: the step is skipped, and counted.
+One call of `step` is one optimiser step: forward and backward per micro-batch, whose gradients add up to that
+of the whole batch, then gradient clipping, then the weight update. A step whose gradient is not finite is
+skipped and counted.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from .phase import PHASES, PhaseName
 
 Metrics = dict[str, float]
 PROBE_TOKENS = 64
-"""Length of the sequence by which every weight update is checked."""
+"""Tokens of the sequence that checks every weight transfer."""
 
 
 class LearnerError(Exception):
@@ -55,12 +55,12 @@ class Learner:
     """Owns the weights, the optimiser and the weight version."""
 
     def __init__(self, config: Config, folder: str | Path) -> None:
-        """Load the model in `folder` and get ready to learn by reinforcement. Raises `ModelError`."""
+        """Load the model in `folder` and start the RL phase. Raises `ModelError`."""
         self.config = config
         self.version = 0
-        """How many updates made the weights."""
+        """Number of updates that the weights have had."""
         self.skipped = 0
-        """Updates refused because their gradient was not finite."""
+        """Number of updates skipped because their gradient was not finite."""
         self._source = Path(folder)
         self._device = _device(config.learner.device)
         if self._device.type == "cpu":
@@ -74,7 +74,7 @@ class Learner:
         self.start("rl")
 
     def start(self, phase: PhaseName) -> None:
-        """Start a phase with a fresh optimiser. `rl.kl` holds RL close to the policy as it is now."""
+        """Start a phase with a new optimiser. With `rl.kl` above 0, RL copies the policy as its reference."""
         self._enter(phase)
         self._reference: Any = self._frozen(copy.deepcopy(self.model)) if self.phase.kl > 0 else None
 
@@ -83,11 +83,11 @@ class Learner:
     ) -> Metrics:
         """Make one optimiser step; `loss` is a name (`rl.loss`) or a function.
 
-        `progress` (0 to 1) is the part of the phase that is done; the learning rate follows from it.
+        `progress` (0 to 1) is the finished part of the phase and drives the learning rate.
 
-        Which tokens are on policy follows from their versions. With `rl.minibatches` above 1 the first update
-        of a step is on policy; later ones are not, since every update raises the learner's version, and
-        clipping bounds how far they go.
+        Tokens of the learner's own weight version are on policy. With `rl.minibatches` above 1 the first
+        update of a step is on policy; later updates are off policy, since every update raises the version,
+        and are bounded by clipping.
         """
         function: Loss = resolve(loss, LOSSES, kind="loss") if isinstance(loss, str) else loss
         known = [version for sample in samples if (version := sample.oldest_version) is not None]
@@ -96,7 +96,7 @@ class Learner:
         return {**metrics, "staleness": staleness}
 
     def score(self, samples: Sequence[Sample]) -> list[list[float]]:
-        """Log-probabilities of every sample's sampled tokens under the weights as they are now."""
+        """Log-probabilities of every sample's sampled tokens under the current weights."""
         results: list[list[float]] = []
         with torch.no_grad():
             for sample in samples:
@@ -105,21 +105,21 @@ class Learner:
         return results
 
     def connect(self, engine: EngineClient, scratch: str | Path) -> None:
-        """Send weights to this engine from now on; `scratch` is where files for it may lie."""
+        """Publish to this engine from now on; `scratch` is the folder for weight files."""
         self._sender = FileSender(engine, self.model, Path(scratch))
 
     def publish(self, *, timeout_s: float) -> int:
-        """Have the engine sample from the weights as they are now; returns their version.
+        """Load the current weights into the engine; returns their version.
 
-        The engine scores the start of the last sample and must agree with the learner about it. Raises
-        `PolicyError` or `WeightError`.
+        The engine then scores the start of the last sample, and must agree with the learner's
+        log-probabilities. Raises `PolicyError` or `WeightError`.
         """
         assert self._sender is not None, "call connect before publish"
         self._sender.send(self.version, timeout_s=timeout_s, canary=self._probe())
         return self.version
 
     def save(self, folder: str | Path) -> None:
-        """Write everything needed to go on exactly; `folder/model` is a model folder of its own."""
+        """Write the complete state; `folder/model` is a model folder for vLLM or transformers."""
         folder = Path(folder)
         save_model(self.model, folder / "model", tokenizer_from=self._source)
         if self._reference is not None:
@@ -134,10 +134,10 @@ class Learner:
         torch.save(state, folder / "learner.pt")
 
     def restore(self, folder: str | Path) -> None:
-        """Go on from what `save` wrote."""
+        """Load the state that `save` wrote."""
         folder = Path(folder)
         state = torch.load(folder / "learner.pt", map_location="cpu", weights_only=True)
-        load_weights(self.model, folder / "model")  # in place: who holds the model keeps holding it
+        load_weights(self.model, folder / "model")  # in place: the sender refers to this model
         self._enter("sft" if state["phase"] == "warm_start" else state["phase"])
         self._optimizer.load_state_dict(state["optimizer"])
         reference = folder / "reference"
@@ -184,7 +184,7 @@ class Learner:
         }
 
     def _loss(self, part: MicroBatch, function: Loss) -> LossOutputs:
-        """The loss of a micro-batch, and what the phase adds to any loss."""
+        """The loss of a micro-batch plus the phase's KL and entropy terms."""
         phase, scores = self.phase, self._scores(part)
         reference_N = self._reference_logprobs(part) if self._reference is not None else None
         inputs = LossInputs(

@@ -1,6 +1,6 @@
-"""The two phases of a run, SFT and RL: how each steps and what each is averaged over.
+"""The phases of a run, SFT and RL: optimiser, schedule and averaging of each.
 
-The loss is no part of a phase: `Learner.step` takes it, so that one phase may mix losses.
+`Learner.step` takes the loss as an argument, so that one phase may mix losses.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Phase:
     """Part of the phase after which the learning rate falls."""
     muon_learning_rate: float = 0.02
     temperature: float = 1.0
-    """At which tokens are scored."""
+    """Temperature at which tokens are scored."""
     aggregation: Aggregation = "token_mean"
     kl: float = 0.0
     """Weight of the divergence from the policy at the start of the phase."""

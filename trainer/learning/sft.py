@@ -1,8 +1,8 @@
-"""Supervised fine-tuning (SFT): learn to act like stored episodes before learning from reward.
+"""Supervised fine-tuning (SFT) on stored episodes, before RL.
 
-Only actions are learned, never observations. Episodes played without tokens (by scripts) are transcribed
-first. Exercises can be mixed in (`trainer.data.drills`), for policies that are too young to learn from a few
-hundred episodes alone.
+Only action tokens enter the loss. Episodes played without tokens (by scripts) are transcribed first. Drills
+(`trainer.data.drills`) can be mixed in for a policy trained from nothing, which needs more samples than a few
+hundred episodes.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from ..data.drills import Drill
 from ..data.samples import Sample, from_trajectory, from_transcript, shortened
 
 COPYING_ENDS = 0.5
-"""Copying is drilled over the first part; by then it is there, or the time is better spent otherwise."""
+"""Share of SFT with copy drills; a policy that cannot copy by then gains little from more of them."""
 
 
 class Steps(Protocol):
-    """The part of a learner that SFT uses."""
+    """The learner methods that SFT calls."""
 
     def step(self, samples: Sequence[Sample], loss: str, progress: float) -> dict[str, float]:
         """Make one optimiser step."""
@@ -37,10 +37,10 @@ class Steps(Protocol):
 
 @dataclass(frozen=True)
 class SftSummary:
-    """How SFT went; `warm_start.json` in the run folder."""
+    """Result of SFT; stored as `warm_start.json` in the run folder."""
 
     samples: int
-    """Different episodes that were learned from, drills not counted."""
+    """Number of distinct episodes, drills excluded."""
     steps: int
     tokens: int
     seconds: float
@@ -48,7 +48,7 @@ class SftSummary:
     """Mean negative log-likelihood per action token (nats) at the first step."""
     last_nll: float
     stopped_by: str
-    """`epochs` or `minutes`, whichever came first."""
+    """The limit that ended SFT: `epochs` or `minutes`."""
 
 
 def sft_samples(
@@ -60,7 +60,7 @@ def sft_samples(
     limit: int,
     only_passed: bool = True,
 ) -> list[Sample]:
-    """Lay stored episodes out as rows of at most `limit` ids.
+    """Convert stored episodes to samples of at most `limit` ids.
 
     Episodes without tokens are transcribed in the codec's dialect. Left out are episodes that the dialect
     cannot express, whose task is unknown, or that did not pass (with `only_passed`).

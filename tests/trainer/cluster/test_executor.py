@@ -34,7 +34,7 @@ from trainer.cluster import session as cluster
 from trainer.cluster.executor import RayExecutor
 from trainer.cluster.worker import TasksetEnvSpec
 from trainer.config import TrainError, parse
-from trainer.setup import open_stage
+from trainer.setup import open_executor
 
 pytestmark = [pytest.mark.train, pytest.mark.slow]
 # This module is on no path of the actors: what it defines travels whole.
@@ -214,16 +214,16 @@ def most_at_once(rows: list[list[str]], node: str) -> int:
 def test_a_cluster_of_one_is_played_in_this_process_unless_told_otherwise(
     taskset: TaskSet, bubblewrap_image: str
 ) -> None:
-    def stage(placement: str, stack: ExitStack, env: str = "envs.coding:CodingEnv") -> Any:
+    def executor(placement: str, stack: ExitStack, env: str = "envs.coding:CodingEnv") -> Any:
         settings = {"backend": "bubblewrap", "concurrency": 3, "placement": placement, "env": env}
-        return open_stage(
+        return open_executor(
             parse({"tasks": {"sets": [str(taskset.folder)]}, "sandbox": settings}), [taskset], stack
         )
 
     with cluster.start(cpus=1, sandboxes=2), ExitStack() as stack:
         with pytest.raises(TrainError, match=r"sandbox\.env: there is no environment 'codin'"):
-            stage("driver", stack, env="codin")
-        here, there = stage("auto", stack), stage("cluster", stack)
+            executor("driver", stack, env="codin")
+        here, there = executor("auto", stack), executor("cluster", stack)
         assert (type(here), here.slots) == (ThreadExecutor, 3)
         (played,) = there.play(requests(taskset, 1), OraclePolicy())
         assert (type(there), there.slots, played.reward) == (RayExecutor, 2, 1.0)
