@@ -8,18 +8,18 @@ import secrets
 import socket
 import subprocess
 import sys
+from functools import partial
 
 import daythree
 from sandboxes import ImageRecipe
 from sandboxes.bootstrap import SERVER_COMMAND
 from sandboxes.remote.backend import RemoteBackend, Started
 from sandboxes.remote.channel import Stream
-from sandboxes.remote.sandbox import SERVER_PIDS, SERVER_USER, base_environment, memory_bytes, server_settings
+from sandboxes.remote.sandbox import SERVER_PIDS, base_environment, memory_bytes, server_settings
 
 RUN = """run --interactive --rm --read-only --network none --user 0:0 --cap-drop ALL --cap-add SETUID
 --cap-add SETGID --cap-add SETPCAP --cap-add KILL --security-opt no-new-privileges --name {name} --cpus {cpus}
 --pids-limit {pids} --memory {memory} --memory-swap {memory} --tmpfs {workdir}:{disk} --tmpfs /tmp:{disk}"""
-DISK = "rw,exec,nosuid,nodev,size={}m,uid=1000,gid=1000,mode=0755"
 
 
 class ContainerCommand(RemoteBackend):
@@ -27,20 +27,22 @@ class ContainerCommand(RemoteBackend):
 
     name = "docker"  # the command; podman and nerdctl take the same words
 
+    def __init__(self, *, timeout_s: float = 20.0) -> None:  # noqa: ARG002
+        super().__init__()
+
     def _start(self, spec: daythree.SandboxSpec, deadline: float) -> Started:  # noqa: ARG002
-        container, disk = f"own-{secrets.token_hex(6)}", DISK.format(spec.disk_mb)
+        container = f"own-{secrets.token_hex(6)}"
+        disk = f"exec,size={spec.disk_mb}m,uid=1000,gid=1000,mode=0755"
         sizes = {"pids": spec.pids + SERVER_PIDS, "cpus": spec.cpus, "memory": memory_bytes(spec)}
         words = RUN.format(name=container, workdir=spec.workdir, disk=disk, **sizes).split()
         words += [word for pair in base_environment(spec).items() for word in ("--env", "=".join(pair))]
-        ours, theirs = socket.socketpair()
-        command, end = [self.name, *words, spec.image, *SERVER_COMMAND], theirs.fileno()
-        subprocess.Popen(command, stdin=end, stdout=end)
-        theirs.close()
-        settings = server_settings(spec, server_user=SERVER_USER, lease_s=300.0)
-        return Started(container, Stream(ours), settings, end=lambda: self._remove(container))
-
-    def _remove(self, container: str) -> None:
-        subprocess.run([self.name, "rm", "--force", container], capture_output=True, timeout=60, check=False)
+        command, (ours, theirs) = [self.name, *words, spec.image, *SERVER_COMMAND], socket.socketpair()
+        with theirs:
+            subprocess.Popen(command, stdin=theirs.fileno(), stdout=theirs.fileno())
+        end = partial(
+            subprocess.run, [self.name, "rm", "--force", container], capture_output=True, check=False
+        )
+        return Started(container, Stream(ours), server_settings(spec), end)
 
     def has_image(self, ref: str) -> bool:  # noqa: ARG002
         return True  # `register --sandbox docker` built it
@@ -55,5 +57,5 @@ class ContainerCommand(RemoteBackend):
 if __name__ == "__main__":
     tasks, groups = daythree.load_taskset(sys.argv[1]), ("files", "ending", "isolation")
     image = tasks.runtime(tasks.tasks[0]).image.ref
-    report = daythree.check_backend(ContainerCommand(lease_s=300.0), image=image, groups=groups)
+    report = daythree.check_backend(ContainerCommand(), image=image, groups=groups)
     print(f"{len(report.passed)} checks passed: {', '.join(report.passed)}")

@@ -1,5 +1,6 @@
 """What the documentation says is compared with what is there."""
 
+import ast
 import re
 import subprocess
 from collections import Counter
@@ -75,6 +76,28 @@ def test_no_room_holds_more_than_seventeen_modules() -> None:
         if name.endswith(".py") and not name.startswith("tests/") and Path(name).name != "__init__.py"
     )
     assert {room: number for room, number in rooms.items() if number > 17} == {}
+
+
+def product_modules() -> list[str]:
+    return [
+        name for name in tracked() if name.endswith(".py") and name.split("/")[0] in (*PACKAGES, "benchmarks")
+    ]
+
+
+def test_no_module_is_longer_than_four_hundred_lines() -> None:
+    lengths = {name: len((ROOT / name).read_text().splitlines()) for name in product_modules()}
+    assert {name: lines for name, lines in lengths.items() if lines > 400} == {}
+
+
+def test_no_function_is_longer_than_sixty_lines() -> None:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    lengths = {
+        f"{name}:{node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for name in product_modules()
+        for node in ast.walk(ast.parse((ROOT / name).read_text()))
+        if isinstance(node, kinds)
+    }
+    assert {name: lines for name, lines in lengths.items() if lines > 60} == {}
 
 
 def commands() -> set[str]:

@@ -1,5 +1,6 @@
 """Every program in `examples` does what it says, on tasks made of the library beside them."""
 
+import json
 import os
 import subprocess
 import sys
@@ -75,6 +76,9 @@ def test_an_own_environment(basket: Path) -> None:
 def test_an_own_backend(basket: Path) -> None:
     shown = run(str(ROOT / "examples/own_backend.py"), "tasks/basket", folder=basket)
     assert int(shown.split(" checks passed")[0]) >= 18 and "there_is_no_network" in shown
+    words = ("eval", "--tasks", "tasks/basket", "--policy", "oracle", "--out", "runs/own", "--json")
+    shown = run("-m", "daythree", *words, "--sandbox", "own_backend:ContainerCommand", folder=basket)
+    assert json.loads(shown)["pass_rate"] == 1.0
 
 
 @pytest.mark.train

@@ -23,6 +23,8 @@ from pydantic import (
     model_validator,
 )
 
+from sandboxes import BACKENDS
+
 from .config_complaints import ConfigError, sentence
 from .config_edits import make_absolute, override, rename_old
 from .config_names import ADVANTAGES, LOSSES, REWARDS, name_in
@@ -128,7 +130,8 @@ class Sandbox(Section):
 
     env: str = "coding"
     """The environment: `coding`, or `module:attribute` of a `trainer.cluster.worker.EnvFactory`."""
-    backend: Literal["auto", "docker", "bubblewrap", "fake"] = "auto"
+    backend: Annotated[str, name_in(BACKENDS, "sandbox backend")] = "auto"
+    """`auto`, `docker`, `bubblewrap`, `fake`, or `module:attribute` (`sandboxes.connect`)."""
     concurrency: int = Field(default=8, ge=1)
     """Episodes at once, where they are played by the process that trains."""
     placement: Literal["auto", "driver", "cluster"] = "auto"

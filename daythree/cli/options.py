@@ -35,6 +35,9 @@ BAD_INPUT = {
     "PredictionsError",
     "RegradeError",
     "EmbedderError",
+    "UnknownNameError",
+    "ToolsetError",
+    "RewardError",
 }
 """Errors of ours that blame what was asked for; the others (a sandbox, a policy) blame what happened."""
 CLICK_ERROR: Any = typer.BadParameter.__mro__[2]
@@ -42,7 +45,7 @@ CLICK_ERROR: Any = typer.BadParameter.__mro__[2]
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Sandboxes = Annotated[str, typer.Option("--sandbox", help="auto, docker or bubblewrap.")]
+Sandboxes = Annotated[str, typer.Option("--sandbox", help="auto, docker, bubblewrap, or module:attribute.")]
 Changes = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change one setting; repeatable.")
 ]
@@ -87,8 +90,6 @@ def read_taskset(folder: Path) -> TaskSet:
 
 @contextmanager
 def open_backend(name: str) -> Iterator[Backend]:
-    if name not in ("auto", "docker", "bubblewrap"):
-        raise typer.BadParameter(f"unknown sandbox {name!r}; use auto, docker or bubblewrap")
     from sandboxes import connect
 
     backend = connect(name)

@@ -13,7 +13,7 @@ from typing import Any
 from ..base import Content, SandboxError, SandboxSpec, SandboxUnavailable
 from ..disks.disks import Disks
 from .channel import Channel, Stream
-from .leases import Renewals
+from .leases import LEASE_S, Renewals
 from .sandbox import RemoteSandbox
 
 ENDS_AT_ONCE = 8
@@ -27,7 +27,7 @@ class Started:
     stream: Stream
     settings: dict[str, Any]
     """For the program inside (`sandbox.server_settings`)."""
-    end: Callable[[], None]
+    end: Callable[[], object]
     """Removes the resources made for the sandbox. Called once; does not raise."""
     ready: Callable[[float], None] = lambda _deadline: None
     """Work to finish, before the deadline, before the process reads its input."""
@@ -38,7 +38,7 @@ class Started:
 class RemoteBackend(ABC):
     """Opens `RemoteSandbox`es. A subclass gives `name`, `_start`, `reap` and the methods about images."""
 
-    def __init__(self, *, lease_s: float) -> None:
+    def __init__(self, *, lease_s: float = LEASE_S) -> None:
         self._renewals = Renewals(lease_s)
         self._lock = threading.Lock()
         self._open: set[RemoteSandbox] = set()

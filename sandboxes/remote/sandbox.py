@@ -27,6 +27,7 @@ from ..disks.disks import Disks
 from ..images.build import ENVIRONMENT_FOLDER
 from .channel import Channel, Reply, reply_error
 from .gate import Gate
+from .leases import LEASE_S
 
 SERVER_PIDS = 48
 """Processes and threads of the program inside, beyond the limit of commands."""
@@ -328,7 +329,7 @@ def base_environment(spec: SandboxSpec) -> dict[str, str]:
 
 
 def server_settings(
-    spec: SandboxSpec, *, server_user: int | None, lease_s: float, **more: Any
+    spec: SandboxSpec, *, server_user: int | None = SERVER_USER, lease_s: float = LEASE_S, **more: Any
 ) -> dict[str, Any]:
     """Return the start settings of the program inside; with `server_user` None it keeps its user."""
     return {
