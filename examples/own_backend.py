@@ -39,9 +39,7 @@ class ContainerCommand(RemoteBackend):
         command, (ours, theirs) = [self.name, *words, spec.image, *SERVER_COMMAND], socket.socketpair()
         with theirs:
             subprocess.Popen(command, stdin=theirs.fileno(), stdout=theirs.fileno())
-        end = partial(
-            subprocess.run, [self.name, "rm", "--force", container], capture_output=True, check=False
-        )
+        end = partial(subprocess.run, [self.name, "rm", "--force", container], capture_output=True)
         return Started(container, Stream(ours), server_settings(spec), end)
 
     def has_image(self, ref: str) -> bool:  # noqa: ARG002
@@ -55,7 +53,6 @@ class ContainerCommand(RemoteBackend):
 
 
 if __name__ == "__main__":
-    tasks, groups = daythree.load_taskset(sys.argv[1]), ("files", "ending", "isolation")
-    image = tasks.runtime(tasks.tasks[0]).image.ref
-    report = daythree.check_backend(ContainerCommand(), image=image, groups=groups)
+    image = daythree.load_taskset(sys.argv[1]).manifest.environments["default"].image.ref
+    report = daythree.check_backend(ContainerCommand(), image=image, groups=("files", "ending", "isolation"))
     print(f"{len(report.passed)} checks passed: {', '.join(report.passed)}")
