@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 
-def write_whole(path: Path, data: bytes | str) -> Path:
+def write_whole(path: Path, data: bytes | str, *, durable: bool = True) -> Path:
     """Write a temporary file beside `path`, then rename it to `path`. Text is UTF-8. Makes missing folders.
 
+    A power failure may lose a file that is not `durable`, which is for caches: fsync takes milliseconds.
     Raises OSError; `path` is then unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -20,8 +21,9 @@ def write_whole(path: Path, data: bytes | str) -> Path:
     try:
         with beside.open("wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

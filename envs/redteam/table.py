@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sandboxes.files import write_whole
+
 from .cheat import FAMILIES
 from .honest import HONEST
 from .suite import CHEATS
@@ -106,9 +108,7 @@ def write_between_marks(path: Path, text: str) -> None:
     _, end, after = rest.partition(END)
     if not (start and end):
         raise NoMarks(f"{path} has no place for the table; put these two lines in it: {START} and {END}")
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(f"{before}{START}\n\n{text}\n\n{END}{after}", encoding="utf-8")
-    beside.replace(path)
+    write_whole(path, f"{before}{START}\n\n{text}\n\n{END}{after}")
 
 
 def _plain(text: str) -> str:

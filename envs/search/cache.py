@@ -7,16 +7,17 @@ other entries. Entries on disk may be deleted at any time; a damaged entry count
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import threading
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from operator import itemgetter
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from cachetools import LRUCache
+
+from sandboxes.files import write_whole
 
 T = TypeVar("T")
 
@@ -63,18 +64,9 @@ class DiskCache:
         return data if hashlib.sha256(data).digest() == stored[:32] else None
 
     def write(self, key: str, data: bytes) -> None:
-        path = self._path(key)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, beside = tempfile.mkstemp(prefix=f".{key[:8]}-", dir=path.parent)
-        except OSError:
-            return
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(hashlib.sha256(data).digest() + zlib.compress(data, 1))
-            Path(beside).rename(path)
-        except OSError:
-            Path(beside).unlink(missing_ok=True)
+        stored = hashlib.sha256(data).digest() + zlib.compress(data, 1)
+        with suppress(OSError):  # a cache that cannot be written costs time, and nothing else
+            write_whole(self._path(key), stored, durable=False)
 
     def _path(self, key: str) -> Path:
         return self._folder / key[:2] / key[2:]

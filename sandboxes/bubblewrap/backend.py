@@ -37,6 +37,7 @@ from ..backend import OWNER_VARIABLE, Owner, reap_processes
 from ..base import SandboxSpec, SandboxUnavailable
 from ..disks.disks import Disks, disks_of
 from ..disks.layers import reap_layers
+from ..files import write_json
 from ..images.build import cache_folder, ensure_base, ensure_environment
 from ..images.recipe import ImageRecipe
 from ..progress import Progress, silent
@@ -211,12 +212,7 @@ class BubblewrapBackend(RemoteBackend):
         deadline = time.monotonic() + timeout_s
         root = ensure_base(recipe, deadline=deadline, progress=progress)
         environment = ensure_environment(recipe, deadline=deadline, progress=progress)
-        record = record_path(recipe.ref)
-        record.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=record.parent, delete=False) as file:
-            json.dump({"root": str(root), "environment": str(environment)}, file)
-        Path(file.name).chmod(0o644)
-        Path(file.name).rename(record)
+        write_json(record_path(recipe.ref), {"root": str(root), "environment": str(environment)})
         return recipe.ref
 
     def has_image(self, ref: str) -> bool:
