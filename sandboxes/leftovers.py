@@ -66,7 +66,8 @@ def reap_cache(cache: Path) -> Iterator[str]:
         except SandboxUnavailable:
             continue  # it is being built
         yield f"unfinished build {folder}"
-    for record in sorted(cache.glob("images/tmp*")):
+    # Those named tmp… are of versions before this one.
+    for record in sorted([*cache.glob("images/.*.part"), *cache.glob("images/tmp*")]):
         if time.time() - record.stat().st_mtime > RECORD_S:
             record.unlink(missing_ok=True)
             yield f"unfinished record {record}"

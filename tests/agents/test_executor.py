@@ -222,7 +222,13 @@ def test_an_episode_that_a_slot_does_not_begin_is_not_counted_as_lost(make_env, 
             raise WorkerLost("another slot found the node dead")
 
     gone, informed, stays = Slot(make_env, loses=1, stays=False), Informed(make_env), Slot(make_env)
-    slots = iter([[gone.make_worker], [informed.make_worker], [], [stays.make_worker]])
+
+    def after_gone(stopping):
+        while not gone.played and not stopping.wait(0.01):
+            pass
+        return informed.make_worker(stopping)
+
+    slots = iter([[gone.make_worker], [after_gone], [], [stays.make_worker]])
     [found] = play_many([EpisodeRequest(make_task(), 0)], lambda: next(slots, []), retries=1)
     assert found.stop is StopReason.SUBMITTED
     assert (gone.played, stays.played) == ([0], [0])

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import docker
@@ -21,16 +22,21 @@ def dead() -> Owner:
     return Owner(here.host, here.pid, here.started - 1, here.expires)
 
 
-def test_processes_of_dead_owners_are_killed_and_no_others() -> None:
-    def sleeper(owner: Owner) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(["sleep", "60"], env={**os.environ, OWNER_VARIABLE: str(owner)})
+def test_processes_of_dead_owners_are_killed_and_no_others(
+    undisturbed: Callable[[Callable[[], None]], None],
+) -> None:
+    def check() -> None:
+        def sleeper(owner: Owner) -> subprocess.Popen[bytes]:
+            return subprocess.Popen(["sleep", "60"], env={**os.environ, OWNER_VARIABLE: str(owner)})
 
-    left, mine = sleeper(dead()), sleeper(Owner.current(3600))
-    removed = sweep(timeout_s=5).removed
-    assert f"process {left.pid}" in removed and f"process {mine.pid}" not in removed
-    assert left.wait(10) == -signal.SIGKILL and mine.poll() is None
-    mine.kill()
-    mine.wait(10)
+        left, mine = sleeper(dead()), sleeper(Owner.current(3600))
+        removed = sweep(timeout_s=5).removed
+        assert f"process {left.pid}" in removed and f"process {mine.pid}" not in removed
+        assert left.wait(10) == -signal.SIGKILL and mine.poll() is None
+        mine.kill()
+        mine.wait(10)
+
+    undisturbed(check)
 
 
 def test_unfinished_builds_are_removed_unless_somebody_works_on_them(tmp_path: Path) -> None:
@@ -38,10 +44,10 @@ def test_unfinished_builds_are_removed_unless_somebody_works_on_them(tmp_path: P
     (abandoned / "usr").mkdir(parents=True)
     finished = tmp_path / "bases" / "def"
     finished.mkdir()
-    record = tmp_path / "images" / "tmpabc"
+    record = tmp_path / "images" / ".abc.json.1-1.part"
     record.parent.mkdir()
     record.write_text("{")
-    fresh = tmp_path / "images" / "tmpdef"
+    fresh = tmp_path / "images" / ".def.json.1-1.part"
     fresh.write_text("{")
     os.utime(record, (time.time() - 7200,) * 2)
     with building(tmp_path / "bases" / "ghi", time.monotonic() + 5) as folder:
@@ -63,12 +69,17 @@ def test_an_engine_that_does_not_answer_is_named_and_the_rest_is_done(
 
 
 @pytest.mark.docker
-def test_containers_of_dead_owners_are_removed(docker_backend: Backend, docker_image: str) -> None:
-    engine = docker.APIClient(timeout=30)
-    left = engine.create_container(docker_image, "true", labels={OWNER_LABEL: str(dead())})["Id"]
-    mine = docker_backend.open(SandboxSpec(docker_image), timeout_s=60)
-    swept = gc(timeout_s=20)
-    assert f"container {left[:12]}" in swept.removed and swept.failed == ()
-    assert mine.exec("true", timeout_s=20).exit_code == 0
-    mine.close()
-    engine.close()
+def test_containers_of_dead_owners_are_removed(
+    docker_backend: Backend, docker_image: str, undisturbed: Callable[[Callable[[], None]], None]
+) -> None:
+    def check() -> None:
+        engine = docker.APIClient(timeout=30)
+        left = engine.create_container(docker_image, "true", labels={OWNER_LABEL: str(dead())})["Id"]
+        mine = docker_backend.open(SandboxSpec(docker_image), timeout_s=60)
+        swept = gc(timeout_s=20)
+        assert f"container {left[:12]}" in swept.removed and swept.failed == ()
+        assert mine.exec("true", timeout_s=20).exit_code == 0
+        mine.close()
+        engine.close()
+
+    undisturbed(check)

@@ -109,30 +109,33 @@ def test_a_frozen_container_is_unresponsive_at_the_deadline(
 
 
 def test_reap_takes_what_dead_owners_left_and_nothing_else(
-    docker_backend: Backend, docker_image: str, engine
+    docker_backend: Backend, docker_image: str, engine, undisturbed: Callable[[Callable[[], None]], None]
 ) -> None:
-    mine = docker_backend.open(SandboxSpec(docker_image), timeout_s=60)
-    here = Owner.current(3600)
-    dead = {
-        "killed": Owner(here.host, here.pid, here.started - 1, here.expires),
-        "expired elsewhere": Owner("another-host", 1, 1, 1),
-    }
-    alive = Owner("another-host", 1, 1, here.expires)
+    def check() -> None:
+        mine = docker_backend.open(SandboxSpec(docker_image), timeout_s=60)
+        here = Owner.current(3600)
+        dead = {
+            "killed": Owner(here.host, here.pid, here.started - 1, here.expires),
+            "expired elsewhere": Owner("another-host", 1, 1, 1),
+        }
+        alive = Owner("another-host", 1, 1, here.expires)
 
-    def made(owner: Owner) -> str:
-        return engine.create_container(docker_image, "true", labels={OWNER_LABEL: str(owner)})["Id"]
+        def made(owner: Owner) -> str:
+            return engine.create_container(docker_image, "true", labels={OWNER_LABEL: str(owner)})["Id"]
 
-    left = {what: made(owner) for what, owner in dead.items()}
-    other = made(alive)
-    try:
-        removed = docker_backend.reap()
-        for what, container in left.items():
-            assert f"container {container[:12]}" in removed, what
-            assert not exists(engine, container), what
-        assert exists(engine, other) and mine.exec("true", timeout_s=20).exit_code == 0
-    finally:
-        engine.remove_container(other)
-        mine.close()
+        left = {what: made(owner) for what, owner in dead.items()}
+        other = made(alive)
+        try:
+            removed = docker_backend.reap()
+            for what, container in left.items():
+                assert f"container {container[:12]}" in removed, what
+                assert not exists(engine, container), what
+            assert exists(engine, other) and mine.exec("true", timeout_s=20).exit_code == 0
+        finally:
+            engine.remove_container(other)
+            mine.close()
+
+    undisturbed(check)
 
 
 FROZEN = """

@@ -29,6 +29,7 @@ def backend(bubblewrap_backend: Backend, calculator: TaskSet) -> Backend:
     return bubblewrap_backend
 
 
+@pytest.mark.slow
 def test_a_task_that_does_not_hold_is_quarantined_and_the_others_are_there_with_their_evidence(
     calculator: TaskSet, backend: Backend, tmp_path: Path
 ) -> None:
@@ -50,6 +51,7 @@ def test_a_task_that_does_not_hold_is_quarantined_and_the_others_are_there_with_
     assert set(report.cheats) == {cheat.name for cheat in CHEATS}
 
 
+@pytest.mark.slow
 def test_check_removes_what_fails_when_it_is_asked_to(
     calculator: TaskSet, backend: Backend, tmp_path: Path
 ) -> None:
