@@ -104,7 +104,7 @@ def _marker(part: str) -> str:
 
 
 def poetry_specifier(value: Any) -> str:
-    """Translate Poetry's version constraint: `^3.8` gives `>=3.8,<4`; the last of `||` alternatives counts."""
+    """Translate Poetry's version constraint: `^3.8` gives `>=3.8,<4`; the last `||` alternative counts."""
     text = value.split("||")[-1] if isinstance(value, str) else ""
     parts = []
     for part in re.split(r"\s*,\s*|\s+(?=[<>=!~^])", text.strip()):
