@@ -1,8 +1,8 @@
 """Validate perturbed tasks by grading them.
 
 A perturbed task is valid if an empty submission passes exactly the pass-to-pass tests, the rewritten
-reference patch resolves the task, and the original reference patch does not. If a perturbation is invalid, weaker
-perturbations are tried; a task without a valid perturbation is left out, with a recorded reason.
+reference patch resolves the task, and the original reference patch does not. If a perturbation is invalid,
+weaker perturbations are tried; a task without a valid perturbation is left out, with a recorded reason.
 """
 
 from __future__ import annotations
