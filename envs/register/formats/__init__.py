@@ -1,4 +1,4 @@
-"""Import of other systems' files as task sets, and export of task sets into them."""
+"""Import other systems' data sets as task sets, and export task sets in other systems' formats."""
 
 from .exporting import ExportReport, export_tasks
 from .importing import ImportReport, RowResult, import_tasks

@@ -1,4 +1,4 @@
-"""The repositories that rows name: local clones where given, else clones from their public address."""
+"""Open the repositories of rows: given local clones, or else clones from the public address."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from ..history.mainline import History, open_history
 from .entry import Checkout, RowError
 
 HOST = "https://github.com"
-"""Where `owner/name` is, for every data set that is read here."""
+"""The host of `owner/name` in every supported format."""
 CLONE_S = 900.0
+"""Deadline for cloning one repository."""
 
 
 @dataclass(frozen=True)
 class BaseTree:
-    """The files a row starts from."""
+    """The base tree of a row, with its provenance."""
 
     tree: Tree
     commit: str
-    """In full, whatever the row gave."""
+    """The full commit id, even if the row has a prefix."""
     when: str
-    """ISO 8601, UTC: the commit's time."""
+    """The commit's time, ISO 8601, UTC."""
     clean: Tree
-    """The commit's own files, before the row's patch to them."""
+    """The commit's files without the row's patch."""
 
 
 class Repositories:
-    """Repositories by name, opened when a row asks for them. A context manager: copies do not outlive it."""
+    """Repositories by name, opened on first use. A context manager, whose exit deletes the clones."""
 
     def __init__(self, given: Mapping[str, Path] | Path | None, *, timeout_s: float = CLONE_S) -> None:
-        """`given` is a folder of clones, or paths by name."""
+        """`given` is a folder of local clones, or paths by repository name."""
         self._given, self._timeout_s = given, timeout_s
         self._opened: dict[str, History | str] = {}
         self._stack = ExitStack()
@@ -48,7 +49,7 @@ class Repositories:
         self._stack.close()
 
     def base(self, checkout: Checkout) -> BaseTree:
-        """Return the tree a row starts from. Raises RowError."""
+        """Return the base tree of a row. Raises RowError."""
         history = self._history(checkout.repository)
         wanted = checkout.commit + ("^" if checkout.parent_of else "")
         try:
@@ -73,7 +74,7 @@ class Repositories:
         return found
 
     def _open(self, name: str) -> History | str:
-        """Open a repository, or say why it could not be; that is asked once."""
+        """Open a repository, or return the reason of the failure, which the caller caches."""
         source = self._local(name) or (name if "://" in name else f"{HOST}/{name}")
         try:
             return self._stack.enter_context(open_history(source, timeout_s=self._timeout_s))
@@ -91,7 +92,7 @@ class Repositories:
 
 
 def _commit(history: History, wanted: str) -> tuple[str, str]:
-    """A commit's full id and time. Raises RegisterError when there is none."""
+    """Return a commit's full id and time. Raises RegisterError for an unknown commit."""
     lines = history.repository.lines("show", "-s", "--format=%H %ct", f"{wanted}^{{commit}}")
     commit, seconds = next(lines).decode().split()
     return commit, datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,4 +1,4 @@
-"""`Entry`: a row of any format in a common form. `RowError`: why a row cannot be honoured."""
+"""`Entry`: a row of any format in a common form. `RowError`: why a row cannot become a task."""
 
 from __future__ import annotations
 
@@ -22,51 +22,51 @@ class RowError(ValueError):
 
 @dataclass(frozen=True)
 class Checkout:
-    """Where a row's base tree comes from: a commit of a repository."""
+    """The commit of a row's base tree, as in `Checkout("pallets/click", "8a1c3f2")`."""
 
     repository: str
-    """`owner/name` as the row has it, or a URL."""
+    """`owner/name`, or a URL."""
     commit: str
     parent_of: bool = False
-    """The base is the first parent of `commit`, which is the fix itself."""
+    """Whether the base is the first parent of `commit`, which is then the fix."""
     patch: str = ""
-    """Unified diff that leads from the commit to the base tree."""
+    """Unified diff from the commit to the base tree; empty when they are equal."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One row, read and not yet tried."""
+    """One row after validation of its fields; no test has run yet."""
 
     id: str
     origin: Checkout | Tree
-    """A commit, or the files themselves."""
+    """The base tree's commit, or its files."""
     instruction: str
     reference_patch: str
     test_patch: str
-    """Unified diff that brings the hidden tests; empty when the base has them all."""
+    """Unified diff that adds the hidden tests; empty when the base has all tests."""
     test_tree: Tree = field(default_factory=dict)
-    """Files that bring the hidden tests, for formats that carry them whole."""
+    """The hidden test files, in formats with whole files."""
     solved: Tree = field(default_factory=dict)
-    """The base with the fix and the hidden tests, for formats that carry it whole."""
+    """The base with the fix and the hidden tests, in formats with whole trees."""
     hides: bool = False
-    """The files of the tests to be repaired are not shown to the policy."""
+    """Whether the files of the fail-to-pass tests are hidden from the policy."""
     fail_to_pass: tuple[str, ...] = ()
-    """As the row spells them; `known_tests` finds the tests they mean."""
+    """Test names in the row's spelling; `listing.KnownTests` maps names to test ids."""
     pass_to_pass: tuple[str, ...] = ()
     to_pass: tuple[str, ...] = ()
-    """Tests that pass after the fix; which of them fail before it is for the runs to say."""
+    """Tests that pass after the fix; test runs determine which of these tests fail before the fix."""
     image: str = ""
-    """A Docker image by name; empty: an environment is built from the repository."""
+    """A Docker image by name; empty: an environment is built for the repository."""
     workdir: str = ""
-    """Where the image expects the repository."""
+    """The repository's folder in the image."""
     environment: tuple[str, Runtime] | None = None
-    """A whole environment and its name, for formats that can hold one."""
+    """A complete environment and its name, in formats that can contain an environment."""
     task: Task | None = None
-    """A whole task, for formats that can hold one."""
+    """A complete task, in formats that can contain a task."""
     traits: Mapping[str, str | int | float] = field(default_factory=dict)
-    """What is recorded with the task: repository, commit, the format's own measures."""
+    """Metadata of the task: repository, commit, the format's own measures."""
     row: Mapping[str, Any] = field(default_factory=dict)
-    """The row itself, so that writing it again loses nothing."""
+    """The original row, so that an export loses no field."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,14 @@ class Reading:
     place: str
     """File and line, for messages."""
     id: str = ""
-    """As the row has it, as far as it could be read."""
+    """The row's own id; empty when unreadable."""
     entry: Entry | None = None
     error: str = ""
-    """Why there is no entry: `FIELD: what is wrong with it`."""
+    """Why the row has no entry, such as `repo: is empty`; empty when `entry` is set."""
 
 
 def from_json(value: Any) -> Any:
-    """A value, or the JSON text of it: data sets write lists and objects either way."""
+    """Decode a value that may be JSON text: data sets write lists and objects either way."""
     if not isinstance(value, str) or not value.strip():
         return value or ()
     try:
@@ -99,7 +99,7 @@ Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else val
 
 
 def read(kind: type[T], row: Any) -> T:
-    """Validate the fields of a row that are used. Raises RowError, which names the field."""
+    """Validate a row as a dataclass and ignore other fields. Raises RowError, which names the field."""
     if not isinstance(row, dict):
         raise RowError(f"the row: is no JSON object but {type(row).__name__}")
     try:
@@ -113,7 +113,7 @@ def read(kind: type[T], row: Any) -> T:
 
 
 def need(**values: object) -> None:
-    """Refuse empty fields. Raises RowError for the first."""
+    """Raise RowError for the first empty field."""
     for name, value in values.items():
         if not value or (isinstance(value, str) and not value.strip()):
             raise RowError(f"{name}: is empty")

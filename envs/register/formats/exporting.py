@@ -1,4 +1,4 @@
-"""A task set in the files of other systems: SWE-bench rows, Harbor task directories."""
+"""Export a task set in other systems' formats: SWE-bench rows, Harbor task directories."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .swebench import write_swebench_row
 
 @dataclass(frozen=True)
 class NotWritten:
-    """A task that a format cannot hold."""
+    """A task that the format cannot represent, and the reason."""
 
     id: str
     reason: str
@@ -33,7 +33,7 @@ class NotWritten:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written, for people and programs."""
+    """Result of `export_tasks`."""
 
     out: Path
     format: str
@@ -65,7 +65,7 @@ def export_tasks(folder: Path, format_name: str, out: Path, *, progress: Progres
 
 @contextmanager
 def _beside(out: Path) -> Iterator[Path]:
-    """A place that becomes `out` when all went well, so that nothing is half-written."""
+    """Yield a temporary path that is renamed to `out` on success, so that no partial export remains."""
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:

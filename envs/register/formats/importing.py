@@ -1,9 +1,9 @@
-"""Make a task set of other data sets' rows: read, laid over their repositories, proven like any other task.
+"""Make a task set from the rows of another data set, and validate each row by running its tests.
 
     file -> rows -> entries -> drafts -> proofs -> tasks -> folder
 
-A row that cannot be honoured is refused with its place and its field, one that cannot be proven is
-quarantined with the reason, and the rest goes on.
+A row with an unusable field is refused, a row whose tests contradict the row is quarantined; both are
+recorded with a reason, and the import continues.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ VALID, REFUSED, QUARANTINED = "valid", "refused", "quarantined"
 
 @dataclass(frozen=True)
 class RowResult:
-    """One row of the filter report."""
+    """The result of one row, as in `RowResult("rows.jsonl, line 3", "a__b-1", "valid")`."""
 
     place: str
     """File and line."""
     id: str
-    """As the row has it; empty when that could not be read."""
+    """The row's own id; empty when unreadable."""
     result: str
-    """`valid`, `refused` (it cannot be honoured) or `quarantined` (it could not be proven)."""
+    """`valid`, `refused` (a field is unusable) or `quarantined` (test runs contradict the row)."""
     reason: str = ""
     """`FIELD: what is wrong with it`."""
     dropped: tuple[str, ...] = ()
-    """Names of PASS_TO_PASS that no run here confirmed, or that were flaky."""
+    """PASS_TO_PASS names that no run confirmed, and flaky tests."""
 
 
 @dataclass(frozen=True)
 class SourceRow:
-    """A row as it was, kept so that writing it again loses nothing."""
+    """A row in its original form, so that an export loses no field."""
 
     id: str
     place: str
@@ -73,18 +73,18 @@ class ImportReport:
     source: str
     tasks: int
     candidates: tuple[RowResult, ...]
-    """Every row that was looked at, in the order of the file."""
+    """The results of all rows read, in file order."""
     environments: tuple[str, ...]
     wall_s: float
 
     @property
     def left_out(self) -> tuple[RowResult, ...]:
-        """Rows that became no task."""
+        """The refused and quarantined rows."""
         return tuple(row for row in self.candidates if row.result != VALID)
 
     @property
     def reasons(self) -> Mapping[str, int]:
-        """Fields that rows failed at, with how many did."""
+        """Number of refused and quarantined rows by field."""
         return Counter(row.reason.partition(":")[0] for row in self.left_out)
 
 
@@ -97,13 +97,13 @@ def import_tasks(
     images: bool = True,
     recipe: Path | None = None,
 ) -> ImportReport:
-    """Make a task set of a file of rows, or of a folder of Harbor tasks.
+    """Make a task set from a file of rows, or from a folder of Harbor tasks.
 
-    `repos` are local clones: a folder that holds `owner/name`, `owner__name` or `name`, with or without
-    `.git`, or paths by name; what is not there is cloned. With `images` False, the Docker images that rows
-    name are not used, and environments are built from the repositories instead; a `recipe` is the one
-    environment of every row that brings none.
-    Raises RegisterError, in one line; then nothing was written.
+    `repos` are local clones: a folder with `owner/name`, `owner__name` or `name`, with or without `.git`, or
+    paths by name; other repositories are cloned. With `images` False, the rows' Docker images are ignored and
+    environments are built for the repositories instead. `recipe` is the environment of every row without a
+    complete environment.
+    Raises RegisterError of one line, in which case nothing was written.
     """
     started = time.monotonic()
     known_format(format_name)
@@ -151,7 +151,7 @@ class ImportLedger:
         self.rows: list[SourceRow] = []
         self.evidence: dict[str, Any] = {}
         self.fresh: set[str] = set()
-        """Ids of tasks whose row had no split."""
+        """Ids of tasks without a split in their row."""
         self._name, self._repositories, self._runtimes = name, repositories, runtimes
         self._seen: dict[str, str] = {}
         self._results: dict[str, RowResult] = {}
@@ -159,12 +159,12 @@ class ImportLedger:
 
     @property
     def candidates(self) -> list[RowResult]:
-        """The result of each row that was looked at, in the order of the file."""
+        """The results of all rows read, in file order; rows without a proof yet are absent."""
         pending = {self._seen[each] for each in self._open}
         return [each for place, each in self._results.items() if place not in pending]
 
     def drafts(self, readings: Iterable[Reading]) -> Iterator[Draft]:
-        """Yield a draft for each row that can be honoured; the other rows are refused here."""
+        """Yield a draft for each usable row, and record the other rows as refused."""
         for row in readings:
             self._results[row.place] = RowResult(row.place, row.id, REFUSED, row.error)
             if row.entry is None:
@@ -195,7 +195,7 @@ class ImportLedger:
         )
 
     def take(self, proof: Proof) -> None:
-        """Turn a proof into a task, or into the reason why it makes none."""
+        """Add the task of a proof, or record why the proof makes no task."""
         resolved, found = self._open.pop(proof.id)
         place = self._seen[proof.id]
         try:
@@ -214,14 +214,14 @@ class ImportLedger:
         self._results[place] = RowResult(place, proof.id, VALID, dropped=listed.dropped)
 
     def give_up(self, reasons: Mapping[str, str]) -> None:
-        """Quarantine tasks that did not hold when the whole set was examined."""
+        """Quarantine tasks that the final check of the whole set rejected; `reasons` is by task id."""
         for name, reason in reasons.items():
             place = self._seen[name]
             self._results[place] = RowResult(place, name, QUARANTINED, f"the task: {reason}")
 
 
 def _first_reasons(results: Sequence[RowResult]) -> str:
-    """The first reasons, in full: a file whose rows all fail mostly fails for one."""
+    """Return the first three reasons: rows of a file that all fail mostly share a reason."""
     if not results:
         return "it has no rows"
     shown = [f"{result.place}: {result.reason}" for result in results[:3]]

@@ -1,17 +1,17 @@
-"""The tests that a row lists, found among those that were run, and whether they do what the row says.
+"""Match the test names of a row to the tests that ran, and check their outcomes.
 
-FAIL_TO_PASS is the row's promise: each of its names has to stand for tests that pass after the fix, and for
-at least one that fails before it; else the row makes no task. PASS_TO_PASS lists what happened to pass where
-the data set was made: names that no run here confirms are dropped, and named.
+Each FAIL_TO_PASS name must match tests that pass after the fix, at least one of which fails before the fix;
+otherwise the row makes no task. PASS_TO_PASS depends on the data set's own environment: names that no run
+here confirms are dropped and recorded.
 
-Data sets took their names from what test runs printed, so a name may be less than an id:
+Data sets took test names from printed output, so a name may be shorter than a test id:
 
     tests/test_a.py::test_x[1]          the id itself
     tests/test_a.py::test_x[the         cut at the first space of `test_x[the end]`
     test_x (package.module.Class)       as unittest prints it
     Class.test_x, test_x                without its file
 
-A name that fits several ids stands for each of them: the data set could not tell them apart either.
+A name that matches several ids stands for all of them: the data set could not distinguish them either.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Listed:
     fail_to_pass: tuple[str, ...]
     pass_to_pass: tuple[str, ...]
     dropped: tuple[str, ...]
-    """Names that no run confirmed, or that were flaky."""
+    """PASS_TO_PASS names that no run confirmed, and flaky tests."""
 
 
 def agree(entry: Entry, proof: Proof) -> Listed:
-    """Find a row's tests among those that were proven. Raises RowError, which names field and test."""
+    """Match a row's test names to the proof's tests. Raises RowError, which names the field and the test."""
     if not proof.valid:
         reason = proof.evidence.get("said")
         raise RowError(f"FAIL_TO_PASS: {proof.result}" + (f" ({reason})" if reason else ""))
@@ -54,7 +54,7 @@ def agree(entry: Entry, proof: Proof) -> Listed:
         found = set(known.find(name))
         if not found or not found <= failing | passing:
             dropped.append(name)
-        fail_to_pass |= found & failing  # it has to pass after the fix, and here it fails before it
+        fail_to_pass |= found & failing  # fails before the fix here, whatever the data set saw
         pass_to_pass |= found & passing
     if entry.to_pass and dropped:
         raise RowError(f"expected_output_json: {dropped[0]!r} does not pass every time after the fix")
@@ -77,7 +77,7 @@ _UNITTEST = re.compile(r"^(?P<test>\w+) \((?P<place>[\w.]+)\)$")
 
 
 class KnownTests:
-    """The ids of a run, found by any of their names."""
+    """Index of a run's test ids by every name that a data set may use for them."""
 
     def __init__(self, ids: Iterable[str]) -> None:
         self._by_name: dict[str, set[str]] = defaultdict(set)
@@ -86,7 +86,7 @@ class KnownTests:
                 self._by_name[name].add(each)
 
     def find(self, name: str) -> tuple[str, ...]:
-        """Return the ids a name stands for, sorted; none when no test of the run is called that."""
+        """Return the sorted ids that match a name, or none: `test_x` gives `("test_a.py::test_x",)`."""
         for spelling in _spellings(name.strip()):
             if spelling in self._by_name:
                 return tuple(sorted(self._by_name[spelling]))
@@ -94,7 +94,7 @@ class KnownTests:
 
 
 def _names(test: str) -> Iterable[str]:
-    """What a test may be called: by its id, by a cut id, by module and class, without its file."""
+    """Yield the possible names of a test id: whole, cut at a space, by module and class, without file."""
     yield test
     if " " in test:
         yield test.split(maxsplit=1)[0]
@@ -105,7 +105,7 @@ def _names(test: str) -> Iterable[str]:
         if " " in dotted:
             yield f"::{dotted.split(maxsplit=1)[0]}"
         parts = path.removesuffix(".py").split("/")
-        for start in range(len(parts)):  # a module is named from wherever it is imported
+        for start in range(len(parts)):  # the import root is unknown
             yield f"module {'.'.join(parts[start:])}.{dotted}"
     elif "." in test:
         parts = test.split(".")

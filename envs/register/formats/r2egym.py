@@ -1,9 +1,9 @@
-"""R2E-Gym rows: a commit of a repository, its files before and after, and the tests as whole files.
+"""Read R2E-Gym rows: a commit, the changed files before and after, and the tests as whole files.
 
 Fields: https://github.com/R2E-Gym/R2E-Gym, `commit_models/diff_classes.py`. `commit_hash` is the fix, so the
 base is its parent. `parsed_commit_content` holds every changed file before and after.
 `execution_result_content` holds the tests, which the data set runs as `r2e_tests/test_1.py` and so on, and
-`expected_output_json` what they are to give, by names without files: `Class.test`, or `test`.
+`expected_output_json` maps names without files to outcomes: `{"Class.test": "PASSED"}`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class _Execution:
 
 @dataclass(frozen=True)
 class R2egymRow:
-    """The fields that decide what a task is."""
+    """The fields that define a task."""
 
     repo_name: str
     commit_hash: str
@@ -98,12 +98,12 @@ def _issue(text: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """Names were read from a terminal, with its colours and what followed the name."""
+    """Strip a test name copied from a terminal: colour codes, and the message after ` - `."""
     return re.sub(r"\x1b\[\d*m", "", name).split(" - ")[0].strip()
 
 
 def _changed(commit: _Commit) -> tuple[Tree, Tree]:
-    """The code files that the fix changes, before and after."""
+    """Return the code files that the fix changes, before and after."""
     before: Tree = {}
     after: Tree = {}
     for each in commit.file_diffs:

@@ -1,7 +1,7 @@
-"""Other systems' files, read: the formats there are, how files become rows, and rows become entries.
+"""Read other systems' files: the table of formats, files to rows, and rows to entries.
 
-Rows come as JSON Lines, JSON, or parquet where pyarrow is installed. A row that cannot be read is an item
-like any other, with its place and the reason, so that a bad line of a file of thousands costs one line.
+Rows are JSON Lines, JSON, or parquet if pyarrow is installed. An unreadable row is yielded with its place and
+the reason, so that a bad line in a file of thousands does not stop the import.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from .swesmith import read_swesmith
 
 @dataclass(frozen=True)
 class Format:
-    """One format."""
+    """An import format, and whether exports support the format too."""
 
     title: str
     read_row: Callable[[Any], Entry] | None
     """Reads one row of a file; None for a format of folders."""
     written: bool = False
-    """Whether task sets can be written in it."""
+    """Whether task sets can be exported in this format."""
 
 
 FORMATS: Mapping[str, Format] = {
@@ -49,7 +49,7 @@ def known_format(name: str) -> Format:
 
 
 def read_entries(format_name: str, file: Path) -> Iterator[Reading]:
-    """Yield what each row says, or why it cannot be honoured.
+    """Yield the entry of each row, or the reason why the row cannot become a task.
 
     Raises RegisterError when the format is unknown or the file as a whole cannot be read.
     """
@@ -76,7 +76,7 @@ class FileRow:
     """For messages: `rows.jsonl, line 517`."""
     row: Any = None
     error: str = ""
-    """Why it could not be read; then there is no `row`."""
+    """Why the row is unreadable; `row` is then None."""
 
 
 def read_rows(file: Path) -> Iterator[FileRow]:

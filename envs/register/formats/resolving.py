@@ -1,4 +1,4 @@
-"""From a row to a change that can be proven: the trees before and after, the patch, the tests to run."""
+"""Resolve a row to trees before and after the fix, a reference patch, and the tests to run."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from .entry import Checkout, Entry, RowError
 
 @dataclass(frozen=True)
 class ResolvedEntry:
-    """An entry laid over its repository."""
+    """An entry with the trees of its repository."""
 
     entry: Entry
     base: Tree
-    """What a policy starts from."""
+    """The tree at the start of an episode."""
     solved: Tree
-    """With the fix and the hidden tests."""
+    """The base tree with the fix and the hidden tests."""
     reference_patch: str
     test_files: tuple[str, ...]
-    """Test files that the row speaks of."""
+    """Test files that the row names or adds."""
     commit: str
-    """The commit of the base, in full; empty when the row brought its files."""
+    """The full commit id of the base; empty when the row contains the files."""
     when: str
-    """ISO 8601, UTC, or empty."""
+    """The commit's time, ISO 8601, UTC; empty without a commit."""
 
     @property
     def trusted(self) -> Tree:
-        """The files that decide the verdict, as they are after the fix."""
+        """The tests and test configuration after the fix, which grading uses."""
         return {path: file for path, file in self.solved.items() if is_protected(path)}
 
     def over(self, added: Tree) -> ResolvedEntry:
-        """Return the same with files that an installation would have generated on both sides."""
+        """Return a copy with generated files added to both trees; the trees' own files take precedence."""
         return replace(self, base=added | self.base, solved=added | self.solved)
 
 
 def resolve_entry(entry: Entry, repositories: Repositories) -> ResolvedEntry:
-    """Lay an entry over its repository. Raises RowError, which names the field that does not fit."""
+    """Check out an entry's base and apply its patches. Raises RowError, which names the failing field."""
     if not isinstance(entry.origin, Checkout):
         return _resolved(entry, entry.origin, entry.origin, "", "")
     found = repositories.base(entry.origin)
@@ -77,7 +77,7 @@ def _difference(field: str, before: Tree, after: Tree) -> str:
 
 
 def _check_tests(entry: Entry) -> None:
-    """What brings tests may bring nothing else: only tests and their settings are laid over a submission."""
+    """Raise RowError when the test patch changes other files: grading adds only protected files."""
     paths = patched_paths(entry.test_patch) if entry.test_patch else frozenset()
     foreign = sorted(path for path in paths if not is_protected(path))
     if foreign:
@@ -85,7 +85,7 @@ def _check_tests(entry: Entry) -> None:
 
 
 def _test_files(entry: Entry, solved: Tree) -> tuple[str, ...]:
-    """The files that hold the tests a row names, and those its tests are brought in."""
+    """Return the test files that the row names in test ids or adds in its test patch."""
     named = _named((*entry.fail_to_pass, *entry.pass_to_pass, *entry.to_pass))
     for field, tests in (("FAIL_TO_PASS", entry.fail_to_pass), ("PASS_TO_PASS", entry.pass_to_pass)):
         missing = sorted(path for path in _named(tests) if path not in solved)

@@ -1,4 +1,4 @@
-"""Where imported tasks run: in the image that a row names, or in an environment built from its repository."""
+"""Choose the environment of each imported row: the row's own image, or an image built for its repository."""
 
 from __future__ import annotations
 
@@ -22,26 +22,27 @@ from .entry import RowError
 from .resolving import ResolvedEntry
 
 PROBE_S = 60.0
+"""Deadline for checking that an image has Python and pytest."""
 _PROBE = "import sys, pytest; print(*sys.version_info[:2])"
 
 
 @dataclass(frozen=True)
 class RowRuntime:
-    """Where one task runs."""
+    """The environment of one task."""
 
     environment: str
     added: Tree
-    """Files that an installation would have generated."""
+    """Files that a build or installation would generate."""
     workdir: str
 
 
 class RowRuntimes:
-    """Environments by name, made when the first row asks for them."""
+    """Environments by name, created on first use."""
 
     def __init__(
         self, name: str, backend: Backend, *, images: bool, fixed: Runtime | None, progress: Progress
     ) -> None:
-        """With `fixed`, entries run there, whatever image they name, unless they bring an environment."""
+        """`fixed` overrides the images of rows, but not a complete environment inside a row."""
         self.environments: dict[str, Runtime] = {}
         self._backend, self._images, self._fixed = backend, images and fixed is None, fixed
         self._progress = progress
@@ -51,7 +52,7 @@ class RowRuntimes:
         self._probed: dict[str, str] = {}
 
     def find(self, resolved: ResolvedEntry) -> RowRuntime:
-        """Return where an entry's tests run; its image is there then. Raises RowError."""
+        """Return the environment of an entry and make its image available. Raises RowError."""
         entry = resolved.entry
         if entry.environment is not None:
             return RowRuntime(self._named(*entry.environment), {}, entry.workdir)
@@ -60,7 +61,7 @@ class RowRuntimes:
         return self._chosen(resolved)
 
     def used(self, tasks: Sequence[Task]) -> dict[str, Runtime]:
-        """Return the environments that tasks name."""
+        """Return the environments of these tasks, by name."""
         return {name: self.environments[name] for name in sorted({task.environment for task in tasks})}
 
     def _chosen(self, resolved: ResolvedEntry) -> RowRuntime:
@@ -90,7 +91,7 @@ class RowRuntimes:
         self.environments[name] = environment
 
     def _of_image(self, resolved: ResolvedEntry) -> str:
-        """Use an image that is there or can be pulled, if our tools can work in it."""
+        """Return the environment name of a row's Docker image. Raises RowError for an unusable image."""
         image = resolved.entry.image
         recipe = ImageRecipe(name=_slug(image), base=_qualified(image))
         name = self._named(recipe.name, Runtime(recipe, _setup(resolved.base)))
@@ -101,7 +102,7 @@ class RowRuntimes:
         return name
 
     def _problem(self, environment: Runtime) -> str:
-        """Say why tests cannot be run in an image, or return an empty string."""
+        """Return why tests cannot run in an image, or an empty string."""
         try:
             sandbox = self._backend.open(SandboxSpec(image=environment.image.ref), timeout_s=PROBE_S)
             try:
@@ -113,7 +114,7 @@ class RowRuntimes:
         return "" if found.exit_code == 0 else "has no python3 with pytest"
 
     def _named(self, name: str, environment: Runtime) -> str:
-        """Keep an environment that a row brought under its own name, or one like it."""
+        """Store an environment under its name, or under `NAME-2`, `NAME-3` if the name is in use."""
         free = name
         while free in self.environments and self.environments[free] != environment:
             number = int(free.removeprefix(f"{name}-")) + 1 if free != name else 2
@@ -123,7 +124,7 @@ class RowRuntimes:
 
 
 def _setup(tree: Tree) -> RunnerSetup:
-    """How the tree's tests are run, as far as it says so itself."""
+    """Return the test configuration that the tree declares, or the default."""
     try:
         return read_project(Source("project", "0", "git", tree)).tests
     except RegisterError:
@@ -131,10 +132,10 @@ def _setup(tree: Tree) -> RunnerSetup:
 
 
 def _qualified(image: str) -> str:
-    """An image's name as a recipe tells it from a Debian release: with a tag."""
+    """Add the tag `latest` to an untagged image: a recipe's base without a tag is a Debian release."""
     return image if ":" in image.rsplit("/", 1)[-1] else f"{image}:latest"
 
 
 def _slug(image: str) -> str:
-    """An image's name as it may stand in the name of another."""
+    """Return an image's name with the characters that image names of this project allow."""
     return plain_name(image)

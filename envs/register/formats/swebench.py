@@ -1,7 +1,7 @@
-"""SWE-bench rows, read and written; data sets of the same shape are read too: SWE-Gym, SWE-rebench (also V2).
+"""Read and write SWE-bench rows; read the similar rows of SWE-Gym, SWE-rebench and SWE-rebench-V2.
 
-Fields: https://github.com/SWE-bench/SWE-bench, `swebench/types.py`. `patch` is the fix, `test_patch` brings
-the hidden tests, and the two lists of test ids are lists or JSON texts of lists. A Docker image is called
+Fields: https://github.com/SWE-bench/SWE-bench, `swebench/types.py`. `patch` is the fix, `test_patch` adds
+the hidden tests, and the two lists of test ids are lists or JSON texts of lists. The Docker image is in
 `image` (SWE-bench 5), `docker_image` (SWE-rebench) or `image_name` (SWE-rebench-V2).
 """
 
@@ -21,13 +21,13 @@ from .entry import Checkout, Entry, RowError, Text, Texts, from_json, need, read
 
 IMAGES = ("image", "image_name", "docker_image")
 WORKDIR = "/testbed"
-"""Where SWE-bench's images, and those made like them, expect the repository."""
+"""The repository's folder in SWE-bench images and compatible images."""
 EVAL_TYPES = ("", "pass_and_fail")
 
 
 @dataclass(frozen=True)
 class SwebenchRow:
-    """The fields that decide what a task is."""
+    """The fields that define a task."""
 
     instance_id: str
     repo: str
@@ -67,7 +67,7 @@ def read_swebench(row: Any) -> Entry:
 
 
 def _refuse(found: SwebenchRow, row: Mapping[str, Any]) -> None:
-    """What other harnesses would honour and ours cannot."""
+    """Raise RowError for fields that change grading and that this project does not support."""
     if found.eval_type not in EVAL_TYPES:
         raise RowError(
             f"eval_type: {found.eval_type!r} counts tests without a result as passed, which proves nothing"
@@ -85,7 +85,7 @@ def _refuse(found: SwebenchRow, row: Mapping[str, Any]) -> None:
 
 
 def _test_command(row: Mapping[str, Any]) -> str:
-    """SWE-rebench says how its tests run; one command, or several."""
+    """Return the test command of a SWE-rebench row, which has one command or a list."""
     try:
         config = from_json(row.get("install_config"))
     except ValueError as error:
@@ -95,7 +95,7 @@ def _test_command(row: Mapping[str, Any]) -> str:
 
 
 def with_newline(patch: str) -> str:
-    """Git refuses a diff whose last line was trimmed."""
+    """Add the final newline that some data sets strip and that git requires."""
     return patch if not patch or patch.endswith("\n") else patch + "\n"
 
 
@@ -103,13 +103,13 @@ FIELDS = (
     "repo", "instance_id", "base_commit", "patch", "test_patch", "problem_statement", "hints_text",
     "created_at", "version", "FAIL_TO_PASS", "PASS_TO_PASS", "environment_setup_commit",
 )  # fmt: skip
-"""What every SWE-bench row has, in its order."""
+"""The fields of every SWE-bench row, in order."""
 
 
 def write_swebench_row(taskset: TaskSet, task: Task, kept: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a task as a row; `kept` is the row it was made from, if any, whose other fields stay.
+    """Return a task as a row; `kept` is the task's original row, if any, whose other fields stay.
 
-    Raises RowError when a row cannot say what the task is.
+    Raises RowError when the format cannot represent the task.
     """
     commit = task.traits.get("base_commit")
     repo = task.traits.get("repo") or repository_of(taskset.manifest.source)
@@ -132,7 +132,7 @@ def write_swebench_row(taskset: TaskSet, task: Task, kept: Mapping[str, Any]) ->
 
 
 def repository_of(source: str) -> str:
-    """`owner/name` of an address, the last part of a path; what stands behind ` at ` is a commit."""
+    """Return `owner/name` of a URL, or the last part of a path; the text after ` at ` is a commit."""
     place = source.partition(" at ")[0].rstrip("/").removesuffix(".git")
     parts = re.split(r"[/:]", place)
     return "/".join(parts[-2:]) if "://" in place or "@" in place else parts[-1]
@@ -143,7 +143,7 @@ def _default(name: str, task: Task) -> str:
 
 
 def patch_of_tests(taskset: TaskSet, task: Task) -> str:
-    """Return the diff that lays the trusted tests over the base tree. Raises RowError."""
+    """Return the diff from the base tree's tests to the trusted tests. Raises RowError."""
     allowed = patched_paths(task.reference_patch) if task.reference_patch else frozenset()
     base, trusted = taskset.base_tree(task), taskset.trusted_files(task)
     before = {path: file for path, file in base.items() if is_protected(path) and path not in allowed}

@@ -1,9 +1,9 @@
-"""SWE-smith rows: there `patch` is the bug, and the fix is its reverse.
+"""Read SWE-smith rows, in which `patch` is the bug and the fix is the reverse patch.
 
 Fields: https://github.com/SWE-bench/SWE-smith, `swesmith/harness/gather.py`. `repo` is
-`organisation/owner__name.commit`, a copy of `owner/name` at the commit whose first digits it ends in;
-`base_commit`, where there is one, is a commit of that copy and says nothing about the original. The tests
-that fail are the repository's own; the data set takes their files from the policy, and so does this reader.
+`organisation/owner__name.commit`: a copy of `owner/name` at the commit with that prefix. An optional
+`base_commit` is a commit of the copy and does not exist in the original. The failing tests are the
+repository's own; the data set hides their files from the policy, and so does this reader.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _COPY = re.compile(r"^(?:[^/]+/)?(?P<owner>.+?)__(?P<name>.+)\.(?P<commit>[0-9a-
 
 @dataclass(frozen=True)
 class SwesmithRow:
-    """The fields that decide what a task is."""
+    """The fields that define a task."""
 
     instance_id: str
     repo: str
@@ -46,7 +46,7 @@ def read_swesmith(row: Any) -> Entry:
         id=found.instance_id,
         origin=Checkout(repository, copy["commit"], patch=bug),
         instruction=found.problem_statement,
-        reference_patch="",  # the reverse of the bug, once the tree is there to reverse it in
+        reference_patch="",  # `resolving` reverses the bug, which needs the tree
         test_patch="",
         hides=True,
         fail_to_pass=found.FAIL_TO_PASS,

@@ -1,4 +1,4 @@
-"""Make tasks of proven rows, and hold out a share of them."""
+"""Make tasks from validated rows, and assign a share of the tasks to the held-out split."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .row_runtimes import RowRuntime
 def make_task(
     set_name: str, resolved: ResolvedEntry, runtime: RowRuntime, proof: Proof, listed: Listed
 ) -> Task:
-    """Write one task; which split it belongs to is decided once all are known."""
+    """Make one task. `split` assigns the split later, when all tasks are known."""
     entry = resolved.entry
     if entry.task is not None:
         return _kept(entry.task, set_name, resolved, runtime, listed)
@@ -49,21 +49,21 @@ def make_task(
 
 
 def trees_of(resolved: ResolvedEntry) -> tuple[Tree, ...]:
-    """The trees that a task needs: base and trusted files, and for one that came whole, what it may name."""
+    """Return the trees that a task references: base, trusted files, and those of a complete task."""
     if resolved.entry.task is None or digest(resolved.trusted) == resolved.entry.task.tests_digest:
         return resolved.base, resolved.trusted
     return resolved.base, resolved.trusted, resolved.solved
 
 
 def _origin(resolved: ResolvedEntry) -> dict[str, str]:
-    """The commit that the base tree is, where it is one."""
+    """Return the commit of the base tree as a trait, or nothing when the base is no commit."""
     origin = resolved.entry.origin
     is_commit = isinstance(origin, Checkout) and not origin.patch and not resolved.entry.hides
     return {"base_commit": resolved.commit} if is_commit else {}
 
 
 def _kept(task: Task, set_name: str, resolved: ResolvedEntry, runtime: RowRuntime, listed: Listed) -> Task:
-    """A task that a row held whole, in its new set; past changes are the set's, and no row brings them."""
+    """Return a row's complete task, adapted to the new set, which has no past pull requests."""
     stored = {digest(tree) for tree in trees_of(resolved)}
     if task.source_digest not in stored:
         task = replace(task, source_digest=task.base_digest, base_patch="")
@@ -81,13 +81,13 @@ def _kept(task: Task, set_name: str, resolved: ResolvedEntry, runtime: RowRuntim
 
 
 def split(tasks: Sequence[Task], fresh: Collection[str], share: float) -> list[Task]:
-    """Hold out a share of the `fresh` ones, which came without a split; the same for the same ids."""
+    """Hold out a share of the `fresh` tasks, whose rows have no split; deterministic per task id."""
     away = held_out([task.id for task in tasks if task.id in fresh], share)
     return [replace(task, split="heldout") if task.id in away else task for task in tasks]
 
 
 def _is_visible(test: str, base: Tree) -> bool:
-    """Whether the policy's tree holds a test of this name in this file."""
+    """Whether the base tree, which the policy can read, has this test."""
     path, _, inner = test.partition("::")
     name = inner.partition("[")[0].rpartition("::")[2]
     file = base.get(path)

@@ -1,4 +1,4 @@
-"""Reword error and log messages that neither tests nor documents repeat."""
+"""Reword error and log messages that neither tests nor documents quote."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ _FEWEST_WORDS = 3
 
 
 def private_messages(found: Survey, *, seed: int, known: str) -> dict[str, str]:
-    """Map messages to their new text; those that share two consecutive words with a test stay."""
+    """Map messages to their new text: `no such key` to `Sorry: no such key`.
+
+    A message that shares two consecutive words with a test, a document or `known` stays, since the text may
+    be quoted there. `known` is the instruction.
+    """
     pairs = {pair for text in (*found.texts, known) for pair in _pairs(text)}
     messages = {
         str(node.value)
@@ -33,7 +37,7 @@ def private_messages(found: Survey, *, seed: int, known: str) -> dict[str, str]:
 
 
 def rewrite_messages(source: Source, messages: Mapping[str, str]) -> bytes:
-    """Reword messages in one file."""
+    """Reword the messages of one file and return the file's new bytes."""
     nodes = [node for node in _messages(source) if node.value in messages]
     if not nodes:
         return source.data
@@ -44,7 +48,7 @@ def rewrite_messages(source: Source, messages: Mapping[str, str]) -> bytes:
 
 
 def _messages(source: Source) -> Iterator[ast.Constant]:
-    """Yield texts of a few words on one line that are raised or logged."""
+    """Yield raised or logged string literals of one line and at least `_FEWEST_WORDS` words."""
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             call = node.exc
@@ -69,7 +73,7 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _literal(source: Source, node: ast.Constant, new: str) -> bytes:
-    """Write a literal in its own quotes; `checked` rejects a wrong result."""
+    """Replace a literal's text and keep its quotes; `checked` rejects a wrong result."""
     text = source.data[slice(*source.span(node))].decode()
     old = str(node.value)
     return text.replace(old, new, 1).encode()

@@ -1,7 +1,8 @@
 """Move modules to new file names and rewrite their imports.
 
-A module moves when only imports and prose refer to it: no string, attribute or configuration file holds its
-name or path. Prose is rewritten. The module stays in its folder, next to the files it may read.
+A module moves only when imports and prose are the only references: no string, attribute or configuration
+file contains the module's name or path. Prose is rewritten. The module stays in its folder, beside the data
+files that its code may open.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ _FROM = re.compile(rb"from\s+([.\w]+)\s+import\b")
 
 
 def movable(found: Survey, trees: Sequence[Tree], roots: Collection[str]) -> set[str]:
-    """Choose the modules, by path, that can be renamed and are in every tree.
+    """Return the paths of modules that can be renamed and exist in every tree.
 
-    `roots` are the folders that imports start from.
+    `roots` are the folders that absolute imports start from, such as `src`.
     """
     if found.dynamic:
         return set()
@@ -45,7 +46,7 @@ def _is_fixed(path: str, entry: TreeFile) -> bool:
 
 
 def _is_private(path: PurePosixPath, found: Survey, references: str) -> bool:
-    """Whether a module lies in a package and nothing but imports can refer to it."""
+    """Whether a module is in a package and only imports can refer to that module."""
     stem = path.stem
     if not path.parent.name or stem.startswith("__"):
         return False
@@ -59,7 +60,7 @@ def _every(found: Survey) -> Iterator[tuple[str, Source]]:
 
 
 def _imported_whole(path: str, source: Source, roots: Collection[str]) -> Iterator[str]:
-    """Yield modules that `import a.b` makes reachable as attributes, which would have to be rewritten too."""
+    """Yield modules imported as `import a.b`: uses such as `a.b.f()` would need rewriting too."""
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -68,12 +69,15 @@ def _imported_whole(path: str, source: Source, roots: Collection[str]) -> Iterat
 
 
 def moved_path(path: str, new_stem: str) -> str:
-    """Return where a module goes."""
+    """Return the new path of a module: same folder, new stem."""
     return str(PurePosixPath(path).with_name(f"{new_stem}.py"))
 
 
 def rewrite_imports(path: str, source: Source, moves: Mapping[str, str], roots: Collection[str]) -> bytes:
-    """Rewrite a file's imports for modules that moved; `path` is where the file was."""
+    """Rewrite a file's imports of moved modules.
+
+    `path` is the file's old path; `moves` maps old to new paths: `{"src/a/old.py": "src/a/old_part.py"}`.
+    """
     if not any(PurePosixPath(old).stem.encode() in source.data for old in moves):
         return source.data
     edits, renamed = list[Edit](), dict[tuple[int, int], str]()
@@ -100,7 +104,7 @@ def rewrite_imports(path: str, source: Source, moves: Mapping[str, str], roots: 
 def _from_edits(
     source: Source, node: ast.ImportFrom, moved: Callable[[Sequence[str], int], str]
 ) -> Iterator[tuple[Edit, tuple[int, int], str]]:
-    """Yield each edit of a `from` import with the place of what it renames and its new stem."""
+    """Yield each edit of a `from` import with the line and column of the renamed node, and the new stem."""
     parts = node.module.split(".") if node.module else []
     if parts and (new := moved(parts, node.level)):
         start, end = source.span(node)
@@ -122,13 +126,13 @@ def _last_as(dotted: str, new: str) -> str:
 def _moved(
     parts: Sequence[str], level: int, *, path: str, moves: Mapping[str, str], roots: Collection[str]
 ) -> str:
-    """Return the new stem of the module that an import names, or an empty string."""
+    """Return the new stem of an imported module, or an empty string when the module does not move."""
     places = _places(parts, level, path, roots)
     return next((PurePosixPath(moves[place]).stem for place in places if place in moves), "")
 
 
 def _places(parts: Sequence[str], level: int, path: str, roots: Collection[str]) -> list[str]:
-    """Return the paths at which the module of an import may lie."""
+    """Return the possible paths of an imported module; `level` counts the dots of a relative import."""
     if level:
         folder = PurePosixPath(path).parent
         for _ in range(level - 1):

@@ -1,8 +1,8 @@
 """Rename a project's private names wherever they occur.
 
-A name qualifies when it is internal to the project (a private function, class, variable or method, or one
-that neither tests nor documents mention), and when every occurrence is that name: no string, keyword,
-parameter, foreign import or builtin has it too.
+A name qualifies when it is internal to the project (a private function, class, variable or method, or a name
+that neither tests nor documents mention) and unambiguous: no string, keyword, parameter, foreign import or
+builtin has the same name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SHORTEST = 4
 
 
 def private_names(found: Survey, *, known: Collection[str]) -> set[str]:
-    """Choose the names that can be changed; `known` words, which the policy is given, stay."""
+    """Return the names that can be renamed, without `known`: words of test names, which grading needs."""
     inside, methods, classes = set[str](), set[str](), _class_names(found)
     declared = set[str]()
     for source in (source for versions in found.product.values() for source in versions):
@@ -53,7 +53,10 @@ def private_names(found: Survey, *, known: Collection[str]) -> set[str]:
 
 
 def rename_names(source: Source, names: Mapping[str, str]) -> bytes:
-    """Rename name tokens; in comments and docstrings, only names that cannot be ordinary words."""
+    """Rename name tokens; in comments and docstrings, only names with an underscore or inner capital.
+
+    A name such as `parse` stays in prose, where it may be an ordinary word.
+    """
     present = {name: new for name, new in names.items() if name.encode() in source.data}
     if not present:
         return source.data
@@ -64,7 +67,7 @@ def rename_names(source: Source, names: Mapping[str, str]) -> bytes:
 
 
 def rename_words(text: str, names: Mapping[str, str]) -> str:
-    """Rename whole words of a text."""
+    """Replace whole words of a text."""
     if not names:
         return text
     pattern = re.compile(
@@ -84,7 +87,7 @@ def _class_names(found: Survey) -> set[str]:
 
 
 def _is_ours(base: ast.expr, classes: Collection[str]) -> bool:
-    """Whether a base class is the project's own, so that no private member comes from a library."""
+    """Whether a base class is defined in the project: private members of a library's class must stay."""
     return isinstance(base, ast.Name) and (base.id in classes or base.id == "object")
 
 
@@ -103,7 +106,7 @@ def _module_level(tree: ast.Module) -> Iterator[str]:
 
 
 def _private_members(node: ast.ClassDef) -> Iterator[str]:
-    """Yield methods and attributes of `self` that begin with one underscore."""
+    """Yield methods and attributes of `self` with a leading underscore."""
     for inner in ast.walk(node):
         match inner:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) if name.startswith("_"):
@@ -147,7 +150,7 @@ _AFTER = ("here", "now", "part", "used", "item", "one")
 
 
 class Namer:
-    """Maps every name to an unused one, always the same for the same name."""
+    """Maps each name to an unused name, deterministically per seed: `_load` to `_given_load`."""
 
     def __init__(self, seed: int, taken: Collection[str]) -> None:
         self._seed = seed
@@ -155,7 +158,7 @@ class Namer:
         self._given: dict[str, str] = {}
 
     def new(self, name: str) -> str:
-        """Return the new name, in the style of the old one."""
+        """Return the new name, in the case style of the old name."""
         if name not in self._given:
             self._given[name] = self._found(name)
             self._taken.add(self._given[name])

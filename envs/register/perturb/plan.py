@@ -20,7 +20,7 @@ from .variables import rename_variables
 
 @dataclass(frozen=True)
 class Means:
-    """Which kinds of change a perturbation may make."""
+    """The kinds of change that a perturbation may make."""
 
     variables: bool = True
     parameters: bool = True
@@ -46,7 +46,7 @@ class Strength:
     messages: int = 0
     lines_changed: int = 0
     lines: int = 0
-    """Of the Python files that may be changed."""
+    """Number of lines in the Python files that may be changed."""
 
     @property
     def identifiers(self) -> int:
@@ -55,7 +55,7 @@ class Strength:
 
 @dataclass
 class Perturbation:
-    """Rewrites trees and texts of one task; the same for the same task, seed and means."""
+    """Rewrites the trees and texts of one task; deterministic per task, seed and means."""
 
     seed: int
     means: Means
@@ -66,11 +66,11 @@ class Perturbation:
     moves: dict[str, str]
     messages: dict[str, str]
     fixed: set[str]
-    """Words that stay, whatever they name: those of the instruction and of the tests' names."""
+    """Words that are never renamed as variables: words of the instruction and of test names."""
     _done: dict[tuple[str, str], tuple[bytes, int]] = field(default_factory=dict)
 
     def tree(self, tree: Tree) -> Tree:
-        """Rewrite a tree. Paths that do not move keep their place and mode."""
+        """Rewrite a tree. Files that do not move keep their path and mode."""
         product = set(product_files(tree))
         changed: Tree = {}
         for path, entry in tree.items():
@@ -83,7 +83,7 @@ class Perturbation:
         return rename_words(rewrite_paths(text, self.moves), self.names)
 
     def strength(self, base: Tree) -> Strength:
-        """Compare a tree with its rewritten form."""
+        """Measure how much of a tree the perturbation changes."""
         after, product = self.tree(base), product_files(base)
         lines = [entry.data.splitlines() for entry in map(base.__getitem__, product)]
         others = [after[self.moves.get(path, path)].data.splitlines() for path in product]
@@ -103,7 +103,7 @@ class Perturbation:
         )
 
     def _file(self, path: str, entry: TreeFile, *, product: bool) -> tuple[bytes, int]:
-        """Rewrite one file; returns its new content and the number of renamed variables."""
+        """Rewrite one file; return the new content and the number of renamed variables."""
         if is_prose(path, entry) and is_text(entry.data):
             return rewrite_paths(entry.data.decode(), self.moves).encode(), 0
         if not path.endswith((".py", ".pyi")):

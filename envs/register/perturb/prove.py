@@ -1,8 +1,8 @@
 """Validate perturbed tasks by grading them.
 
-An empty submission must fail exactly the tests it failed before, the rewritten reference must pass all tests,
-and the original reference must not pass any more. Where a perturbation breaks a task, weaker ones are tried;
-a task with no valid perturbation is left out, and the reason is recorded.
+A perturbed task is valid if an empty submission passes exactly the pass-to-pass tests, the rewritten
+reference patch resolves the task, and the original reference patch does not. If a perturbation is invalid,
+weaker perturbations are tried; a task without a valid perturbation is left out, with a recorded reason.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ LEDGER = "perturbation.json"
 
 @dataclass(frozen=True)
 class PerturbedSets:
-    """Perturbed task sets, and the tasks that could not be perturbed."""
+    """Perturbed task sets, and the tasks without a valid perturbation."""
 
     seed: int
     tasksets: tuple[TaskSet, ...]
-    """One for each task."""
+    """One task set per perturbed task."""
     strength: Mapping[str, Strength] = field(default_factory=dict)
-    """By the id of the task they come from."""
+    """Original task id to strength."""
     left_out: Mapping[str, str] = field(default_factory=dict)
-    """Task to reason."""
+    """Original task id to reason."""
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
-        """The ids of each original task and of its perturbed copy."""
+        """Pairs of original and perturbed task id."""
         return tuple(
             (str(task.traits[ORIGIN]), task.id) for taskset in self.tasksets for task in taskset.tasks
         )
@@ -67,10 +67,10 @@ def perturb(
     workers: int | None = None,
     progress: Progress = silent,
 ) -> PerturbedSets:
-    """Perturb tasks into task sets under `folder`; those already there are read back.
+    """Perturb tasks into task sets under `folder`; an existing folder is read back instead.
 
-    Raises TaskSetError when the folder holds those of another seed or of other tasks, SandboxError when no
-    sandbox can be had.
+    Raises TaskSetError when the folder is of another seed or of other tasks, SandboxError when no sandbox
+    is available.
     """
     wanted = {task.id: task.hash for _, task in tasks}
     if (folder / LEDGER).is_file():
@@ -108,7 +108,7 @@ def perturb(
 
 
 def perturb_one(taskset: TaskSet, task: Task, folder: Path, *, seed: int, backend: Backend) -> Strength | str:
-    """Perturb a task with the strongest setting that still validates; returns its strength, or the reason."""
+    """Perturb a task with the strongest setting that validates; return the strength, or why none does."""
     if not product_files(taskset.base_tree(task)):
         return NO_PYTHON
     reasons = list[str]()
@@ -127,12 +127,15 @@ def perturb_one(taskset: TaskSet, task: Task, folder: Path, *, seed: int, backen
         shutil.rmtree(folder)
         reasons.append(reason)
         if reason == UNCHANGED:
-            break  # less of the same does not help
+            break  # a weaker perturbation would not break the original patch either
     return reasons[0] if reasons else NOTHING
 
 
 def fault(taskset: TaskSet, task: Task, old_patch: str, backend: Backend) -> str:
-    """Grade a perturbed task and return why it is invalid, empty when it is valid. Raises SandboxError."""
+    """Grade a perturbed task; return the reason why the task is invalid, or an empty string.
+
+    `old_patch` is the original reference patch. Raises SandboxError.
+    """
     if not grade(submission_of(taskset.solved_tree(task), taskset, task), taskset, task, backend).resolved:
         return BROKEN
     idle = grade(submission_of(taskset.base_tree(task), taskset, task), taskset, task, backend)

@@ -1,7 +1,7 @@
 """Byte-exact edits of a Python file, checked against its syntax tree.
 
 After an edit the file is parsed again: apart from the intended change and the text of docstrings, the syntax
-tree must equal the original one. A file that fails the check stays unchanged.
+tree must equal the original syntax tree. A file that fails the check stays unchanged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True)
 class Edit:
-    """Bytes `start` to `end` become `new`."""
+    """Replace the bytes from `start` up to `end` by `new`."""
 
     start: int
     end: int
@@ -28,14 +28,14 @@ class Edit:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A parsed Python file, with conversion of line and column to byte position."""
+    """A parsed Python file that converts lines and columns to byte positions."""
 
     data: bytes
     tree: ast.Module
 
     @cached_property
     def _lines(self) -> list[int]:
-        """Where each line starts."""
+        """The byte position of each line's start."""
         starts = [0]
         starts.extend(place + 1 for place, byte in enumerate(self.data) if byte == 0x0A)
         return starts
@@ -50,18 +50,18 @@ class Source:
         return start + len(self.data[start : end if end >= 0 else None].decode()[:column].encode())
 
     def span(self, node: ast.expr | ast.stmt | ast.alias | ast.arg) -> tuple[int, int]:
-        """Return where a node starts and ends."""
+        """Return the byte positions of a node's start and end."""
         assert node.end_lineno is not None and node.end_col_offset is not None, "parsed nodes have an end"
         return self.at(node.lineno, node.col_offset), self.at(node.end_lineno, node.end_col_offset)
 
     def holds(self, word: str, position: int) -> bool:
-        """Whether a word stands at a byte position."""
+        """Whether the bytes at a position begin with a word."""
         return self.data.startswith(word.encode(), position)
 
 
 @lru_cache(maxsize=1024)
 def read(data: bytes) -> Source | None:
-    """Read a file; None when it is not UTF-8, has unusual line ends, or is not this Python's syntax."""
+    """Parse a file; None for non-UTF-8 bytes, unusual line ends, or syntax that this Python rejects."""
     if data.startswith(b"\xef\xbb\xbf") or b"\r" in data or b"\x0c" in data:
         return None
     tree = _parsed(data)
@@ -76,7 +76,7 @@ def _parsed(data: bytes) -> ast.Module | None:
 
 
 def edited(data: bytes, edits: Iterable[Edit]) -> bytes:
-    """Apply edits; of two that overlap, the later is dropped, and `checked` then rejects the result."""
+    """Apply edits. Of two overlapping edits the later is dropped; `checked` then rejects the result."""
     parts, end = list[bytes](), 0
     for edit in sorted(set(edits), key=lambda edit: (edit.start, edit.end)):
         if edit.start < end:
@@ -87,7 +87,10 @@ def edited(data: bytes, edits: Iterable[Edit]) -> bytes:
 
 
 def checked(before: bytes, after: bytes, intended: Callable[[ast.Module], object]) -> bytes:
-    """Return `after` when its syntax tree is that of `before` changed by `intended`, else `before`."""
+    """Return `after` if its syntax tree equals the tree of `before` after `intended`, else `before`.
+
+    `intended` applies the intended change to a syntax tree in place.
+    """
     if before == after:
         return before
     wanted, got = _parsed(before), _parsed(after)
@@ -105,7 +108,7 @@ def _undocumented(tree: ast.Module) -> ast.Module:
 
 
 def docstrings(tree: ast.AST) -> Iterator[ast.Constant]:
-    """Yield every docstring below a statement or module, itself included; expressions hold none."""
+    """Yield every docstring of a statement or module and of all nested statements."""
     waiting = [tree]
     while waiting:
         node = waiting.pop()
@@ -123,7 +126,7 @@ def docstrings(tree: ast.AST) -> Iterator[ast.Constant]:
 
 
 def outermost_functions(tree: ast.Module) -> list[Function]:
-    """Return the functions, methods included, that lie in no other function, in source order."""
+    """Return the functions and methods that are not nested in another function, in source order."""
     found, waiting = list[Function](), list[ast.AST](tree.body)
     while waiting:
         node = waiting.pop(0)

@@ -1,6 +1,6 @@
-"""Collect a project's words by where they occur, to find the names that can be renamed safely.
+"""Collect a project's words by kind of occurrence, to find the names that can be renamed safely.
 
-A survey covers every tree of a task (base, solved, tests), so that a renaming computed from it holds in all.
+A survey covers every tree of a task (base, solved, tests), so that the renaming is safe in each of them.
 """
 
 from __future__ import annotations
@@ -54,54 +54,54 @@ _BUILT_IN = frozenset(
 
 @dataclass
 class Survey:
-    """Words of a project, by where they occur."""
+    """Words of a project, by kind of occurrence; a word may be in several sets."""
 
     product: dict[str, list[Source]] = field(default_factory=dict)
-    """The code that may be rewritten: path to its versions."""
+    """The code that may be rewritten: path to the file's different versions across trees."""
     python: dict[str, list[Source]] = field(default_factory=dict)
-    """All code that can be read, tests included."""
+    """All code that parses, tests included."""
     taken: set[str] = field(default_factory=set)
-    """Every word of every file: a new name is none of them."""
+    """Every word of every file: a new name must not collide with these."""
     keywords: set[str] = field(default_factory=set)
-    """Names of arguments in calls."""
+    """Names of keyword arguments in calls."""
     parameters: set[str] = field(default_factory=set)
     attributes: set[str] = field(default_factory=set)
     imported: set[str] = field(default_factory=set)
-    """Names that come from, or name, modules which are not the project's."""
+    """Names of foreign modules, and names imported from them."""
     spoken: set[str] = field(default_factory=set)
     """Words in string literals."""
     settings: set[str] = field(default_factory=set)
-    """Words of files that are neither code nor prose, and of code that cannot be read."""
+    """Words of files that are neither code nor prose, and of code that does not parse."""
     literals: set[str] = field(default_factory=set)
-    """String literals as they are."""
+    """Whole string literals."""
     interpolated: set[str] = field(default_factory=set)
-    """Names within f-strings, whose positions are not known in every Python."""
+    """Names within f-strings, whose positions are wrong before Python 3.12."""
     prose: set[str] = field(default_factory=set)
     """Words of documents."""
     tested: set[str] = field(default_factory=set)
-    """Words of tests and of the files that steer them."""
+    """Words of tests and of test configuration files."""
     shown: set[str] = field(default_factory=set)
-    """Words of examples that may be run as tests."""
+    """Words of `>>>` examples, which doctest may run."""
     texts: list[str] = field(default_factory=list)
-    """String literals of tests, and all documents: a message that one of them repeats must not change."""
+    """String literals of tests, and all documents: a message quoted in them must not change."""
     dynamic: bool = False
-    """Whether modules are looked up by name while the code runs."""
+    """Whether code imports modules by a computed name, as with `import_module`."""
     composed: bool = False
-    """Whether attributes are looked up by names that are put together while the code runs."""
+    """Whether code accesses attributes by a computed name, as with `getattr(self, name)`."""
 
     @property
     def fixed(self) -> set[str]:
-        """Words that no rewriting may touch."""
+        """Words that must never be renamed."""
         return self.spoken | self.settings | self.imported | self.shown | _BUILT_IN
 
     @property
     def far(self) -> set[str]:
-        """Words by which a parameter may be named from outside of its function."""
+        """Words that may refer to a parameter from outside its function, such as keyword arguments."""
         return self.keywords | self.spoken | self.settings | self.shown
 
 
 def survey(trees: Iterable[Mapping[str, TreeFile]]) -> Survey:
-    """Look at every file of every tree once."""
+    """Survey every distinct version of every file."""
     found, seen = Survey(), set[tuple[str, str]]()
     every = [dict(tree) for tree in trees]
     product = {path for tree in every for path in product_files(tree)}
@@ -116,9 +116,9 @@ def survey(trees: Iterable[Mapping[str, TreeFile]]) -> Survey:
 
 
 def product_files(tree: Mapping[str, TreeFile]) -> list[str]:
-    """Name the Python files that make up the product: in a package, or imported by name, and no tests.
+    """Return the paths of the product's Python files: in a package or imported by name, and not tests.
 
-    Documentation settings, examples and scripts are not part of the product: users know their names.
+    Documentation settings, examples and scripts are not part of the product, since users call them by name.
     """
     code = {path: entry for path, entry in tree.items() if path.endswith(".py")}
     imported = {name.decode() for entry in code.values() for name in _IMPORT.findall(entry.data)}
@@ -131,7 +131,7 @@ def product_files(tree: Mapping[str, TreeFile]) -> list[str]:
 
 
 def is_prose(path: str, entry: TreeFile) -> bool:
-    """Whether a file is a document without examples that may be run."""
+    """Whether a file is a document without `>>>` examples."""
     return path.endswith(_DOCUMENTS) and not is_protected(path) and b">>>" not in entry.data
 
 
@@ -193,7 +193,7 @@ def _look_into(found: Survey, tree: ast.Module, ours: set[str], *, tested: bool)
 
 
 def _foreign(node: ast.Import | ast.ImportFrom, ours: set[str]) -> Iterator[str]:
-    """Yield names that an import statement takes from somewhere else."""
+    """Yield the names of an import from outside the project: module parts, imported names, aliases."""
     for alias in node.names:
         module = alias.name if isinstance(node, ast.Import) else node.module or ""
         relative = isinstance(node, ast.ImportFrom) and node.level > 0
@@ -202,7 +202,7 @@ def _foreign(node: ast.Import | ast.ImportFrom, ours: set[str]) -> Iterator[str]
 
 
 def _examples(text: str) -> set[str]:
-    """Words on lines that look like a session with Python."""
+    """Return the words on lines of interactive examples (`>>>`, `...`)."""
     if ">>>" not in text:
         return set()
     lines = (line.strip() for line in text.splitlines())

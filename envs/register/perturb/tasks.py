@@ -29,7 +29,7 @@ class Perturbed:
 
 
 def perturbed_task(taskset: TaskSet, task: Task, change: Perturbation) -> Perturbed:
-    """Rewrite a task. Raises PatchError when its new solution cannot be written as a diff."""
+    """Rewrite a task. Raises PatchError when the rewritten solution cannot be written as a diff."""
     before = taskset.base_tree(task)
     base, solved, tests = (
         change.tree(tree) for tree in (before, taskset.solved_tree(task), taskset.trusted_files(task))
@@ -54,7 +54,7 @@ def perturbed_task(taskset: TaskSet, task: Task, change: Perturbation) -> Pertur
 def write_perturbed(
     folder: Path, taskset: TaskSet, task: Task, done: Perturbed, change: Perturbation
 ) -> TaskSet:
-    """Write a task set that holds a perturbed task and nothing else. Raises TaskSetError."""
+    """Write a task set of one perturbed task. Raises TaskSetError."""
     manifest = replace(taskset.manifest, name=done.task.set, seed=change.seed)
     return write_taskset(
         folder,
@@ -68,7 +68,7 @@ def write_perturbed(
 
 
 def _past(row: PullRequest, change: Perturbation, *, shown: bool) -> PullRequest:
-    """Rewrite a past pull request; one after the task keeps only its key, which alone is read."""
+    """Rewrite a past pull request; a pull request after the task keeps only its key and date."""
     if not shown:
         return PullRequest(row.key, "", row.merged_at)
     discussion = tuple(replace(comment, text=change.text(comment.text)) for comment in row.discussion)
@@ -83,7 +83,7 @@ def _past(row: PullRequest, change: Perturbation, *, shown: bool) -> PullRequest
 
 
 def _lineage(taskset: TaskSet, task: Task, change: Perturbation) -> list[FileLineage]:
-    """Who last touched each line of the base: rewriting moves no line."""
+    """Return the line provenance of the rewritten base tree: line numbers do not change in a rewrite."""
     before = taskset.base_tree(task)
     after = change.tree(before)
     rows = TypeAdapter(list[FileLineage]).validate_python(taskset.records(RECORD))

@@ -1,8 +1,8 @@
 """Rename variables and parameters of functions, by scope.
 
-A function and everything inside it is one region. A name is renamed throughout a region when the region binds
-it, it has no meaning outside (a module's name, a builtin, an attribute of an inner class), and no code names
-it from elsewhere: as a keyword in a call, in a string, or through `locals()` and the like.
+A function and all code nested in it form one region. A name is renamed throughout a region when the region
+binds the name, the name has no meaning outside (a module-level name, a builtin, an attribute of an inner
+class), and no other code refers to the name: as a keyword argument, in a string, or through `locals()`.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _HARMLESS = {
 
 @dataclass
 class _Region:
-    """The names of a function and of what is inside it."""
+    """The names of a function and of the code nested in it."""
 
     bound: set[str] = field(default_factory=set)
     parameters: set[str] = field(default_factory=set)
     banned: set[str] = field(default_factory=set)
     closed: bool = False
-    """Nothing can be renamed: code in the region reads all names, as `locals()` does."""
+    """Whether no name can be renamed, since code in the region reads all names, as `locals()` does."""
 
 
 def rename_variables(
@@ -49,13 +49,14 @@ def rename_variables(
     far: Collection[str],
     with_parameters: bool,
 ) -> tuple[bytes, int]:
-    """Rename where possible; returns the new text and the number of names, each counted once per function.
+    """Rename variables; return the new bytes and the number of names, each counted once per function.
 
-    `fixed` names stay everywhere, `far` names stay where they are parameters.
+    `fixed` names always stay; `far` names stay where they are parameters.
     """
     outside = _module_names(source.tree) | set(dir(builtins)) | set(fixed)
     functions = outermost_functions(source.tree)
-    # Before Python 3.12 the positions of names within f-strings cannot be trusted.
+    # Before Python 3.12 the positions of names within f-strings are wrong: the first attempt then fails its
+    # check, and the second leaves those names alone.
     for left_alone in (outside, outside | _interpolated(source.tree)):
         plans = [
             {
@@ -76,7 +77,7 @@ def rename_variables(
 
 
 def _interpolated(tree: ast.Module) -> set[str]:
-    """Names within f-strings."""
+    """Return the names within f-strings."""
     return {
         name.id
         for node in ast.walk(tree)
@@ -101,7 +102,7 @@ def _renameable(
 
 
 def _is_decorated(function: Function) -> bool:
-    """Whether a decorator might look at the parameters' names."""
+    """Whether a decorator may depend on the parameters' names."""
     for node in function.decorator_list:
         name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
         if name not in _HARMLESS:
@@ -143,7 +144,7 @@ def _region(function: Function) -> _Region:
 
 
 def _outside_of(function: Function) -> Iterator[ast.AST]:
-    """Yield the parts of a definition that are evaluated outside of it."""
+    """Yield the decorators, defaults and annotations, which the enclosing scope evaluates."""
     yield from function.decorator_list
     arguments = function.args
     yield from (node for node in (*arguments.defaults, *arguments.kw_defaults) if node is not None)
@@ -160,7 +161,7 @@ def _outside_of(function: Function) -> Iterator[ast.AST]:
 
 
 def _module_names(tree: ast.Module) -> set[str]:
-    """Names that are bound outside of functions, or declared global anywhere."""
+    """Return the names used outside functions, and the names declared global in functions."""
     names, waiting = set[str](), list[ast.AST](tree.body)
     while waiting:
         node = waiting.pop()
@@ -202,7 +203,10 @@ def _edits(source: Source, function: Function, plan: dict[str, str]) -> Iterator
 
 
 def _in_words(text: str, plan: dict[str, str]) -> str:
-    """Rename parameters in a docstring where they are marked up, or head their description."""
+    """Rename parameters in a docstring where markup or position identifies them.
+
+    Examples: `` `name` ``, `*name*`, `:param name:`, and `name (str):` at the start of a line.
+    """
     for name, new in plan.items():
         word = re.escape(name)
         text = re.sub(rf"(?<=[`*]){word}(?=[`*])", new, text)

@@ -1,1 +1,1 @@
-"""What a source tree declares: its packages, its dependencies, how its tests run."""
+"""Read a source tree: its packages, its declared dependencies and its test configuration."""

@@ -1,7 +1,8 @@
 """A project's declared metadata: its name, Python versions, and dependencies for running and testing.
 
-`pyproject` and `setup_files` read one kind of file each into a `Declared`; `merged` combines them. No code of
-the project runs, so computed dependencies stay unknown, and `Declared.computed` is set.
+`pyproject` and `setup_files` parse declaration files into `Declared` records; `merged` combines the records.
+No code of the project runs, so dependencies that `setup.py` computes stay unknown: `Declared.computed` marks
+them. Example: `Declared(name="attrs", python=">=3.9", extras={"tests": ("hypothesis",)})`.
 """
 
 from __future__ import annotations
@@ -25,31 +26,33 @@ class Declared:
     """The allowed Pythons, as a version specifier; empty when not declared."""
     classifiers: tuple[str, ...] = ()
     root: str = ""
-    """The folder that packages lie in, where one is named."""
+    """The folder that contains the packages, such as `src`; empty when not declared."""
     runtime: tuple[str, ...] = ()
+    """Requirements of an installation, such as `idna>=2.5; python_version < "3.12"`."""
     tests: tuple[str, ...] = ()
     """Test requirements outside extras and groups."""
     development: tuple[str, ...] = ()
-    """Requirements for developers, linters and documentation tools among them."""
+    """Requirements for developers, including linters and documentation tools."""
     extras: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Extras and dependency groups by lower-case name."""
     asked: frozenset[str] = frozenset()
     """Extras and groups that the test configuration installs."""
     computed: bool = False
-    """Runtime requirements are computed by code, at least in part."""
+    """Whether code computes the runtime requirements, at least in part."""
     named: tuple[str, ...] = ()
-    """Text files that this code names: it may read requirements from them."""
+    """Text files named in `setup.py`, which may read requirements from them: `requirements.txt`."""
 
     def test_requirements(self) -> tuple[str, ...]:
-        """Return requirements declared for tests, in a test extra or group, or installed by the test runs."""
+        """Return the requirements for tests: `tests`, test extras and groups, and the extras in `asked`."""
         names = (self.asked | TEST_EXTRAS) & self.extras.keys()
         return (*self.tests, *self._expanded(sorted(names)))
 
     def development_requirements(self) -> tuple[str, ...]:
+        """Return the requirements for development: of `development` and of development extras and groups."""
         return (*self.development, *self._expanded(sorted(DEVELOPMENT_EXTRAS & self.extras.keys())))
 
     def _expanded(self, names: Sequence[str]) -> Iterable[str]:
-        """The lines of extras; an extra may ask for others by the project's own name."""
+        """Yield the requirements of extras; an extra may include another: `attrs[tests]` within attrs."""
         waiting, seen = list(names), set(names)
         while waiting:
             for line in self.extras.get(waiting.pop(0), ()):
@@ -63,7 +66,7 @@ class Declared:
 
 
 def merged(parts: Iterable[Declared]) -> Declared:
-    """Merge declarations; for single values, the first counts."""
+    """Merge declarations: lists are concatenated; of single values, the first that is set counts."""
     total = Declared()
     for part in parts:
         extras = dict(total.extras)
@@ -85,18 +88,18 @@ def merged(parts: Iterable[Declared]) -> Declared:
 
 
 def name_of(requirement: str) -> str:
-    """The canonical name that a requirement begins with; empty when it begins with none."""
+    """Return a requirement's canonical distribution name (`PyYAML>=5` gives `pyyaml`), or an empty string."""
     match = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", requirement.strip())
     return canonical(match.group()) if match else ""
 
 
 def without_pin(requirement: str) -> str:
-    """Drop an exact version: versions are chosen by the commit's date instead."""
+    """Drop an exact version (`six==1.9` gives `six`): the commit's date determines versions instead."""
     return re.sub(
         r"^([\w.-]+\s*(?:\[[^\]]*\])?)\s*={2,3}\s*[^\s;,*]+(?=\s*(;|$))", r"\1", requirement
     ).strip()
 
 
 def without_url(requirement: str) -> str:
-    """Drop a URL, so that the package comes from the index."""
+    """Drop a direct URL (`six @ https://…` gives `six`), so that the package comes from the index."""
     return re.sub(r"\s*@\s*\S+://[^\s;]+", "", requirement).strip()

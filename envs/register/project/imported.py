@@ -1,7 +1,7 @@
-"""Third-party distributions that code uses: imported modules, pytest fixtures and marks.
+"""Find the third-party distributions that code uses: imported modules, pytest fixtures and marks.
 
-Names map to distributions by a fixed list; a name that is not on the list is never looked up, since the
-package of that name on an index may be unrelated.
+A fixed list maps names to distributions. A name outside the list is never requested from an index, since the
+package of that name may be unrelated.
 """
 
 from __future__ import annotations
@@ -116,26 +116,29 @@ _OPTIONAL = frozenset({"ImportError", "ModuleNotFoundError", "Exception"})
 
 
 def distribution_of(module: str) -> str:
-    """The distribution that is known to bring a top-level module, or an empty string."""
+    """Return the distribution that provides a module (`yaml` gives `pyyaml`), or an empty string."""
     return _DISTRIBUTIONS.get(module) or (module if module in _SAME_NAME else "")
 
 
 def modules_of(distribution: str) -> frozenset[str]:
-    """The names that a distribution is likely imported by."""
+    """Return the likely module names of a distribution: its canonical name, and the fixed list's names."""
     known = {module for module, name in _DISTRIBUTIONS.items() if name == canonical(distribution)}
     return frozenset({canonical(distribution).replace("-", "_"), *known})
 
 
 @lru_cache(maxsize=8192)
 def modules_in(data: bytes, *, optional: bool = False) -> frozenset[str]:
-    """Top-level names a file imports; with `optional`, also those it can do without."""
+    """Return the top-level module names that a file imports.
+
+    `optional` includes imports in a `try` that handles ImportError.
+    """
     module = parse(data)
     return frozenset(_imports(module, optional)) if module else frozenset()
 
 
 @lru_cache(maxsize=8192)
 def plugins_in(data: bytes) -> frozenset[str]:
-    """Distributions whose fixtures or marks a test file uses and does not define itself."""
+    """Return the distributions of the pytest fixtures and marks that a test file uses but does not define."""
     module = parse(data)
     used: set[str] = set()
     defined: set[str] = set()
@@ -161,6 +164,7 @@ def _imports(node: ast.AST, optional: bool) -> Iterator[str]:
         if node.module and not node.level:
             yield node.module.split(".")[0]
     else:
+        # The body and handlers of an optional import are skipped; `else` and `finally` always run.
         spared = isinstance(node, ast.Try) and _is_optional(node) and not optional
         skipped = [*node.body, *node.handlers] if isinstance(node, ast.Try) and spared else []
         for child in ast.iter_child_nodes(node):

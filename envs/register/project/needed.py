@@ -1,7 +1,7 @@
 """Select the requirements that a project's tests need, declared or not.
 
-Runtime and test requirements are taken, except tools that cannot affect a test's outcome, such as linters.
-Development requirements are taken where code or tests import them.
+Runtime and test requirements count, except tools that cannot affect a test's outcome, such as linters.
+Development requirements count only if code or tests import them or use their pytest plugins.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .imported import distribution_of, modules_in, modules_of, plugins_in
 from .plugins import configured_plugins
 
 _FRAMEWORK = frozenset({"pytest", "py", "pluggy", "iniconfig"})
-# Test frameworks are chosen here; linters, coverage and documentation decide nothing about a bug.
+# `requirements` chooses the test framework; linters, coverage and documentation cannot affect a test.
 _NOT_NEEDED = re.compile(
     r"^(pytest|py|pluggy|iniconfig|pytest[-_](cov|xdist|checkdocs|ruff|mypy|enabler|flake8|black|sugar|codspeed|cache"
     r"|randomly|random-order|isort|pylint|pep8|pycodestyle|clarity|html|instafail|rerunfailures|reportlog"
@@ -40,13 +40,15 @@ def needed(
     *,
     local: frozenset[str],
 ) -> tuple[str, ...]:
-    """Return the requirements that matter, sorted.
+    """Return the requirements that the tests need, sorted, such as `("attrs>=19", "pytest-mock")`.
 
-    `code` and `tests` are the contents of Python files, `configured` is pytest's configuration, `local` are
-    names that the project itself may be imported by.
+    `code` and `tests` are contents of Python files, `configured` is pytest's configuration, and `local` holds
+    the module names in the tree itself, which need no distribution.
     """
     used = _imports(tests) | _in_filters(configured)
-    used |= {name for name in _imports(code) if distribution_of(name) == "setuptools"}  # was always installed
+    used |= {
+        name for name in _imports(code) if distribution_of(name) == "setuptools"
+    }  # once part of every environment
     if declared.computed and not declared.runtime:
         used |= _imports(code)
     mentioned = _imports([*code, *tests], optional=True)
@@ -73,7 +75,7 @@ def _imports(files: Sequence[bytes], *, optional: bool = False) -> set[str]:
 
 
 def _in_filters(configured: Mapping[str, Any]) -> set[str]:
-    """Modules whose warnings pytest's configuration names: it imports them before it does anything."""
+    """Return the modules of `filterwarnings`: pytest imports them at startup and fails without them."""
     lines = configured.get("filterwarnings", "")
     lines = lines.splitlines() if isinstance(lines, str) else list(map(str, lines))
     return {
@@ -84,5 +86,5 @@ def _in_filters(configured: Mapping[str, Any]) -> set[str]:
 
 
 def _is_used(requirement: str, used: set[str]) -> bool:
-    """Whether tests import what is otherwise left out; the test framework itself is chosen elsewhere."""
+    """Whether tests import a tool that `_NOT_NEEDED` would drop; the test framework is always dropped."""
     return name_of(requirement) not in _FRAMEWORK and bool(modules_of(name_of(requirement)) & used)

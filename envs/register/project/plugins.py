@@ -1,7 +1,7 @@
-"""pytest plugins that a project's tests need: distribution, module and options of each.
+"""The pytest plugins that a project's tests need: distribution, module and options of each.
 
-Plugins do not load themselves in a sandbox (`envs.testing.programs.pytest_program`), so the module of each
-wanted plugin is named here.
+Sandboxes disable plugin autoloading (`envs.testing.programs.pytest_program`), so the module of each needed
+plugin must be passed to pytest explicitly; this table maps distributions to modules.
 """
 
 from __future__ import annotations
@@ -51,13 +51,17 @@ _PLUGINS = {
     "time-machine": "time_machine",
 }
 _OPTIONS = {"pytest-benchmark": "--benchmark-disable"}
-"""Options for plugins: a benchmark's code runs once, as a test."""
+"""Options that a plugin requires: `--benchmark-disable` runs a benchmark's code once, as a test."""
 _SETTINGS = {"asyncio_mode": "pytest-asyncio", "timeout": "pytest-timeout", "env": "pytest-env"}
-"""Keys of pytest's configuration that belong to a plugin: without it they are a warning, or an error."""
+"""Configuration keys that belong to a plugin. Without the plugin, pytest warns about the key or fails."""
 
 
 def configuration(tree: Tree, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    """pytest's configuration, wherever it stands; `settings` is `pyproject.toml`."""
+    """Return pytest's configuration from every file that may contain it.
+
+    `settings` is the parsed `pyproject.toml`, which takes precedence over `pytest.ini`, `tox.ini` and
+    `setup.cfg`. Example: `{"addopts": "-q", "timeout": 30}`.
+    """
     native, table = at(settings, "tool", "pytest"), at(settings, "tool", "pytest", "ini_options")
     found = {
         **(native if isinstance(native, Mapping) else {}),
@@ -67,14 +71,14 @@ def configuration(tree: Tree, settings: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def configured_plugins(configured: Mapping[str, Any]) -> set[str]:
-    """Distributions of the plugins whose settings stand in pytest's configuration."""
+    """Return the distributions of plugins that pytest's configuration contains settings for."""
     return {name for key, name in _SETTINGS.items() if key in configured}
 
 
 def plugin_setup(
     requirements: Sequence[str], configured: Mapping[str, Any]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The modules of the plugins that are asked for, and pytest's options."""
+    """Return the plugin modules of the requirements, and the pytest options to run with."""
     names = {name_of(line) for line in requirements}
     modules = tuple(sorted(_PLUGINS[name] for name in names & _PLUGINS.keys()))
     extra = tuple(_OPTIONS[name] for name in sorted(names & _OPTIONS.keys()))

@@ -1,7 +1,6 @@
 """Read a source tree into a `Project`: its modules, tests, requirements and import paths.
 
-Only files are read: no code of the project runs and nothing is built. A library whose code must be compiled
-cannot be registered this way.
+No code of the project runs and nothing is built, so a library that needs compiling cannot be registered.
 """
 
 from __future__ import annotations
@@ -38,30 +37,34 @@ _NOT_MODULES = frozenset({"setup.py", "conftest.py", "noxfile.py", "tasks.py", "
 
 @dataclass(frozen=True)
 class Project:
-    """A library's modules to change, tests to run, and requirements."""
+    """A library's source tree with its mutable modules, test files and requirements."""
 
     source: Source
     tree: Tree
-    """The source's files, and the generated ones that a build would have added."""
+    """The source's files, plus the files that a build would generate."""
     modules: tuple[str, ...]
-    """Paths of the code that bugs may be put into."""
+    """Paths of the code that mutations may change, such as `src/attr/_make.py`."""
     test_files: tuple[str, ...]
     requirements: tuple[str, ...]
     """Requirements in the project's spelling, not resolved."""
     tests: RunnerSetup
+    """How pytest runs: import paths, plugins and options."""
     notes: tuple[str, ...] = ()
-    """What was added or assumed, one line each."""
+    """One sentence for each generated file and each assumption."""
     distribution: str = ""
-    """The name it would be installed under."""
+    """The distribution name of an installed copy."""
     python: str = ""
-    """The Pythons it allows, as a version specifier."""
+    """The declared Pythons, as a version specifier such as `>=3.9`."""
     classifiers: tuple[str, ...] = ()
     apart: tuple[str, ...] = ()
-    """Modules of the standard library that it imports and that Debian packages apart."""
+    """Imported modules of the standard library that Debian packages separately, such as `tkinter`."""
 
 
 def read_project(source: Source) -> Project:
-    """Understand a source tree. Raises RegisterError when it has no code or no tests."""
+    """Read a source tree into a `Project`.
+
+    Raises RegisterError when the tree has no package, no tests, or an invalid `pyproject.toml`.
+    """
     settings = _settings(source.tree)
     declared = merged([_from_built(source.tree), from_pyproject(settings), from_setup_files(source.tree)])
     source = replace(source, name=_distribution(source, settings))
@@ -101,7 +104,7 @@ def read_project(source: Source) -> Project:
 
 
 def completed(tree: Tree) -> tuple[Tree, tuple[str, ...]]:
-    """Return the tree with the files that a build would have generated from git, and a line on each."""
+    """Return the tree with the version module that a build would generate from git, and a note on it."""
     settings = _settings(tree)
     scm = ("tool", "setuptools_scm")
     path = (
@@ -127,19 +130,19 @@ def _written_by_setup_script(tree: Tree) -> str:
 
 
 def needs_compiling(tree: Mapping[str, TreeFile]) -> bool:
-    """Whether there are sources that only a compiler turns into modules."""
+    """Whether the tree has C, C++, Cython or Rust sources."""
     return any(path.endswith((".pyx", ".c", ".cpp", ".rs")) for path in tree)
 
 
 def _distribution(source: Source, settings: Mapping[str, Any]) -> str:
-    """The library's name as it may stand in image names and task ids."""
+    """Return the library's name, restricted to the characters of image names and task ids."""
     named = at(settings, "project", "name")
     name = named if isinstance(named, str) and not source.origin.startswith("pypi:") else source.name
     return plain_name(canonical(name), "library")
 
 
 def _root(tree: Tree, declared: Declared) -> str:
-    """The folder that holds the packages, relative to the tree."""
+    """Return the folder that contains the packages, relative to the tree: `src`, or `.` for the top."""
     for folder in (declared.root.strip("./"), "src"):
         if folder and any(_is_under(path, folder) and path.endswith(".py") for path in tree):
             return folder
@@ -164,12 +167,12 @@ def _modules(tree: Tree, root: str) -> tuple[str, ...]:
 
 
 def _takes_part(path: str) -> bool:
-    """Whether a Python file is read when tests run."""
+    """Whether a test run imports a Python file: a test, `conftest.py`, or a helper beside the tests."""
     return path.endswith(".py") and is_protected(path) and PurePosixPath(path).name not in _NOT_RUN
 
 
 def _names(tree: Tree) -> frozenset[str]:
-    """What the tree itself could be imported by."""
+    """Return every folder and file name of the tree: imports of these names need no distribution."""
     return frozenset(part.removesuffix(".py") for path in tree for part in PurePosixPath(path).parts)
 
 
@@ -187,7 +190,7 @@ def _settings(tree: Tree) -> dict[str, Any]:
 
 
 def _add_metadata(tree: Tree, source: Source, root: str) -> tuple[str, ...]:
-    """Lay metadata beside the code, for libraries that ask for their own version when imported."""
+    """Add `.egg-info` metadata: some libraries query `importlib.metadata` for their own version on import."""
     if "PKG-INFO" not in tree or any(_is_egg_info(path) for path in tree):
         return ()
     folder = "" if root == "." else root + "/"
@@ -201,7 +204,7 @@ def _is_egg_info(path: str) -> bool:
 
 
 def _from_built(tree: Tree) -> Declared:
-    """What a source distribution carries: metadata that its build wrote."""
+    """Read the metadata that the build of a source distribution wrote."""
     return Declared(runtime=(*_from_metadata(tree), *_from_egg_info(tree)))
 
 

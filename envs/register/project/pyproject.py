@@ -1,4 +1,4 @@
-"""Read `pyproject.toml`: the standard tables, and those of the tools that preceded them.
+"""Read `pyproject.toml`: the standard tables, and the tables of tools that preceded the standard.
 
 PEP 621 (`project`), PEP 735 (`dependency-groups`), and the tables of Poetry, Flit, PDM, Hatch and uv.
 """
@@ -13,12 +13,12 @@ from .declared import Declared, merged
 
 
 def from_pyproject(settings: Mapping[str, Any]) -> Declared:
-    """Read every known table."""
+    """Read every known table of a parsed `pyproject.toml` into one `Declared`."""
     return merged([_standard(settings), _poetry(settings), _flit(settings), _tools(settings)])
 
 
 def at(settings: Mapping[str, Any], *keys: str) -> Any:
-    """Return what lies at a path of keys, or None."""
+    """Return the value at a path of keys, such as `at(settings, "project", "name")`, or None."""
     value: Any = settings
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None
@@ -82,7 +82,10 @@ def _poetry_table(table: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _poetry_lines(name: str, value: Any) -> Iterable[str]:
-    """Translate one Poetry requirement to PEP 508; a list gives one line per entry."""
+    """Translate a Poetry requirement to PEP 508: `attrs = "^21.2"` gives `attrs>=21.2,<22`.
+
+    A list of constraints gives one line per entry.
+    """
     for constraint in value if isinstance(value, list) else [value]:
         table = constraint if isinstance(constraint, Mapping) else {}
         extras = ",".join(_strings(table.get("extras")))
@@ -101,7 +104,7 @@ def _marker(part: str) -> str:
 
 
 def poetry_specifier(value: Any) -> str:
-    """Turn Poetry's version constraint into a version specifier; of alternatives the last one counts."""
+    """Translate Poetry's version constraint: `^3.8` gives `>=3.8,<4`; the last `||` alternative counts."""
     text = value.split("||")[-1] if isinstance(value, str) else ""
     parts = []
     for part in re.split(r"\s*,\s*|\s+(?=[<>=!~^])", text.strip()):
@@ -141,7 +144,7 @@ def _flit(settings: Mapping[str, Any]) -> Declared:
 
 
 def _tools(settings: Mapping[str, Any]) -> Declared:
-    """Groups for developers that tools kept in tables of their own."""
+    """Read the development and test requirements of the PDM, uv, Hatch and tox tables."""
     extras = {
         name.lower(): _strings(lines)
         for name, lines in _table(settings, "tool", "pdm", "dev-dependencies").items()

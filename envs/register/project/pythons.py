@@ -1,4 +1,4 @@
-"""Choose the Python for a commit by its date, among those of Debian's releases.
+"""Choose the Python for a commit by the commit's date, among the Pythons of Debian's releases.
 
 Release dates of Python versions are from PEPs 596, 664 and 719.
 """
@@ -17,7 +17,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from sandboxes.syntax import syntax_tree
 
 _ADOPTION = timedelta(days=365)
-"""Projects and their dependencies work on a new Python about a year after its release."""
+"""How long after a Python's release projects and their dependencies typically support that Python."""
 
 _ONLY_PYTHON2 = frozenset(
     {"htmlentitydefs", "urllib2", "urlparse", "ConfigParser", "StringIO", "cPickle", "Queue", "__builtin__"}
@@ -28,15 +28,15 @@ _EXCEPT = re.compile(rb"^\s*except\s+[\w.()]+\s*,\s*\w+\s*:", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Base:
-    """A Debian release and the Python it has."""
+    """A Debian release and the Python version in that release."""
 
     release: str
     python: str
     patch: int
     released: str
-    """When that Python came out."""
+    """The release date of that Python, ISO 8601."""
     supported: str
-    """From when on the test framework and the packages below it work on that Python."""
+    """The date from which pytest and its dependencies support that Python, ISO 8601."""
 
     @property
     def full_version(self) -> str:
@@ -50,22 +50,22 @@ BASES = (
 )
 
 APART = {"distutils": "python3-distutils", "lib2to3": "python3-lib2to3", "tkinter": "python3-tk"}
-"""Modules of the standard library that Debian leaves out of its Python, with the packages that bring them."""
+"""Standard-library modules that Debian omits from its Python, and the Debian packages that provide them."""
 _GONE = {"distutils": (3, 12), "lib2to3": (3, 13)}
-"""Since when Python itself has no such module; Debian has no package of it then."""
+"""The Python version that removed the module; Debian has no package for that version and later ones."""
 
 
 def packages_of(modules: Sequence[str], python: str) -> tuple[str, ...]:
-    """Return the Debian packages that bring modules of `APART`, as far as that Python has them."""
+    """Return the Debian packages of `APART` modules that the Python version (`3.11`) still has."""
     version = tuple(int(part) for part in python.split("."))
     return tuple(APART[module] for module in modules if version < _GONE.get(module, (99,)))
 
 
 def preferred(specifier: str, classifiers: Sequence[str], when: str) -> tuple[Base, ...]:
-    """Order the bases from the best for a commit of that time (ISO 8601) to the worst.
+    """Order the bases from most to least suitable for a commit at time `when` (ISO 8601).
 
-    First those that the project allows and that were a year old, newest first; then the ones that came too
-    late, oldest first. What the project forbids is not among them; empty when it forbids all.
+    Allowed Pythons that were a year old come first, newest first; later Pythons follow, oldest first. Pythons
+    that `specifier` forbids are absent; the result is empty when the specifier forbids all.
     """
     allowed = [base for base in BASES if allows(specifier, base.python)]
     time = datetime.fromisoformat(when).replace(tzinfo=None)
@@ -80,9 +80,9 @@ def preferred(specifier: str, classifiers: Sequence[str], when: str) -> tuple[Ba
 
 
 def is_python2(sources: Iterable[bytes]) -> bool:
-    """Whether code runs on Python 2 alone: a file has statements, or needs modules, that only it has.
+    """Whether code runs on Python 2 only: a file uses syntax or imports modules that Python 3 lacks.
 
-    What a `try` or an `if` makes optional is for both.
+    Imports inside a `try` or an `if` are ignored: such code supports both.
     """
     return any(_is_python2(source) for source in sources)
 
@@ -102,13 +102,13 @@ def _is_python2(source: bytes) -> bool:
 
 
 def allows(specifier: str, python: str) -> bool:
-    """Whether a version specifier (PEP 440) admits some release of a Python, such as `3.11`."""
+    """Whether a version specifier (PEP 440) admits some patch release of a Python, such as `3.11`."""
     series = SpecifierSet(f"~={python}.0")
     return not any(clause.is_disjoint(series) for clause in _clauses(specifier))
 
 
 def _clauses(specifier: str) -> Iterator[SpecifierSet]:
-    """Yield the clauses that PEP 440 defines, and `>=3.6.*` as `>=3.6`, which installers once read so."""
+    """Yield the valid clauses; `>=3.6.*`, which older installers accepted, becomes `>=3.6`."""
     for text in specifier.split(","):
         clause = re.sub(r"^(\s*[<>~].*?)\.\*", r"\1", text).replace("===", "==")
         with suppress(InvalidSpecifier):
@@ -116,7 +116,7 @@ def _clauses(specifier: str) -> Iterator[SpecifierSet]:
 
 
 def _named(classifiers: Sequence[str]) -> set[tuple[int, ...]]:
-    """The versions of Python 3 that classifiers name."""
+    """Return the Python 3 versions of trove classifiers, such as `{(3, 9), (3, 10)}`."""
     found = (re.search(r":: (3\.\d+)\s*$", line) for line in classifiers)
     return {_numbers(match[1]) for match in found if match}
 

@@ -1,10 +1,10 @@
 """Resolve a project's requirements to exact pins for its image.
 
-uv resolves without installing; only wheels count, so that nothing is built. The library itself must not be
-installed as a dependency of another package: the copy would contain the solution.
+uv resolves without installing. Only wheels are eligible, so that nothing is built. The library under test
+must not be installed as a dependency of another package: the installed copy would leak the solution.
 
-For a past commit, versions are those available at its date, by upload time on the index. Where nothing
-resolves, the rules are relaxed step by step, and every step is noted.
+For a past commit, a version is eligible if its upload time on the index precedes the commit's date. If
+nothing resolves, the constraints are relaxed step by step, and each step adds a note.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from ..errors import RegisterError
 from .declared import canonical, name_of
 
 PYTEST = "pytest==9.2.0"
-"""The test framework of every library that is registered as it is today."""
+"""The test framework of libraries registered at their current state, not at a past commit."""
 PYTEST_OF_ITS_TIME = "pytest>=6.2"
-"""The oldest that `envs.testing.programs.pytest_program` can drive, and whatever was there at the time."""
+"""The test framework at a past commit; `envs.testing.programs.pytest_program` needs 6.2 or later."""
 RESOLVE_S = 180.0
+"""Deadline for one run of the resolver."""
 _ROUNDS = 3
-"""How often single packages are widened before everything is."""
+"""How many times single packages are relaxed before all are."""
 _FRAMEWORK: tuple[str, ...] = (
     "pytest",
     "attrs",
@@ -43,41 +44,46 @@ _FRAMEWORK: tuple[str, ...] = (
     "toml",
     "tomli",
 )
-"""What pytest consists of; it may be newer than the commit where the Python of the image is."""
+"""pytest and its dependencies; newer than the commit if the image's Python is newer than the commit."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be resolved, and under which rules."""
+    """A resolver query: requirements and constraints.
+
+    Example: `Wanted("attrs", ("pytest>=6.2", "six"), "3.9.2", "2021-05-06T00:00:00Z")`.
+    """
 
     name: str
+    """The library under test."""
     requirements: tuple[str, ...]
+    """pytest first, then the project's requirements."""
     python: str = "3.11.2"
     before: str = ""
-    """ISO 8601; what was uploaded later does not exist. Empty: no limit."""
+    """ISO 8601; later uploads are ignored. Empty: no limit."""
     later: Mapping[str, str] = field(default_factory=dict)
-    """Packages with a time of their own; an empty time is no limit."""
+    """Upload limits of single packages, which override `before`; an empty time is no limit."""
     excluded: tuple[str, ...] = ()
-    """Packages that are not installed, even where others ask for them."""
+    """Packages that are never installed, even as dependencies of others."""
 
 
 @dataclass(frozen=True)
 class Resolution:
-    """Exact pins, a complete closure."""
+    """Exact pins of the requirements and all their dependencies, such as `six==1.16.0`."""
 
     pins: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    """What was widened to get there."""
+    """One sentence for each relaxed constraint."""
 
 
 class Unresolvable(RegisterError):
-    """No set of versions fits. Takes one sentence."""
+    """No set of versions satisfies the constraints. Takes one sentence."""
 
 
 def resolve(name: str, requirements: Sequence[str], *, timeout_s: float = RESOLVE_S) -> tuple[str, ...]:
-    """Pin everything `requirements` and pytest need today, as `name==version`, sorted.
+    """Pin `requirements`, pytest and their dependencies to current versions, as `name==version`, sorted.
 
-    Raises RegisterError when it cannot be resolved, or when the library is needed to test itself.
+    Raises RegisterError when no versions fit, or when the pins would include the library itself.
     """
     try:
         pins = compiled(Wanted(name, (PYTEST, *requirements)), timeout_s=timeout_s)
@@ -100,12 +106,15 @@ def resolve_as_of(
     supported: str,
     timeout_s: float = RESOLVE_S,
 ) -> Resolution:
-    """Pin everything `requirements` and pytest need, with versions of a time (ISO 8601).
+    """Pin `requirements`, pytest and their dependencies to versions of a past date (ISO 8601).
 
-    `dates` are tried in order. Then single packages that a failure names and that cannot be resolved by
-    themselves get, in turn, the time from which on this Python is `supported`, no limit, no version bound,
-    and are left out at last. Then everything gets the supported time, then none. Raises RegisterError with
-    the last reason.
+    Constraints are relaxed in this order until the resolver succeeds:
+    1. Each of `dates` is the upload limit of all packages.
+    2. A package that the error message names and that does not resolve alone gets the `supported` date of the
+       Python as its limit, then no limit, then no version bound, and is finally dropped.
+    3. All packages get the `supported` date as their limit, then no limit.
+
+    Raises RegisterError with the resolver's last error.
     """
 
     def of(date: str) -> Wanted:
@@ -140,7 +149,7 @@ def resolve_as_of(
 
 
 def _suspects(reason: RegisterError, wanted: Wanted) -> set[str]:
-    """The requirements that a failure speaks of; all where it names none."""
+    """Return the names of requirements in an error message, or all names when the message has none."""
     names = {name_of(line) for line in wanted.requirements[1:]}
     return {
         name for name in names if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", str(reason))
@@ -159,7 +168,7 @@ def _framework(requirements: Sequence[str]) -> set[str]:
 def _mended(
     wanted: Wanted, suspects: Set[str], supported: str, timeout_s: float
 ) -> tuple[Wanted, tuple[str, ...]]:
-    """Give every suspected requirement that cannot be had by itself the first rule under which it can."""
+    """Relax each suspected requirement to the first constraint under which the requirement resolves alone."""
     kept, later, notes = [PYTEST_OF_ITS_TIME], dict(wanted.later), list[str]()
     for line in wanted.requirements[1:]:
         name = name_of(line)
@@ -187,7 +196,7 @@ def _mended(
 
 
 def _without_itself(wanted: Wanted, notes: tuple[str, ...], timeout_s: float) -> Resolution:
-    """Resolve so that the library under test is not installed. Raises RegisterError where it must be."""
+    """Resolve without the library under test. Raises RegisterError when pytest depends on the library."""
     pins = compiled(wanted, timeout_s=timeout_s)
     if not _holds(pins, wanted.name):
         return Resolution(pins, notes)
@@ -217,7 +226,7 @@ def compiled(wanted: Wanted, *, timeout_s: float) -> tuple[str, ...]:
     arguments, environment = index_settings()
     with tempfile.TemporaryDirectory(
         prefix="daythree-resolve-"
-    ) as folder:  # no settings of anybody's project
+    ) as folder:  # so that uv finds no project's settings
         if wanted.excluded:
             (Path(folder) / "excluded.txt").write_text("\n".join(wanted.excluded) + "\n")
             command += ["--excludes", "excluded.txt"]
@@ -244,7 +253,7 @@ def compiled(wanted: Wanted, *, timeout_s: float) -> tuple[str, ...]:
 
 
 def _failure(name: str, stderr: str) -> RegisterError:
-    """The resolver's message as an error of one line."""
+    """Convert the resolver's message to an error of one line."""
     lines = [re.sub(r"^[^\w]+", "", line) for line in stderr.splitlines() if not line.startswith("warning")]
     text = " ".join(line for line in lines if line)
     if "Failed to fetch" in text or "error sending request" in text:
@@ -257,9 +266,9 @@ def _failure(name: str, stderr: str) -> RegisterError:
 
 @lru_cache(maxsize=1)
 def index_settings() -> tuple[tuple[str, ...], dict[str, str]]:
-    """pip's settings for the resolver, which does not read them: arguments and environment variables.
+    """Translate pip's settings, which uv ignores, to uv's arguments and environment variables.
 
-    Settings meant for the resolver itself (its `UV_…` variables) take precedence, since they are more exact.
+    uv's own `UV_…` variables take precedence, since they were set for uv.
     """
     settings = _pip_settings()
     arguments = ["--index-strategy", "unsafe-best-match"]  # as pip does: the best version of all indexes
@@ -285,7 +294,7 @@ def index_settings() -> tuple[tuple[str, ...], dict[str, str]]:
 
 
 def _pip_settings() -> dict[str, str]:
-    """What `pip config list` prints, where later kinds win: global, then install, then the environment."""
+    """Return the settings of `pip config list`. Increasing precedence: global, install, environment."""
     command = [sys.executable, "-m", "pip", "config", "list"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)

@@ -1,6 +1,6 @@
 """Read the declarations of `setup.py`, `setup.cfg`, `tox.ini` and requirements files.
 
-`setup.py` is a program and is not run: only literals in it are read.
+`setup.py` never runs: `setup_script` reads the literals in its syntax tree.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PYTHON_3 = re.compile(r"py3|py\{?[\d,]*3|tests?\b")
 
 
 def from_setup_files(tree: Tree) -> Declared:
-    """Read all of them."""
+    """Read all of these files into one `Declared`."""
     script = from_setup_script(tree["setup.py"].data) if "setup.py" in tree else Declared()
     parts = [script, *_from_setup_cfg(tree), *_from_tox(tree), *_from_requirement_files(tree)]
     found = merged(parts)
@@ -39,7 +39,7 @@ def from_setup_files(tree: Tree) -> Declared:
 
 
 def _read_by_code(tree: Tree, script: Declared) -> Declared:
-    """Requirements in files that `setup.py` names, since its code reads them; else in `requirements.txt`."""
+    """Read the requirement files named in `setup.py`, whose code reads them, or else `requirements.txt`."""
     named = [path for path in script.named if path in tree and "require" in path] or ["requirements.txt"]
     runtime, development = list[str](), list[str]()
     for path in named:
@@ -82,7 +82,7 @@ def _from_tox(tree: Tree) -> Iterable[Declared]:
 
 
 def _environments(tree: Tree, parser: configparser.ConfigParser) -> Declared:
-    """What tox installs to run the tests; lines for other Pythons or other versions of a library are left."""
+    """Read what tox installs for tests, without lines for Python 2 or for other versions of a dependency."""
     tests: list[str] = []
     asked: set[str] = set()
     for section in ("testenv", "testenv:test", "testenv:tests", "testenv:py3"):
@@ -97,7 +97,10 @@ def _environments(tree: Tree, parser: configparser.ConfigParser) -> Declared:
 
 
 def _installed(tree: Tree, line: str, asked: set[str]) -> Iterable[str]:
-    """The requirements that one argument of pip stands for; extras of the project itself go to `asked`."""
+    """Expand a pip argument (`-r FILE`, `-e .[test]`, `six>=1`) to requirements.
+
+    Extras of the project itself are added to `asked`.
+    """
     file = re.match(r"(?:-r|--requirement)[\s=]*(.+)", line)
     if file:
         path = file[1].strip().replace("{toxinidir}", ".").replace("{tox_root}", ".")
@@ -109,7 +112,7 @@ def _installed(tree: Tree, line: str, asked: set[str]) -> Iterable[str]:
 
 
 def _resolved(parser: configparser.ConfigParser, text: str) -> str:
-    """Substitute references to values of other sections: `{[base]deps}`."""
+    """Substitute references to values of other sections, such as `{[base]deps}`, up to three levels deep."""
     for _ in range(3):
         text = re.sub(r"\{\[([^\]]+)\](\w+)\}", lambda match: "\n" + _get(parser, match[1], match[2]), text)
     return text
@@ -118,7 +121,7 @@ def _resolved(parser: configparser.ConfigParser, text: str) -> str:
 def _from_requirement_files(tree: Tree) -> Iterable[Declared]:
     for path in sorted(tree):
         if path.endswith(".txt") and path.removesuffix(".txt") + ".in" in tree:
-            continue  # the one was compiled from the other
+            continue  # compiled from the .in file, with pins
         if _TEST_FILE.fullmatch(path):
             yield Declared(tests=tuple(lines_of(tree, path)))
         elif _DEVELOPMENT_FILE.fullmatch(path):
@@ -126,7 +129,7 @@ def _from_requirement_files(tree: Tree) -> Iterable[Declared]:
 
 
 def lines_of(tree: Tree, path: str, *, seen: frozenset[str] = frozenset()) -> Iterable[str]:
-    """The requirements of a file and of those it includes, without pins."""
+    """Yield the requirements of a file and of the files that `-r` lines include, without exact versions."""
     path = _tidy(path)
     if path not in tree or path in seen:
         return
@@ -178,7 +181,7 @@ def _lines(text: str) -> list[str]:
 
 
 def tool_settings(tree: Tree) -> Mapping[str, str]:
-    """pytest's settings from `pytest.ini`, `tox.ini` or `setup.cfg`, the first that has them."""
+    """Return the pytest section of the first file that has one: `pytest.ini`, `tox.ini`, `setup.cfg`."""
     for path, section in (("pytest.ini", "pytest"), ("tox.ini", "pytest"), ("setup.cfg", "tool:pytest")):
         parser = _parsed(tree, path)
         if parser is not None and parser.has_section(section):

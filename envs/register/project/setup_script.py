@@ -1,6 +1,6 @@
 """Read the arguments of `setup(...)` from the syntax tree of a `setup.py`.
 
-Literals are read, names bound to them at the top of the file, sums of lists, and `**` of a dictionary.
+Literals, names bound to literals, sums of lists, and `**` of a dictionary are evaluated; the rest is UNKNOWN.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .syntax import parse
 
 
 class _Unknown:
-    """A value that only running the program would give."""
+    """The type of UNKNOWN: a value that depends on running the script."""
 
 
 UNKNOWN = _Unknown()
@@ -24,7 +24,10 @@ _CONDITIONS = re.compile(r"version|PY2|PY3|platform|os\.name|sys\.argv|environ")
 
 
 def from_setup_script(data: bytes) -> Declared:
-    """Read what can be read. A script that is not Python 3 says nothing."""
+    """Read the literal arguments of `setup(...)`.
+
+    A script that does not parse as Python 3, or has no such call, gives `Declared(computed=True)`.
+    """
     module = parse(data)
     call = _setup_call(module) if module else None
     if module is None or call is None:
@@ -37,6 +40,7 @@ def from_setup_script(data: bytes) -> Declared:
             arguments[keyword.arg] = value
         elif isinstance(value, dict):
             arguments.update(value)
+    # pbr reads the requirements from requirements.txt, whatever the script passes.
     if arguments.get("pbr") is True or arguments.get("setup_requires") == ["pbr"]:
         arguments["install_requires"] = UNKNOWN
     extras, conditional = _extras(arguments.get("extras_require"))
@@ -56,13 +60,16 @@ def from_setup_script(data: bytes) -> Declared:
 
 
 def _files_named(module: ast.Module) -> tuple[str, ...]:
-    """Literals that look like a text file's path, in their order."""
+    """Return string literals that look like a text file's path (`requirements/test.txt`), in order."""
     texts = [node.value for node in ast.walk(module) if isinstance(node, ast.Constant)]
     return tuple(dict.fromkeys(each for each in texts if isinstance(each, str) and _FILE.fullmatch(each)))
 
 
 def _extras(value: Any) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
-    """Extras by name, and what is needed under a marker only (written as an extra `:marker`)."""
+    """Return the extras by name, and the requirements of nameless extras, which are runtime requirements.
+
+    Example: `{":python_version<'3'": ["enum34"]}` gives `({}, ("enum34; python_version<'3'",))`.
+    """
     extras: dict[str, tuple[str, ...]] = {}
     conditional: list[str] = []
     for key, lines in value.items() if isinstance(value, Mapping) else ():
@@ -87,7 +94,7 @@ def _setup_call(module: ast.Module) -> ast.Call | None:
 
 
 def _bindings(module: ast.Module) -> dict[str, Any]:
-    """Names bound somewhere in the file to something that can be read, as the last statement leaves them."""
+    """Return the values of all assigned names after the last statement; a value may be UNKNOWN."""
     names: dict[str, Any] = {}
     for node in _statements(module):
         match node:
@@ -111,7 +118,7 @@ def _bindings(module: ast.Module) -> dict[str, Any]:
 
 
 def _statements(node: ast.AST) -> Iterator[ast.stmt]:
-    """Every statement in its order, without those for some Pythons or some machines only."""
+    """Yield every statement in order, without branches on the Python version or the platform."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and _CONDITIONS.search(ast.unparse(child.test)):
             continue
@@ -121,7 +128,7 @@ def _statements(node: ast.AST) -> Iterator[ast.stmt]:
 
 
 def evaluated(node: ast.expr, names: Mapping[str, Any]) -> Any:
-    """The value of an expression, or UNKNOWN, which may also stand inside lists and dictionaries."""
+    """Return the value of an expression, or UNKNOWN; lists and dictionaries may contain UNKNOWN."""
     found: Any = UNKNOWN
     match node:
         case ast.Constant():
@@ -174,7 +181,7 @@ def _is_unknown(value: Any) -> bool:
 
 
 def _lines(value: Any) -> tuple[str, ...]:
-    """Requirements as setuptools takes them: a list of lines, or one text."""
+    """Return requirements in either form that setuptools accepts: a list of lines, or one string."""
     if isinstance(value, str):
         value = value.splitlines()
     found = value if isinstance(value, list) else []

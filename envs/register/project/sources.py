@@ -1,6 +1,6 @@
 """Fetch a library's source from a package index, a folder, or a git repository.
 
-The result is a `Source`: regular files in memory. No code of the source runs.
+The result is a `Source`: the regular files, in memory. No code of the library runs.
 """
 
 from __future__ import annotations
@@ -22,30 +22,33 @@ from envs.tasksets.trees import Tree, TreeFile, is_safe, read_tree
 from ..errors import RegisterError
 
 FETCH_S = 120.0
-"""Deadline for an answer of the package index or the git server."""
+"""Deadline for a response of the package index or the git server."""
 SIZE_LIMIT = 64 * 1024 * 1024
-"""Bytes of source that are read at most."""
+"""Largest source that is read, in bytes."""
 _MARKERS = ("pyproject.toml", "setup.py", "setup.cfg")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A library's files, and where exactly they came from."""
+    """A library's files and their provenance.
+
+    Example: `Source("six", "1.16.0", "pypi:six==1.16.0", {"six.py": TreeFile(b"…")})`.
+    """
 
     name: str
     version: str
     origin: str
-    """What fetches the same source again: `pypi:NAME==VERSION`, a path, or an URL."""
+    """The argument of `fetch_source` for the same source: `pypi:NAME==VERSION`, a path, or a URL."""
     tree: Tree
     commit: str = ""
     left_out: tuple[str, ...] = ()
-    """Entries that are not regular files, by path."""
+    """Paths of omitted entries: symbolic links, submodules, unsafe paths."""
 
 
 def fetch_source(text: str, *, timeout_s: float = FETCH_S) -> Source:
     """Fetch `pypi:NAME[==VERSION]`, a folder, a git repository (tracked files at HEAD) or a git URL.
 
-    Raises RegisterError.
+    Raises RegisterError when the fetch fails or the source is not a Python project.
     """
     if text.startswith("pypi:"):
         source = _from_index(text.removeprefix("pypi:").strip(), timeout_s)
@@ -103,7 +106,7 @@ def _ask_index(command: list[str], requirement: str, timeout_s: float) -> dict[s
 
 
 def _unpack(archive: Path, requirement: str) -> tuple[Tree, tuple[str, ...]]:
-    """Read an archive's regular files, without the one folder that holds everything."""
+    """Read an archive's regular files, with paths relative to the archive's single top folder."""
     try:
         entries = list(_zip_entries(archive) if archive.suffix == ".zip" else _tar_entries(archive))
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
@@ -223,7 +226,7 @@ def _from_plain_folder(folder: Path, text: str) -> Source:
 
 
 def _is_clutter(name: str) -> bool:
-    """Folders that are made, not written."""
+    """Whether a folder holds generated files: caches, virtual environments, git's own data."""
     return name in (".git", "__pycache__", ".venv", "venv", "node_modules", ".tox") or name.endswith("_cache")
 
 

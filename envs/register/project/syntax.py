@@ -1,4 +1,4 @@
-"""Syntax trees of a project's Python files, and the functions in them."""
+"""Parse a project's Python files and list their functions."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def parse(data: bytes) -> ast.Module | None:
-    """The syntax tree of UTF-8 Python source, or None where it is not that."""
+    """Return the syntax tree of Python source, or None when it is not valid UTF-8 or not valid Python."""
     try:
         data.decode("utf-8")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = syntax_tree(data)
+            # The compiler rejects what the parser accepts, such as `return` outside a function.
             compile(data, "<source>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError):
         return None
@@ -27,7 +28,10 @@ def parse(data: bytes) -> ast.Module | None:
 def functions(
     node: ast.AST, prefix: str = ""
 ) -> Iterator[tuple[ast.FunctionDef | ast.AsyncFunctionDef, str]]:
-    """Every function under a node with its qualified name, outer before inner."""
+    """Yield every function under a node with its qualified name (`Parser.parse`), outer before inner.
+
+    Functions under `if TYPE_CHECKING:` are omitted, since they never run.
+    """
     for child in ast.iter_child_nodes(node):
         if isinstance(child, (*_FUNCTIONS, ast.ClassDef)):
             name = f"{prefix}{child.name}"

@@ -1,1 +1,1 @@
-"""The image that a source tree's tests run in, and which of them work there."""
+"""Choose and build the image that a source tree's tests run in, and find the stable tests."""

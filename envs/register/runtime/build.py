@@ -1,8 +1,8 @@
 """Rebuild the images of a task set from `taskset.toml` alone, and compare them with the recorded digests.
 
 A digest covers the image's environment folder: installed distributions and their files. Registration records
-it (`lock.json`, evidence, `images`: reference to digest). The Debian base below follows Debian's own updates
-and is not covered.
+the digest (`lock.json`, evidence, `images`: reference to digest). The Debian base below follows Debian's own
+updates and is not covered.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ from ..project.declared import canonical
 from .contents import contents
 
 IMAGE_S = 1800.0
-"""Deadline for one image; its base comes first where it is missing."""
+"""Deadline for one image, including its base if that is missing."""
 LOOK_S = 120.0
-"""Deadline for reading what an image holds."""
+"""Deadline for reading an image's contents."""
 
 
 @dataclass(frozen=True)
 class BuiltImage:
-    """One image, and whether it is what it was."""
+    """One rebuilt image, compared with the image at registration."""
 
     ref: str
     environments: tuple[str, ...]
-    """Names of the environments that use it."""
+    """Names of the environments that use the image."""
     digest: str
     recorded: str
-    """What the digest was at registration; empty when that is not known."""
+    """The digest at registration; empty when none is recorded."""
     problems: tuple[str, ...]
     seconds: float
 
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What `build` found."""
+    """The rebuilt images of a task set and their differences."""
 
     name: str
     images: tuple[BuiltImage, ...]
@@ -66,7 +66,10 @@ class BuildReport:
 
 
 def build(folder: Path, *, backend: Backend, progress: Progress = silent) -> BuildReport:
-    """Build every image of a task set. Raises RegisterError when it cannot be read or built."""
+    """Build every image of a task set.
+
+    Raises RegisterError when the manifest cannot be read, RegisterOutage when an image cannot be built.
+    """
     started = time.monotonic()
     manifest, recorded = _manifest(folder), _recorded(folder)
     users: dict[ImageRecipe, list[str]] = {}
@@ -84,13 +87,13 @@ def build(folder: Path, *, backend: Backend, progress: Progress = silent) -> Bui
 
 
 def image_digest(recipe: ImageRecipe, *, timeout_s: float = IMAGE_S, progress: Progress = silent) -> str:
-    """The digest of what matters about a recipe's image, from the cache. Raises SandboxUnavailable."""
+    """Return the digest of a recipe's environment folder in the cache. Raises SandboxUnavailable."""
     folder = ensure_environment(recipe, deadline=time.monotonic() + timeout_s, progress=progress)
     return str(contents(str(folder))["digest"])
 
 
 def image_digests(environments: Iterable[Runtime]) -> dict[str, str]:
-    """The digests to record as evidence under `images`. Raises SandboxUnavailable."""
+    """Return digests by image reference, for the evidence `images`. Raises SandboxUnavailable."""
     recipes = {environment.image.ref: environment.image for environment in environments}
     return {ref: image_digest(recipe) for ref, recipe in sorted(recipes.items())}
 
@@ -98,7 +101,7 @@ def image_digests(environments: Iterable[Runtime]) -> dict[str, str]:
 def _built(
     recipe: ImageRecipe, names: tuple[str, ...], recorded: str, backend: Backend, progress: Progress
 ) -> BuiltImage:
-    """Build one image and look into it, where its tasks will. Raises SandboxError."""
+    """Build one image and read its contents in a sandbox of the same backend. Raises SandboxError."""
     started = time.monotonic()
     ref = backend.ensure_image(recipe, timeout_s=IMAGE_S, progress=progress)
     sandbox = backend.open(SandboxSpec(image=ref, lifetime_s=LOOK_S), timeout_s=LOOK_S)
@@ -121,7 +124,7 @@ def _built(
 
 
 def _differences(recipe: ImageRecipe, installed: Iterable[str]) -> list[str]:
-    """Name what is installed and not in the recipe, and the other way round."""
+    """Return one sentence per distribution that is missing, unexpected or of another version."""
     wanted, found = _pins([*recipe.requirements, *recipe.provides]), _pins(installed)
     problems = [f"{pin} is missing" for name, pin in wanted.items() if name not in found]
     problems += [f"{pin} is too much" for name, pin in found.items() if name not in wanted]
@@ -151,7 +154,7 @@ def _manifest(folder: Path) -> Manifest:
 
 
 def _recorded(folder: Path) -> Mapping[str, str]:
-    """The digests that registration left; none where there is no lock."""
+    """Return the digests that registration recorded in `lock.json`, or none."""
     try:
         found = json.loads((folder / "lock.json").read_bytes())["evidence"]["images"]
         return {str(ref): str(digest) for ref, digest in found.items()}

@@ -1,7 +1,7 @@
-"""Find a library's stable tests, and the functions that each of them calls.
+"""Find a library's stable tests, and the functions that each test calls.
 
-The unchanged library's tests run several times: a test that passed every time is stable and may be evidence;
-a test that passed only sometimes is flaky and is never used.
+The tests run several times on the unchanged library. A test that passes every time is stable and may grade
+tasks; a test that passes only sometimes is flaky and never grades.
 """
 
 from __future__ import annotations
@@ -22,43 +22,45 @@ from ..project.project import Project, needs_compiling
 from ..project.syntax import functions, parse
 
 SUITE_S = 300.0
-"""A test-suite that takes longer is not for this: every task runs parts of it many times."""
+"""Deadline for one run of the test suite: every task runs parts of the suite many times."""
 SETUP_S = 60.0
-"""Deadline for laying a tree into a sandbox, and for reading from it."""
+"""Deadline for writing a tree into a sandbox, and for reading a file back."""
 WIDER_S = 2.0
+"""Time limit up to which a task's test files include tests of the same module's other functions."""
 GRADED_BY = (
     "the test files whose stable tests call a changed function; then, quickest first and up to "
     f"{WIDER_S:g} s in all, those that call anything else in a changed module"
 )
-"""The rule by which a task's test files are chosen; recorded as evidence."""
+"""How a task's test files are selected, in prose; recorded as evidence."""
 _TRACE_FOLDER = ".daythree"
 _TRACE_PLUGIN = "daythree_tracing"
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A library's working tests."""
+    """A library's stable and flaky tests, and the calls and durations measured on the unchanged library."""
 
     stable: frozenset[str]
+    """Test ids, such as `tests/test_make.py::TestAttr::test_repr`."""
     flaky: tuple[str, ...]
     left_out: Mapping[str, str]
-    """Test files that could not be collected, each with the error's last line."""
+    """Test files that pytest cannot collect, each with the last line of the error."""
     runs: int
     duration_s: float
-    """One run of all of it, the median over the runs."""
+    """Duration of one run of the suite, median over the runs."""
     calls: Mapping[str, frozenset[str]]
     """`path::function` to the stable tests that call it."""
     steps: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """`path::function`, test functions included, to the functions that it calls itself."""
+    """`path::function`, test functions included, to the functions that it calls directly."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """Test file to what it adds to a run of all of them."""
+    """Test file to its share of one run of the suite."""
 
     def nearest_files(self, places: Iterable[str]) -> tuple[str, ...]:
-        """Return the files whose stable tests call one of these functions (`path::function`)."""
+        """Return the files whose stable tests call at least one of the functions (`path::function`)."""
         return _files(self.calls.get(place, ()) for place in places)
 
     def graded_files(self, places: Sequence[str]) -> tuple[str, ...]:
-        """Return the files that judge a change to these functions: see GRADED_BY."""
+        """Return the test files that grade a change to these functions, selected as GRADED_BY describes."""
         chosen = list(self.nearest_files(places))
         modules = {place.split("::")[0] for place in places}
         users = _files(tests for name, tests in self.calls.items() if name.split("::")[0] in modules)
@@ -79,9 +81,9 @@ def _files(users: Iterable[Iterable[str]]) -> tuple[str, ...]:
 
 
 def discover(sandbox: Sandbox, project: Project, *, runs: int, progress: Progress = silent) -> Suite:
-    """Run the whole suite `runs` times and once more to see what it calls.
+    """Run the whole suite `runs` times, and once more with a tracer that records calls.
 
-    Raises RegisterError when no test works, SandboxError when the sandbox fails.
+    Raises RegisterError when no test is stable, SandboxError when the sandbox fails.
     """
     what = f"running the tests of {project.source.name}"
     progress(what, 0, runs + 1)
@@ -91,7 +93,7 @@ def discover(sandbox: Sandbox, project: Project, *, runs: int, progress: Progres
     targets = [path for path in project.test_files if path not in left_out]
     if not targets:
         raise _cannot_run(project, first)
-    if left_out:  # one file that cannot be collected keeps pytest from running the others
+    if left_out:  # pytest runs nothing after a collection error
         first = run_tests(sandbox, project.tests, targets, timeout_s=SUITE_S)
     reports = [first]
     while len(reports) < runs and first.ids("passed"):
@@ -120,7 +122,10 @@ def discover(sandbox: Sandbox, project: Project, *, runs: int, progress: Progres
 def _trace(
     sandbox: Sandbox, project: Project, targets: Sequence[str], stable: frozenset[str], suite_s: float
 ) -> tuple[dict[str, frozenset[str]], dict[str, frozenset[str]], dict[str, float]]:
-    """Learn a suite's `calls`, `steps` and `seconds`; where that fails, every test calls every function."""
+    """Trace a suite's `calls`, `steps` and `seconds`.
+
+    Without a trace, every test is assumed to call every function, so that no relevant test is missed.
+    """
     plugin = resources.files("envs.register.runtime").joinpath("tracing.py").read_bytes()
     sandbox.write(f"{_TRACE_FOLDER}/{_TRACE_PLUGIN}.py", plugin, timeout_s=SETUP_S)
     setup = replace(
@@ -147,7 +152,7 @@ def _trace(
 
 
 def _by_file(seconds: Mapping[str, float], suite_s: float) -> dict[str, float]:
-    """Divide a run's time among its test files, as the watched run, which is slower, spent its own."""
+    """Divide a run's duration among test files in proportion to the traced run, which is slower."""
     spent: dict[str, float] = {}
     for test, measured_s in seconds.items():
         path = test.split("::")[0]

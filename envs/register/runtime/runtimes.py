@@ -1,8 +1,8 @@
-"""Choose the environment in which the tests of a past commit run: many trees share few environments.
+"""Choose the environment in which the tests of a past commit run. Many commits share few environments.
 
-A commit gets the Python of its time and dependencies of its time. Two commits share an environment when they
-ask for the same packages in the same half of a year: versions are those of the half-year's first day, so that
-nothing is newer than any commit in it; where these do not satisfy what is asked for, those of its last day.
+A commit gets the Python and the dependency versions of its date. Two commits share an environment when they
+have the same requirements in the same half-year. Versions are those of the half-year's first day, so that no
+dependency is newer than a commit; if these do not satisfy the requirements, those of the last day.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ from ..project.requirements import Resolution, resolve_as_of
 from ..project.sources import Source
 
 BASE_S = 900.0
-"""Deadline for bootstrapping a base."""
+"""Deadline for bootstrapping a Debian base."""
 VERSION = "0.0.0"
-"""The installed version that a project reads of itself: one environment serves many versions."""
+"""The project's own version in its metadata: a constant, since one environment serves many versions."""
 
 Resolver = Callable[..., Resolution]
-"""`resolve_as_of`, or what stands in for it where there is no index."""
+"""The signature of `resolve_as_of`; tests without a package index pass another function."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The environment of one tree, and notes on how it was chosen."""
+    """The environment of one tree, and notes on its choice."""
 
     name: str
     environment: Runtime
     project: Project
-    """What the tree says about itself; its `tree` holds the files that a build would have generated."""
+    """The tree's declarations; `project.tree` adds the files that a build would generate."""
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Image:
-    """What was found for one Python, half-year and set of requirements."""
+    """The image recipe for one combination of Python, half-year and requirements."""
 
     recipe: ImageRecipe
     notes: tuple[str, ...]
@@ -73,7 +73,7 @@ class Environments:
         resolver: Resolver = resolve_as_of,
         bootstrap: Callable[[ImageRecipe], None] | None = None,
     ) -> None:
-        """`fixed` is used for every tree. `bootstrap` makes a recipe's base, or raises SandboxUnavailable."""
+        """`fixed` applies to every tree. `bootstrap` makes a recipe's base, or raises SandboxUnavailable."""
         self._name, self._progress, self._fixed = name, progress, fixed
         self._resolver = resolver
         self._bootstrap = bootstrap or self._bootstrapped
@@ -83,16 +83,16 @@ class Environments:
 
     @property
     def chosen(self) -> Mapping[str, Runtime]:
-        """The environments so far, by name; a view that grows with every choice."""
+        """The environments chosen so far, by name such as `py311-2023h1`; a live view."""
         return MappingProxyType(self._chosen)
 
     @property
     def name(self) -> str:
-        """What is registered."""
+        """The name of the library."""
         return self._name
 
     def choose(self, tree: Tree, when: str) -> Choice:
-        """Find where a tree of that time (ISO 8601) runs. Raises RegisterError with the reason."""
+        """Choose the environment of a tree at time `when` (ISO 8601). Raises RegisterError when none fits."""
         source = Source(self._name, when[:10], "git", tree)
         if self._fixed is not None:
             name = self._fixed.image.name
@@ -108,7 +108,7 @@ class Environments:
         return Choice(name, environment, project, (*project.notes, *notes, *image.notes))
 
     def _base(self, project: Project, when: str) -> tuple[Base, tuple[str, ...]]:
-        """The first of the preferred bases that can be made here."""
+        """Return the most suitable base that this machine can bootstrap, and notes on the rejected bases."""
         bases = preferred(project.python, project.classifiers, when)
         if not bases:
             raise RegisterError(f"it asks for Python {project.python}, which no base has")
@@ -133,7 +133,7 @@ class Environments:
         ensure_base(recipe, deadline=time.monotonic() + BASE_S, progress=self._progress)
 
     def _image(self, project: Project, base: Base, when: str) -> _Image:
-        """The image for what a project asks for; the same question is asked of the index once."""
+        """Return the image for a project's requirements; results and failures are cached per combination."""
         label, start, end = half_year(when)
         key = (base, label, project.distribution, project.requirements, project.apart)
         if key not in self._images:
@@ -165,7 +165,7 @@ class Environments:
         return _Image(recipe, resolution.notes)
 
     def _named(self, environment: Runtime, plain: str) -> str:
-        """The environment's name: the plain one, or with a digest where another has that."""
+        """Return the environment's name: `plain`, plus a digest if another environment has the plain name."""
         known = next((name for name, runtime in self._chosen.items() if runtime == environment), "")
         if known:
             return known
@@ -177,7 +177,7 @@ class Environments:
 
 
 def half_year(when: str) -> tuple[str, str, str]:
-    """Return the name, first and last moment of the half-year a time lies in: `2023h1`, …"""
+    """Return the half-year of a time: name, start and end, such as `2023h1` and two ISO 8601 times."""
     time = datetime.fromisoformat(when)
     if time.month <= 6:
         return f"{time.year}h1", f"{time.year}-01-01T00:00:00Z", f"{time.year}-07-01T00:00:00Z"
@@ -187,8 +187,8 @@ def half_year(when: str) -> tuple[str, str, str]:
 def load_recipe(path: Path) -> Runtime:
     """Read an environment from a TOML file with the tables `image` and `tests`, as in `taskset.toml`.
 
-    Requirements are exact pins (`name==version`), all of them: nothing else is installed. Raises
-    RegisterError, in one line.
+    Requirements are the complete list of exact pins (`name==version`): nothing else is installed. Raises
+    RegisterError when the file cannot be read or is invalid.
     """
     try:
         settings = tomllib.loads(path.read_text("utf-8"))
@@ -223,7 +223,7 @@ def _validated(settings: Mapping[str, Any], path: Path) -> Runtime:
 
 
 def _bare(source: Source, tests: RunnerSetup) -> Project:
-    """What is known of a tree under a given recipe; it need not be Python."""
+    """Describe a tree under a fixed recipe. The tree may be in another language than Python."""
     try:
         project = read_project(source)
     except RegisterError:

@@ -1,1 +1,1 @@
-"""Harbor task directories: read, written, and the verifier inside them."""
+"""Read and write Harbor task directories, including the verifier inside each directory."""

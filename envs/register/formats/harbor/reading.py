@@ -1,13 +1,13 @@
-"""Harbor task directories, read.
+"""Read Harbor task directories.
 
 Layout: https://github.com/harbor-framework/harbor. `instruction.md`, `task.toml`, `environment/Dockerfile`,
-`solution/solve.sh`, `tests/test.sh`. There a script decides, and may look at anything in its container; here
-tests decide, by their ids, on a tree of files. So a directory can become a task where it says which tests:
+`solution/solve.sh`, `tests/test.sh`. In Harbor a script grades, with access to the whole container; here
+tests grade a tree of files, by test id. So a directory can become a task only if it lists test ids:
 
 - it was written by `writing`, which keeps the whole task under `[metadata.daythree]`, or
 - it was made from a SWE-bench, SWE-Gym or SWE-smith row, which such directories keep in `tests/config.json`.
 
-Every other directory is refused, with the part of it that cannot be honoured.
+Every other directory is refused, with the unsupported part as the reason.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from ..swebench import read_swebench
 from ..swesmith import read_swesmith
 
 OURS = "daythree"
-"""Our table under `[metadata]`."""
+"""This project's table under `[metadata]` in `task.toml`."""
 BASE, REFERENCE, TRUSTED = "environment/base", "solution/reference.patch", "tests/trusted"
 
 
 @dataclass(frozen=True)
 class DaythreeMetadata:
-    """The table that directories written here carry beside the layout's own files."""
+    """The metadata table in directories that `writing` wrote."""
 
     environment: Runtime
     task: dict[str, Any]
@@ -44,7 +44,7 @@ class DaythreeMetadata:
 
 
 def read_harbor(folder: Path) -> Iterator[Reading]:
-    """Read one task directory, or every one in a folder. Raises RegisterError when there is none."""
+    """Read a task directory, or every task directory in a folder. Raises RegisterError without any."""
     if (folder / "task.toml").is_file():
         found = [folder]
     elif folder.is_dir():
@@ -81,7 +81,7 @@ def read_harbor_task(folder: Path) -> Entry:
 
 
 def _ours(folder: Path, kept: Any) -> Entry:
-    """A directory of ours: the task as it was, its trees checked against their digests."""
+    """Read a directory that `writing` wrote: the original task, with trees checked against their digests."""
     found = read(DaythreeMetadata, kept)
     reference = (folder / REFERENCE).read_bytes().decode("utf-8", "surrogateescape")
     instruction = (folder / "instruction.md").read_bytes().decode().removesuffix("\n")
@@ -105,7 +105,7 @@ def _ours(folder: Path, kept: Any) -> Entry:
 
 
 def _solved(task: Task, base: Tree) -> Tree:
-    """The code after the fix."""
+    """Return the code files of the base tree with the reference patch applied."""
     try:
         solved = apply_patch(base, task.reference_patch)
     except PatchError as error:
@@ -114,7 +114,7 @@ def _solved(task: Task, base: Tree) -> Tree:
 
 
 def _of_row(folder: Path, settings: Mapping[str, Any]) -> Entry:
-    """A directory made from a row, which it kept; the words and the image are the directory's."""
+    """Read a directory that contains its original row; instruction and image are the directory's."""
     try:
         row = json.loads((folder / "tests" / "config.json").read_bytes())
     except ValueError as error:
@@ -131,7 +131,7 @@ def _of_row(folder: Path, settings: Mapping[str, Any]) -> Entry:
 
 
 def _image(folder: Path, settings: Mapping[str, Any]) -> str:
-    """The image a directory starts from; what its Dockerfile adds serves the harness, not the tests."""
+    """Return a directory's base image; additions in the Dockerfile serve the harness, not the tests."""
     environment = settings.get("environment")
     named = environment.get("docker_image") if isinstance(environment, Mapping) else None
     file = folder / "environment" / "Dockerfile"
@@ -143,7 +143,7 @@ def _image(folder: Path, settings: Mapping[str, Any]) -> str:
 
 
 def _refusal(folder: Path, settings: Mapping[str, Any]) -> str:
-    """The first part of a directory that cannot be honoured."""
+    """Return the first unsupported part of a directory, or an empty string."""
     environment = settings.get("environment")
     fields = environment if isinstance(environment, Mapping) else {}
     if str(fields.get("os", "linux")).lower() != "linux":

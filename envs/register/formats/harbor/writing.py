@@ -60,7 +60,7 @@ _PACKAGES = """RUN apt-get update && apt-get install -y --no-install-recommends 
 
 
 def directory_name(task: Task) -> str:
-    """A task's id as it may stand in Harbor's names."""
+    """Return a task's id with the characters that Harbor allows in names."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", task.id).strip("-.") or "task"
 
 
@@ -91,7 +91,7 @@ def write_harbor_task(taskset: TaskSet, task: Task, folder: Path) -> None:
 
 
 def dockerfile(recipe: ImageRecipe, workdir: str) -> str:
-    """Return the Dockerfile of an image like the recipe's, whose base can be replaced by an argument."""
+    """Return a Dockerfile equivalent to the recipe; the build argument BASE replaces the base image."""
     names = " ".join([*BASE_PACKAGES, "python3-pip", *recipe.packages])
     packages = _PACKAGES.format(names=names) if recipe.bootstrapped or recipe.packages else ""
     base = f"debian:{recipe.base}-slim" if recipe.bootstrapped else recipe.base
@@ -136,7 +136,7 @@ def _expected(task: Task, environment: Runtime) -> dict[str, object]:
 
 
 def _verifier() -> dict[str, str]:
-    """The verifier's program, with the modules it imports and no other."""
+    """Return the files of the verifier: its program, and only the modules that the program imports."""
     here = __package__ or ""
     program = resources.files(here).joinpath("verifier.py").read_text("utf-8")
     found, waiting = {"verify.py": program}, _imported(program, here)
@@ -158,7 +158,7 @@ def _verifier() -> dict[str, str]:
 
 
 def _imported(source: str, package: str) -> list[str]:
-    """Name the modules of ours that a module of `package` imports from, as `from module import name`."""
+    """Return this project's modules that a module of `package` imports from (`from module import name`)."""
     found = []
     for node in ast.walk(syntax_tree(source)):
         if isinstance(node, ast.ImportFrom):
