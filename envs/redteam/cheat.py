@@ -1,4 +1,4 @@
-"""What a cheat is.
+"""The `Cheat` type: one known way to pass a task without doing the work.
 
 A cheat acts as an agent does, with what an agent can know. Most only change files (`Cheat.changes`): those can be
 graded as trees too, without an episode. The others make calls (`Cheat.play`).

@@ -1,4 +1,4 @@
-"""What an agent can know of a task: the instruction, the repository as it found it, never the reference."""
+"""An agent's knowledge of a task: the instruction and the repository at reset, never the reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tasks training never sees."""
+"""The held-out split: the names whose tasks training never sees."""
 
 from __future__ import annotations
 

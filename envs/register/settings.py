@@ -1,4 +1,4 @@
-"""Settings that every way of making a task set shares; what only one way takes are arguments of its own."""
+"""Settings that git, inject and import share; the settings of a single command are its own arguments."""
 
 from __future__ import annotations
 

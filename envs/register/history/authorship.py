@@ -1,7 +1,8 @@
 """The last change of each line, for the bases that tasks start from: a single walk over all diffs, forwards.
 
-Every file is a list with one change index a line; a hunk replaces a slice of it. That costs what the diffs
-are long, however many bases are asked for, where blaming each file of each base would walk back each time.
+Every file is a list with one change index per line; a hunk replaces a slice of the list. The cost is linear
+in the length of the diffs, for any number of bases; `git blame` of each file of each base would walk back
+each time.
 """
 
 from __future__ import annotations

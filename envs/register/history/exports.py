@@ -2,7 +2,7 @@
 
 Pull requests, issues, comments on either and review comments, as objects of the API's lists, in any mix:
 one array, several arrays one after another (what paging gives), or an object a line. An entry that cannot
-be read is named in `notes`, and the rest goes on.
+be read is named in `notes` and skipped.
 """
 
 from __future__ import annotations

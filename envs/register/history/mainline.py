@@ -1,7 +1,7 @@
-"""The line a project's default branch went, change by change: merges, squashed merges, plain commits.
+"""First-parent walk of a project's default branch, change by change: merges, squashed merges, plain commits.
 
-Only first parents are followed, so what happened inside a branch is one change: the one that brought it
-in. How the forges word theirs:
+Only first parents are followed, so all commits of a merged branch are one change: the merge. The forges word
+the messages of merges like this:
 
     Merge pull request #12 from ada/branch      the title is the body's first line      (GitHub, a merge)
     Title (#12)                                                                         (GitHub, squashed)

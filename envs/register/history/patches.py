@@ -1,7 +1,7 @@
-"""Reading git's own diffs, file by file, without holding a history's worth of them.
+"""Stream git's diffs, file by file, without holding a whole history in memory.
 
-A line of a diff's content starts with a space, `+`, `-` or a backslash, so the lines that start a commit
-or a file cannot be mistaken.
+A line of a diff's content starts with a space, `+`, `-` or a backslash, so no content can be mistaken for the
+header of a commit or a file.
 """
 
 from __future__ import annotations

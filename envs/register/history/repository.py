@@ -1,8 +1,8 @@
 """A git repository's objects, read through an empty repository of our own that borrows them.
 
 Nothing of the source's configuration takes part: no hooks, filters, attributes, replaced objects or file
-system monitor, and it does not matter who owns its folder. What is shallow or grafted is refused, because
-its history is not what it says.
+system monitor, and no check of the folder's owner. Shallow and grafted repositories are refused, because
+their parents are not the real ones.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A task's words, from what its author wrote at the time: a pull request's or an issue's title and body.
+"""The instruction of a task from a history: title and body of the pull request or the issue, cleaned.
 
-Cleaned of what gives the fix away (links to it, commit ids, diffs, its own lines) and of what is noise to a
-reader who cannot follow it (templates, trailers). Where little is left, what was seen to fail says the rest.
+Text that gives the fix away goes (links to the fix, commit ids, diffs, lines of the fix), and so does noise
+(templates, trailers). Where little is left, the failures of the hidden tests are added.
 """
 
 from __future__ import annotations

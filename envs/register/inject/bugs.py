@@ -1,6 +1,6 @@
 """A bug: one changed place in the code, or several that have to be mended together.
 
-What makes the places is elsewhere: `mutate` (one change to the syntax tree, a function without its body),
+Three modules make bugs: `mutate` (one change to the syntax tree, a function without its body),
 `reverts` (a hunk of a past change taken back), `several` (bugs that belong together).
 """
 

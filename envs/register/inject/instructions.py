@@ -1,6 +1,7 @@
-"""The instruction of a task: a report of failing tests, as a colleague would write who only ran them.
+"""The instruction of an injected bug: a report of failing tests, as from a colleague who only ran the tests.
 
-Which tests fail, with what, and where the traceback went inside the project. Never what to change.
+The report names the failing tests, their errors, and the project's frames of the traceback; never the change
+to make.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which kinds of bugs a task set is made of, and how many of each."""
+"""The kinds of bugs in a task set, and the number of tasks of each kind."""
 
 from __future__ import annotations
 

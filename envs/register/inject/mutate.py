@@ -1,9 +1,9 @@
 """Mutations of Python source: every site where a bug can be put, as an exact replacement of bytes.
 
-The syntax tree says where and what; the file is never printed again from it, so formatting, comments
-and line endings stay as they are outside the one replaced span. Only code inside functions counts.
-Left alone: docstrings, annotations, decorators, assertions, f-strings, `if TYPE_CHECKING`, `__repr__`,
-log calls, and what an exception says.
+The syntax tree gives the position and the replacement; the file is never printed from the tree, so
+formatting, comments and line endings stay as they are outside the one replaced span. Only code inside
+functions counts. Left alone: docstrings, annotations, decorators, assertions, f-strings, `if
+TYPE_CHECKING`, `__repr__`, log calls, and what an exception says.
 
 Kinds: operator, comparison, off-by-one, boundary constant, swapped arguments, dropped statement, wrong
 variable, inverted condition (`envs.register.inject.edits` has one function for each), and a removed body.

@@ -1,4 +1,4 @@
-"""Try bugs: put each into the code, run the tests that are near it, and see what fails.
+"""Try bugs: put each into the code, run the nearest tests, and record the failures.
 
 Every trial of a bug has a sandbox of its own, opened with the unmodified tree.
 """

@@ -1,4 +1,4 @@
-"""Try bugs, kind by kind, until a task set has as many as it wants of each."""
+"""Try bugs, kind by kind, until the task set has the wanted number of each kind."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Cheats of the red team that consist of a tree alone: graded at registration, without episodes.
 
-The list itself is `envs.redteam.suite`. Here is the part of it that proves a task in seconds: cheats that
-act, that only use up time, or do as one of these in another way are left to `daythree redteam`.
+The whole list is `envs.redteam.suite`. This module holds the cheats that can be graded in seconds; cheats
+that make tool calls, that use up time, or that repeat one of these in another form run in `daythree
+redteam` only.
 """
 
 from __future__ import annotations

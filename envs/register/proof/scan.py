@@ -1,7 +1,7 @@
-"""Is the fix in the image already? Every file, archive and git object there is compared with it.
+"""Search an image for the fixes of a task set: in every file, archive and git object.
 
 An image of a library's dependencies may hold the library itself, in a later version: as a dependency of a
-dependency, in a wheel, in somebody's cache. One pass over an image looks for the fixes of all its tasks.
+dependency, in a wheel, in a package cache. One pass over an image looks for the fixes of all its tasks.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Which past changes give a fix away, so that the `prs` tool must withhold them.
+"""Find the past changes that give a fix away; the `prs` tool withholds them.
 
-What counts as a sign of the fix, unless the base tree holds it already (in a file or in a path):
+A sign of the fix is one of the following, unless the base tree holds it already (in a file or in a path):
 
 - a word that the fix adds: an identifier of four characters or more, or of two or more with a digit or an
   underscore; a number of three digits or more, or with a decimal point. Years do not count. Case counts
