@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -125,10 +126,21 @@ def test_the_handlers_of_signals_stay_ours(driver: Driver) -> None:
     driver.wait_until_clean(name, 15)
 
 
+def commands_of(name: str) -> list[bytes]:
+    """The command lines of a cluster's processes; one that ends meanwhile is left out."""
+    found = []
+    for pid in reaping.labelled(name):
+        with suppress(OSError):
+            found.append(Path(f"/proc/{pid}/cmdline").read_bytes())
+    return found
+
+
 def test_kill_9_leaves_no_ray_no_vllm_and_no_memory(driver: Driver) -> None:
     name = driver.start(work=ENGINE, end="time.sleep(60)")
-    commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in reaping.labelled(name)]
-    assert any(b"VLLM::Worker" in command for command in commands)
+    deadline = time.monotonic() + 20
+    while not any(b"VLLM::Worker" in command for command in commands_of(name)):
+        assert time.monotonic() < deadline, commands_of(name)
+        time.sleep(0.1)  # a process that is just rewriting its title shows none
     segments = {segment for pid in reaping.labelled(name) for segment in reaping.shared_memory_of(pid)}
     assert any(segment.name.startswith("psm_") for segment in segments)
     driver.process.send_signal(signal.SIGKILL)
