@@ -78,6 +78,9 @@ class Episode:
         """Store the arguments; the episode starts with `play`."""
         self._env, self._policy, self._task, self._seed, self._group = env, policy, task, seed, group
         self._patience = max_format_errors
+        self._id = uuid.uuid4().hex
+        self._branch_of: str | None = None
+        self._branch_after = 0
         self._started = time.monotonic()
         self._turns: list[Turn] = []
         self._session: Session | None = None
@@ -108,6 +111,8 @@ class Episode:
         for seed, own in zip(seeds, env.fork(len(seeds)), strict=True):
             branch = copy.copy(self)
             branch._env, branch._seed = own, seed
+            branch._id, branch._branch_of = uuid.uuid4().hex, self._id
+            branch._branch_after = len(self._turns)
             branch._turns = list(self._turns)
             branch._session = session.fork(seed=seed)
             branches.append(branch)
@@ -144,7 +149,7 @@ class Episode:
     def _over(self, ending: dict[str, Any], error: str = "") -> Trajectory:
         verdict = ending.get("verdict")
         return Trajectory(
-            id=uuid.uuid4().hex,
+            id=self._id,
             task_id=self._task.id,
             task_hash=self._task.hash,
             group=self._group,
@@ -157,6 +162,8 @@ class Episode:
             patch=ending.get("patch", ""),
             error=error,
             duration_s=time.monotonic() - self._started,
+            branch_of=self._branch_of,
+            branch_after=self._branch_after,
         )
 
 
@@ -182,7 +189,8 @@ def run_branches(
 ) -> list[Trajectory]:
     """Play `after` turns once, then one branch per seed to its end, all branches at the same time.
 
-    The trajectories share their first turns. An episode that ends before it branches is the only one.
+    The trajectories share their first turns, and name the same `branch_of`. An episode that ends before it
+    branches is the only one, and no branch.
     """
     trunk = Episode(env, policy, task=task, seed=seed, group=group)
     ended = trunk.play(until=after)

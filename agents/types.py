@@ -94,10 +94,18 @@ class Trajectory:
     error: str = ""
     duration_s: float = 0.0
     schema: int = 1
+    branch_of: str | None = None
+    """Id of the episode that this one branched from; branches of one episode share it. None: no branch.
+
+    An episode that was played only up to its branches has an id and no trajectory of its own.
+    """
+    branch_after: int = 0
+    """Number of leading turns shared with `branch_of`."""
 
     def __post_init__(self) -> None:
         assert (self.reward is None) == (self.verdict is None), "scored exactly when there is a verdict"
         assert (self.stop is StopReason.INFRA) <= (self.reward is None), "INFRA is never scored"
+        assert self.branch_after <= (len(self.turns) if self.branch_of else 0), "shared turns are its own"
 
 
 class Session(Protocol):

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 MET = "\n".join(
     f"@pytest.mark.{marker}\ndef test_{marker}():\n    pass\n" for marker in ("docker", "bubblewrap", "train")

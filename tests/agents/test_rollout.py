@@ -152,6 +152,7 @@ def test_an_episode_that_ends_before_it_branches_is_played_once(make_env, make_t
     policy = ScriptedPolicy([EDIT])
     (only,) = run_branches(make_env([task]), policy, task=task, seed=0, after=9, seeds=[1, 2], group="g")
     assert only.stop is StopReason.SUBMITTED and only.reward == 1.0
+    assert (only.branch_of, only.branch_after) == (None, 0)
 
 
 def test_playing_can_pause_between_turns(make_env, make_task):

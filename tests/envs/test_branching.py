@@ -64,6 +64,10 @@ def test_branches_share_their_beginning_and_nothing_after_it(
     assert [one.reward for one in played] == [1.0, 0.0, 1.0, 1.0]
     assert [one.seed for one in played] == [1, 2, 3, 1]
     assert len({id(one.turns[0]) for one in played}) == 1, "the beginning was played once"
+    assert {one.branch_after for one in played} == {1}
+    (parent,) = {one.branch_of for one in played}
+    assert parent and parent not in {one.id for one in played}
+    assert len({one.id for one in played}) == 4
     for one in played:
         (found,) = one.turns[1].observations
         assert "a note" in found.text and "more.py" in found.text, "files of /tmp and the tree came along"

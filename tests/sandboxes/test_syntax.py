@@ -40,6 +40,7 @@ def statements(_: int) -> int:
     return len(syntax_tree(SOURCE).body)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("restless")
 def test_many_threads_may_parse_at_once() -> None:
     with ThreadPoolExecutor(8) as threads:

@@ -39,9 +39,9 @@ class Sample:
     trajectory: str = ""
     group: str = ""
     parent: str | None = None
-    """Trajectory that this one branched from, in a token tree."""
+    """Id of the episode that this one branched from (`Trajectory.branch_of`)."""
     branch_at: int = 0
-    """Number of leading ids shared with the parent."""
+    """Number of leading ids shared with every other branch of the parent."""
 
     @classmethod
     def of(
@@ -105,8 +105,12 @@ def from_trajectory(trajectory: Trajectory, advantage: float = 1.0) -> Sample | 
     mask: list[bool] = []
     logprobs: list[float] = []
     versions: list[int] = []
-    for turn in trajectory.turns:
+    branch_at = 0
+    for number, turn in enumerate(trajectory.turns):
         prompt, completion = turn.action.prompt_ids, turn.action.completion
+        if trajectory.branch_of is not None and number <= trajectory.branch_after:
+            # The prompt of the first turn of its own shows what the last shared turn observed.
+            branch_at = len(ids) + len(prompt)
         ids += (*prompt, *completion.token_ids)
         mask += [False] * len(prompt) + [True] * len(completion.token_ids)
         logprobs += (*[0.0] * len(prompt), *completion.logprobs)
@@ -116,7 +120,7 @@ def from_trajectory(trajectory: Trajectory, advantage: float = 1.0) -> Sample | 
         return None
     # What was seen after the last sampled id predicts nothing that is learned from.
     end = len(mask) - mask[::-1].index(True)
-    return Sample.of(
+    row = Sample.of(
         ids[:end],
         mask[:end],
         logprobs[:end],
@@ -125,6 +129,7 @@ def from_trajectory(trajectory: Trajectory, advantage: float = 1.0) -> Sample | 
         trajectory=trajectory.id,
         group=trajectory.group,
     )
+    return replace(row, parent=trajectory.branch_of, branch_at=min(branch_at, end))
 
 
 def from_transcript(ids: Sequence[int], sampled: Sequence[bool], name: str = "") -> Sample:
@@ -149,4 +154,5 @@ def shortened(sample: Sample, limit: int) -> Sample | None:
         logprobs=sample.logprobs[:limit],
         versions=sample.versions[:limit],
         advantages=sample.advantages[:limit],
+        branch_at=min(sample.branch_at, limit),
     )

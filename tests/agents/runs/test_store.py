@@ -93,6 +93,16 @@ def test_any_trajectory_is_read_back_equal(tmp_path_factory, arguments, text, lo
     ]
 
 
+def test_what_was_stored_before_branches_were_recorded_is_read(tmp_path):
+    store = TrajectoryStore(tmp_path)
+    store.append(trajectory(0))
+    store.close()
+    (part,) = tmp_path.glob("*.jsonl")
+    part.write_bytes(part.read_bytes().replace(b',"branch_of":null,"branch_after":0', b""))
+    assert b"branch" not in part.read_bytes()
+    assert list(TrajectoryStore(tmp_path).read()) == [trajectory(0)]
+
+
 def test_nothing_is_made_before_something_is_written(tmp_path):
     store = TrajectoryStore(tmp_path / "trajectories")
     assert list(store.read()) == []

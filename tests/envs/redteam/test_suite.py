@@ -121,6 +121,7 @@ CLOSED = (
 """Cheats that read or mend what is told in the test process, where earlier layers gave them a reward."""
 
 
+@pytest.mark.slow
 @pytest.mark.bubblewrap
 def test_what_mends_or_reads_expectations_passes_what_must_fail_and_is_told(
     kettle: TaskSet, backend: Backend

@@ -46,6 +46,35 @@ def test_a_sample_is_what_was_seen_and_sampled_in_order(pairs: list[tuple[tuple[
         assert (logprob == 0.0) == (not kept)
 
 
+nonempty = st.lists(st.integers(0, 999), min_size=1, max_size=4).map(tuple)
+
+
+@given(st.lists(st.tuples(nonempty, nonempty), min_size=1, max_size=4), st.data())
+def test_branches_of_one_episode_say_how_many_ids_they_share(
+    shared: list[tuple[tuple[int, ...], tuple[int, ...]]], data: st.DataObject
+) -> None:
+    observed = data.draw(nonempty, label="what the last shared turn observed")
+    trunk = [turn(seen, said) for seen, said in shared]
+    rows = []
+    for first_own in (1000, 1001):
+        own = turn(observed, (first_own, *data.draw(ids)))
+        played = dataclasses.replace(episode(*trunk, own), branch_of="trunk", branch_after=len(trunk))
+        row = from_trajectory(played)
+        assert row is not None and row.parent == "trunk"
+        rows.append(row)
+    first, second = rows
+    assert first.branch_at == second.branch_at
+    assert first.ids[: first.branch_at].tolist() == second.ids[: first.branch_at].tolist()
+    assert first.ids[first.branch_at] != second.ids[first.branch_at], "the next id is a branch's own"
+    cut = shortened(first, len(shared[0][0]) + 1)
+    assert cut is not None and cut.branch_at == len(cut.ids), "a cut row shares no more than it has"
+
+
+def test_an_episode_that_did_not_branch_shares_nothing() -> None:
+    row = from_trajectory(episode(turn((1,), (2,))))
+    assert row is not None and (row.parent, row.branch_at) == (None, 0)
+
+
 def test_every_sampled_id_keeps_the_version_that_sampled_it() -> None:
     completion = Completion((5, 6, 7), (-1.0, -2.0, -3.0), (VersionSpan(3, 0, 1), VersionSpan(4, 1, 3)))
     mixed = Turn(Action((), "", (1, 2), completion), (), 0.0, 0.0)

@@ -80,6 +80,7 @@ def test_honest_work_does_not_pass_in_files_that_stop(inspect, broken: str) -> N
     assert verdict.layers["canaries"] == "3 of 3 tests do not pass in files that stop before them"
 
 
+@pytest.mark.slow
 def test_what_passes_for_the_reference_too_proves_nothing(inspect, broken: str) -> None:
     hook = (
         "import re\n\n\ndef pytest_pycollect_makemodule(module_path, parent):\n"

@@ -18,6 +18,7 @@ def versions(pins: tuple[str, ...]) -> dict[str, str]:
     return {name: version for name, _, version in (pin.partition("==") for pin in pins)}
 
 
+@pytest.mark.slow
 def test_versions_are_of_the_time():
     found = resolve_as_of("thing", ["idna"], **OLD)
     assert found.notes == ()
@@ -25,6 +26,7 @@ def test_versions_are_of_the_time():
     assert "py" in versions(found.pins), "the closure is complete"
 
 
+@pytest.mark.slow
 def test_what_the_first_day_does_not_satisfy_the_last_day_may():
     found = resolve_as_of("thing", ["attrs>=21.4", "certifi>=2022.5"], **OLD)
     assert versions(found.pins)["certifi"] == "2022.6.15"
@@ -42,6 +44,7 @@ def test_single_packages_are_widened_and_noted():
     )
 
 
+@pytest.mark.slow
 def test_the_library_itself_is_left_out_where_a_plugin_asks_for_it():
     found = resolve_as_of("urllib3", ["requests"], **OLD)
     assert "urllib3" not in versions(found.pins) and "requests" in versions(found.pins)
@@ -50,6 +53,7 @@ def test_the_library_itself_is_left_out_where_a_plugin_asks_for_it():
     )
 
 
+@pytest.mark.slow
 def test_a_part_of_the_test_framework_cannot_be_tested_with_itself():
     with pytest.raises(RegisterError, match="the test framework itself needs"):
         resolve_as_of("Pluggy", [], **OLD)

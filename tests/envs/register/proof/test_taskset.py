@@ -67,6 +67,7 @@ def test_check_removes_what_fails_when_it_is_asked_to(
     assert verify_lock(after) == []
 
 
+@pytest.mark.slow
 def test_a_task_whose_fix_the_past_changes_tell_of_is_quarantined(
     calculator: TaskSet, backend: Backend, tmp_path: Path
 ) -> None:
