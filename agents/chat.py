@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -149,12 +149,18 @@ class ChatCodec:
         return (*ids, self.end_id)
 
     def transcribe(
-        self, task: str, tools: Sequence[ToolSpec], turns: Sequence[Turn]
+        self,
+        task: str,
+        tools: Sequence[ToolSpec],
+        turns: Sequence[Turn],
+        *,
+        taught: Callable[[Turn], bool] = lambda _: True,
     ) -> tuple[tuple[int, ...], tuple[bool, ...]]:
         """Encode an episode that was played without tokens, as if the model had sampled its actions.
 
-        Returns ids and a mask of equal length, true on ids of actions. Turns without a call are left out,
-        with the corrections that followed them. Raises ValueError when the turns have tokens already.
+        Returns ids and a mask of equal length, true on ids of actions, where the turn is to be `taught`.
+        Turns without a call are left out, with the corrections that followed them. Raises ValueError when the
+        turns have tokens already.
         """
         if any(turn.action.completion.token_ids for turn in turns):
             raise ValueError("these turns have token ids already; train on those")
@@ -164,7 +170,7 @@ class ChatCodec:
         for number, turn in enumerate(played):
             action = self.encode_action(turn.action.calls, turn.action.text)
             ids += action
-            sampled += [True] * len(action)
+            sampled += [taught(turn)] * len(action)
             if number + 1 < len(played):
                 seen = self.extend(turn.observations, after=action)
                 ids += seen

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from envs.register import RegisterSettings as RegisterSettings
     from envs.register import register_git as register_git
     from envs.register import register_inject as register_inject
+    from envs.register import register_practice as register_practice
     from envs.tasksets.taskset import TaskSet as TaskSet
     from envs.tasksets.taskset import load_taskset as load_taskset
     from envs.tools.base import Tool as Tool
@@ -68,6 +69,7 @@ _HOMES = {
     "load_taskset": "envs.tasksets.taskset",
     "register_git": "envs.register",
     "register_inject": "envs.register",
+    "register_practice": "envs.register",
     "run_episode": "agents.rollout",
     "tool": "envs.tools.base",
     "train": "trainer.loop",
@@ -100,6 +102,7 @@ __all__ = [
     "load_taskset",
     "register_git",
     "register_inject",
+    "register_practice",
     "run_episode",
     "tool",
     "train",

@@ -22,7 +22,7 @@ import gymnasium
 
 import sandboxes
 from sandboxes.backend import Backend
-from sandboxes.base import Content, Sandbox, SandboxError
+from sandboxes.base import Content, Sandbox
 
 from .grading.grade import grade
 from .grading.reward import Reward, find_reward, rewarded
@@ -32,8 +32,8 @@ from .search.embedder import Embedder
 from .spaces import ObservationSpace, ToolCallSpace
 from .tasksets.taskset import TaskSet, TaskSetError, load_taskset
 from .tasksets.trees import one_commit, pack
-from .tools.base import Tool, ToolContext, ToolDefect, ToolError
-from .tools.text import cut_middle
+from .tools.base import Tool, ToolContext
+from .tools.calls import make_call
 from .tools.toolset import Toolset
 from .types import Observation, StopReason, Task, ToolCall
 
@@ -127,7 +127,10 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
         if time.monotonic() >= self._ends:
             return self.finish(StopReason.TIME)
         self._turns += 1
-        observation, handed_in = self._act(action)
+        taskset, task = self._episode()
+        assert self._sandbox is not None, "the episode is over; call reset first"
+        context = ToolContext(self._sandbox, taskset, task, self._embedder)
+        observation, handed_in = make_call(self.toolset, action, context)
         if handed_in:
             return self.finish(StopReason.SUBMITTED, observation)
         if self._turns >= self.task.limits.max_turns:
@@ -185,23 +188,6 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
         if self._owns_backend:
             self._backend.close()
 
-    def _act(self, call: ToolCall) -> tuple[Observation, bool]:
-        """Execute a call; return its observation, and whether it ends the episode."""
-        taskset, task = self._episode()
-        assert self._sandbox is not None, "the episode is over; call reset first"
-        at, ends = ToolContext(self._sandbox, taskset, task, self._embedder), False
-        try:
-            tool = self.toolset.parse(call)
-            text, wrong = _run_tool(call.name, tool, at), False
-            ends = getattr(tool, "ends_episode", False) is True
-        except ToolError as error:
-            text, wrong = str(error), True
-        except OSError as error:  # the file system's own refusals; a broken sandbox is a SandboxError
-            text, wrong = _refusal(error), True
-        text = text.encode("utf-8", "replace").decode()
-        shown = Observation(text, wrong, call_id=call.id)
-        return cut_middle(shown, task.limits.observation_chars), ends
-
     def _episode(self) -> tuple[TaskSet, Task]:
         assert self._current is not None, "no episode yet; call reset first"
         return self._current
@@ -219,18 +205,6 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
             sandbox.close()
 
 
-def _run_tool(name: str, tool: Tool, at: ToolContext) -> str:
-    try:
-        text = tool.run(at)
-    except (ToolError, OSError, SandboxError):
-        raise
-    except Exception as error:
-        raise ToolDefect(f"the tool {name!r} broke: {type(error).__name__}: {error}") from error
-    if not isinstance(text, str):
-        raise ToolDefect(f"the tool {name!r} returned {type(text).__name__} and not text")
-    return text
-
-
 @lru_cache(maxsize=256)
 def _content(taskset: TaskSet, task: Task) -> Content:
     """Return the initial content of the policy's sandbox: the base tree, in a git commit."""
@@ -241,8 +215,3 @@ def _content(taskset: TaskSet, task: Task) -> Content:
 def _archive(taskset: TaskSet, task: Task) -> bytes:
     base = taskset.base_tree(task)
     return pack(base | one_commit(base))
-
-
-def _refusal(error: OSError) -> str:
-    reason = (error.strerror or str(error) or type(error).__name__).lower()
-    return f"{error.filename}: {reason}" if error.filename else reason

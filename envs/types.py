@@ -62,6 +62,8 @@ class Task:
     """Files that are run for a verdict, hidden tests included."""
     past: int = 0
     """Number of rows of `prs.jsonl`, which is in merge order, before this task's base."""
+    first_pr: int = 0
+    """The first of those rows that is of this task's repository, in a set of several repositories."""
     cutoff: str = ""
     """ISO 8601 time of the base; comments from then on are not shown. Empty: no limit."""
     withheld: tuple[str, ...] = ()
@@ -80,7 +82,12 @@ class Task:
     @property
     def hash(self) -> str:
         """SHA-256 over every field; recorded with each trajectory."""
-        text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        fields = asdict(self)
+        if not self.first_pr:
+            del fields[
+                "first_pr"
+            ]  # sets of one repository keep the hashes from before there was such a field
+        text = json.dumps(fields, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

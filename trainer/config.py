@@ -160,7 +160,7 @@ class Learner(Section):
 
 
 class Sft(Section):
-    """Supervised fine-tuning on stored or scripted episodes before RL. Off with `episodes = 0`."""
+    """Supervised fine-tuning before RL, on `episodes`, `trajectories` or `lessons`; off without them."""
 
     episodes: int = Field(default=0, ge=0)
     """Scripted episodes to collect."""
@@ -177,10 +177,11 @@ class Sft(Section):
     muon_learning_rate: float = Field(default=0.02, gt=0)
     batch_tokens: int = Field(default=8192, ge=16)
     """Tokens per update, prompt and observations included."""
-    copy_drills: float = Field(default=0.0, ge=0, le=1)
-    """Part of the samples in the first half that only practise copying; what limits a tiny model first."""
-    repair_drills: float = Field(default=0.0, ge=0, le=1)
-    """Part of the samples that repair bugs which were never tried."""
+    lessons: int = Field(default=0, ge=0)
+    """Tokens of lessons to learn from instead of episodes: a scripted teacher on practice repositories that
+    are drawn anew (`trainer.data.lessons`); for a policy that is made from nothing."""
+    drills: float = Field(default=0.6, ge=0, le=1)
+    """Share of the lessons in the first half that only practise copying; what limits a small model first."""
 
 
 class PolicyGradient(Section):
@@ -342,12 +343,8 @@ class Config(Section):
             f"rl.warmup_steps ({rl.warmup_steps}) cannot exceed rl.steps ({rl.steps})",
         )
         _require(
-            self.sft.episodes == 0 or not self.sft.trajectories,
-            "sft.episodes and sft.trajectories exclude each other: collect some or name some",
-        )
-        _require(
-            self.sft.copy_drills + self.sft.repair_drills < 1,
-            "sft.copy_drills and sft.repair_drills together must leave room for real episodes",
+            sum(map(bool, (self.sft.episodes, self.sft.trajectories, self.sft.lessons))) <= 1,
+            "sft.episodes, sft.trajectories and sft.lessons exclude each other: choose one to learn from",
         )
         return self
 

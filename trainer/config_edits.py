@@ -11,6 +11,11 @@ from .config_complaints import ConfigError
 LOSS_SETTINGS = ("clip_low", "clip_high", "truncate_ratio")
 """Keys of `[rl]` in older files that are now in `[rl.loss_settings]`."""
 
+DRILLS = ("copy_drills", "repair_drills")
+"""Keys of `[sft]` in older files, for exercises that `sft.lessons` replaced; their values mean nothing any
+more.
+"""
+
 
 def override(data: dict[str, Any], assignment: str) -> None:
     """Apply `section.key=value`; the value is written as in TOML, and a bare word is text."""
@@ -36,6 +41,9 @@ def rename_old(data: dict[str, Any]) -> None:
     """Move values under names that older versions wrote to the names of today; an old name wins over both."""
     if "warm_start" in data:
         _merge(data, "sft", data.pop("warm_start"))
+    if isinstance(data.get("sft"), dict):
+        for name in DRILLS:
+            data["sft"].pop(name, None)
     rl = data.get("rl")
     if isinstance(rl, dict):
         _merge(rl, "loss_settings", {name: rl.pop(name) for name in LOSS_SETTINGS if name in rl})

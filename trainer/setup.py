@@ -33,12 +33,15 @@ from .cluster.interruption import Interruption
 from .cluster.worker import ENVS, TasksetEnvSpec, open_envs
 from .config import Config, TrainError
 from .data.buffer import Group
-from .data.drills import Drill, copy_drills, repair_drills
+from .data.lessons import Lessons, lesson_text
 from .engine.client import EngineSpec, start_engine
 from .learning.actor import RemoteLearner
-from .learning.sft import SftSummary, sft_samples, supervise
+from .learning.sft import Batches, SftSummary, replayed, sft_samples, supervise, taught
 from .learning.tiny import make_tiny
 from .run import TrainingRun
+
+TOKENIZER_LESSONS = 1500
+"""Lessons that the tokenizer of a tiny model is trained on; more of them add no word."""
 
 
 class Setup:
@@ -78,42 +81,37 @@ class Setup:
         return list(self._train)
 
     def supervise(self, progress: Progress = silent) -> SftSummary | None:
-        """Run SFT on stored or demonstrated episodes; None when the configuration has no SFT."""
+        """Run SFT on lessons, or on stored or demonstrated episodes; None without SFT."""
+        settings = self._config.sft
+        if settings.lessons:
+            limit = self._config.policy.context_tokens
+            batches = taught(Lessons(self._codec, tool_specs(), limit, self._config.seed), settings)
+        elif settings.trajectories or settings.episodes:
+            batches = self._examples(progress)
+        else:
+            return None
+        self.learner.start("sft")
+        stopped = self._interruption.requested
+        summary = supervise(self.learner, batches, settings, stopped=stopped, progress=progress)
+        self.learner.start("rl")
+        write_json(self._run.path / "warm_start.json", vars(summary))
+        self._interruption.check()
+        return summary
+
+    def _examples(self, progress: Progress) -> Batches:
+        """Batches of stored episodes, or of demonstrations on the training tasks."""
         settings, limit = self._config.sft, self._config.policy.context_tokens
         if settings.trajectories:
             shown = list(TrajectoryStore(Path(settings.trajectories)).read())
-        elif settings.episodes:
-            shown = self._demonstrated(settings.episodes, progress)
         else:
-            return None
-        tools = tool_specs()
-        samples = sft_samples(shown, self._tasks, self._codec, tools, limit=limit)
+            shown = self._demonstrated(settings.episodes, progress)
+        samples = sft_samples(shown, self._tasks, self._codec, tool_specs(), limit=limit)
         if not samples:
             raise TrainError(
                 f"none of {len(shown)} SFT episodes passed and fits into {limit} tokens; "
                 "raise policy.context_tokens or give other episodes"
             )
-        copying: Drill | None = None
-        repairing: Drill | None = None
-        if settings.copy_drills > 0:
-            copying = copy_drills(self._files_at_work(), self._codec, tools, limit=limit)
-        if settings.repair_drills > 0:
-            repairing = repair_drills(self._tasksets, self._codec, tools, limit=limit)
-        self.learner.start("sft")
-        summary = supervise(
-            self.learner,
-            samples,
-            settings,
-            seed=self._config.seed,
-            copying=copying,
-            repairing=repairing,
-            stopped=self._interruption.requested,
-            progress=progress,
-        )
-        self.learner.start("rl")
-        write_json(self._run.path / "warm_start.json", vars(summary))
-        self._interruption.check()
-        return summary
+        return replayed(samples, settings, seed=self._config.seed)
 
     def start(self, groups: Sequence[tuple[str, str]]) -> None:
         """Request groups as (group name, task id); `ready` plays and yields them."""
@@ -194,12 +192,6 @@ class Setup:
                 engine, self._codec, sampling, max_context=config.policy.context_tokens, name="policy"
             )
         return self._policy
-
-    def _files_at_work(self) -> dict[str, str]:
-        """Python sources that reference patches change: path to text; every source when no path matches."""
-        patches = "\n".join(task.reference_patch for task in self._train.values())
-        found = {name: text for taskset in self._tasksets for name, text in python_sources(taskset)}
-        return {name: text for name, text in found.items() if f"+++ b/{name}" in patches} or found
 
     def _demonstrated(self, episodes: int, progress: Progress) -> list[Trajectory]:
         tasks: list[Task] = list(self._train.values())
@@ -287,7 +279,7 @@ def model_folder(config: Config, run: Path, tasksets: Sequence[TaskSet]) -> Path
         make_tiny(
             folder,
             config.tiny,
-            text=local_text(tasksets),
+            text=lesson_text(config.seed, TOKENIZER_LESSONS) if config.sft.lessons else local_text(tasksets),
             tools=tool_specs(),
             context_tokens=config.policy.context_tokens,
             seed=config.seed,

@@ -11,6 +11,7 @@ from sandboxes.names import UnknownNameError, resolve
 from ..types import Policy, PolicyError
 from .endpoint import EndpointPolicy
 from .scripted import SUBMIT, OraclePolicy, ScriptedPolicy, ScriptedSession
+from .teacher import TeacherPolicy
 from .token import TokenPolicy, TokenSession
 
 __all__ = [
@@ -83,5 +84,6 @@ FORMS: Mapping[str, Maker] = {
     "scripted:FILE.jsonl (or scripted:submit)": _scripted,
     "endpoint:URL#MODEL": _endpoint,
     "vllm:MODEL_PATH": _vllm,
+    "teacher": lambda _: TeacherPolicy(),
 }
 """Form on the command line to the function that makes the policy."""

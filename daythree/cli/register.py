@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -98,6 +98,28 @@ def register_inject(
         from envs.register import register_inject
 
         report = register_inject(source, settings, seed=seed, kinds=kinds)
+    print_report(report, as_json)
+
+
+@register_app.command(
+    "practice", epilog="Example: daythree register practice --out tasks/practice --count 800"
+)
+def register_practice(
+    *,
+    out: Out,
+    count: Annotated[int, typer.Option(help="Tasks to write.", min=8)] = 800,
+    heldout: Annotated[
+        float, typer.Option(help="Share of them that training never sees.", min=0.0, max=0.9)
+    ] = 0.25,
+    seed: Seed = 0,
+    sandbox: Sandboxes = "auto",
+    as_json: Json = False,
+) -> None:
+    """Write small repositories with bugs, tests and pull requests, for a policy to practise on."""
+    with registering(sandbox, out, count, 2) as settings:
+        from envs.register import register_practice
+
+        report = register_practice(replace(settings, heldout=heldout), seed=seed)
     print_report(report, as_json)
 
 

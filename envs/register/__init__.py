@@ -3,6 +3,7 @@
 from .errors import RegisterError
 from .history.git import GitReport, register_git
 from .inject.inject import InjectReport, register_inject
+from .practice.practice import PracticeReport, register_practice
 from .proof.task import TaskCheck
 from .proof.taskset import CheckReport, check
 from .runtime.build import BuildReport, build
@@ -13,6 +14,7 @@ __all__ = [
     "CheckReport",
     "GitReport",
     "InjectReport",
+    "PracticeReport",
     "RegisterError",
     "RegisterSettings",
     "TaskCheck",
@@ -20,4 +22,5 @@ __all__ = [
     "check",
     "register_inject",
     "register_git",
+    "register_practice",
 ]

@@ -92,7 +92,7 @@ class View:
 @lru_cache(maxsize=256)
 def view(taskset: TaskSet, task: Task) -> View:
     """Return the past as visible to a task."""
-    past, later = taskset.prs[: task.past], taskset.prs[task.past :]
+    past, later = taskset.prs[task.first_pr : task.past], taskset.prs[task.past :]
     kept = [row for row in past if row.key not in task.withheld]
     hidden = {*task.withheld, *(row.key for row in later)}
     return View(

@@ -1,1 +1,1 @@
-"""Training data: task sampler, samples, buffer, batches and drills."""
+"""Training data: task sampler, samples, buffer, batches and lessons."""

@@ -1,8 +1,8 @@
-"""Supervised fine-tuning (SFT) on stored episodes, before RL.
+"""Supervised fine-tuning (SFT) before RL: on stored episodes, or on lessons.
 
-Only action tokens enter the loss. Episodes played without tokens (by scripts) are transcribed first. Drills
-(`trainer.data.drills`) can be mixed in for a policy trained from nothing, which needs more samples than a few
-hundred episodes.
+Only action tokens enter the loss. Episodes played without tokens (by scripts) are transcribed first. Stored
+episodes are repeated for some epochs; lessons (`trainer.data.lessons`) are new to the end, which a policy
+trained from nothing needs.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,11 +21,15 @@ from envs.types import Task
 from sandboxes.progress import Progress, silent
 
 from ..config import Sft
-from ..data.drills import Drill
+from ..data.lessons import Lessons
 from ..data.samples import Sample, from_trajectory, from_transcript, shortened
 
-COPYING_ENDS = 0.5
-"""Share of SFT with copy drills; a policy that cannot copy by then gains little from more of them."""
+Batches = Iterator[tuple[list[Sample], float]]
+"""Batches, each with the share of all batches that is done once this one is learned."""
+DRILLS_END = 0.5
+"""Share of the lessons' tokens with drills among them; a policy that cannot copy by then gains little from
+more.
+"""
 
 
 class Steps(Protocol):
@@ -40,7 +45,7 @@ class SftSummary:
     """Result of SFT; stored as `warm_start.json` in the run folder."""
 
     samples: int
-    """Number of distinct episodes, drills excluded."""
+    """Number of distinct episodes."""
     steps: int
     tokens: int
     seconds: float
@@ -48,7 +53,7 @@ class SftSummary:
     """Mean negative log-likelihood per action token (nats) at the first step."""
     last_nll: float
     stopped_by: str
-    """The limit that ended SFT: `epochs` or `minutes`."""
+    """What ended SFT: `epochs` or `tokens` when all was learned, else `minutes`."""
 
 
 def sft_samples(
@@ -89,71 +94,78 @@ def _transcribed(
     return from_transcript(ids, sampled, trajectory.id)
 
 
+def replayed(samples: Sequence[Sample], settings: Sft, *, seed: int = 0) -> Batches:
+    """Yield batches of `batch_tokens`: every sample once an epoch, in an order drawn anew each time."""
+    assert samples, "SFT needs at least one sample"
+    chance = random.Random(f"warm start {seed}")  # the seed's name stays, for the same order of samples
+    wanted = settings.epochs * len(samples)
+    order, seen = list[Sample](), 0
+    while seen < wanted:
+        batch: list[Sample] = []
+        while sum(len(sample.ids) for sample in batch) < settings.batch_tokens:
+            order = order or chance.sample(samples, len(samples))
+            batch.append(order.pop(0))
+        seen += len(batch)
+        yield batch, seen / wanted
+
+
+def taught(lessons: Lessons, settings: Sft) -> Batches:
+    """Yield batches of new lessons, up to `settings.lessons` tokens; in the first half some are drills."""
+    tokens = number = 0
+    while tokens < settings.lessons:
+        batch: list[Sample] = []
+        drills = settings.drills if tokens < DRILLS_END * settings.lessons else 0.0
+        while sum(len(sample.ids) for sample in batch) < settings.batch_tokens:
+            sample = lessons.sample(number, drill=random.Random(f"drill {number}").random() < drills)
+            number += 1
+            if sample is not None:
+                batch.append(sample)
+        tokens += sum(len(sample.ids) for sample in batch)
+        yield batch, tokens / settings.lessons
+
+
 def supervise(
     learner: Steps,
-    samples: Sequence[Sample],
+    batches: Batches,
     settings: Sft,
     *,
-    seed: int = 0,
-    copying: Drill | None = None,
-    repairing: Drill | None = None,
     stopped: Callable[[], bool] = lambda: False,
     progress: Progress = silent,
 ) -> SftSummary:
-    """Learn from samples for `epochs` over them or `minutes`, whichever ends first."""
-    assert samples, "SFT needs at least one sample"
-    chance = random.Random(f"warm start {seed}")  # the seed's name stays, for the same order of samples
+    """Learn from batches until there are no more or `settings.minutes` are over."""
     start, limit_s = time.monotonic(), settings.minutes * 60
-    wanted = settings.epochs * len(samples)
-    pool = _endless(samples, chance)
-    seen = steps = tokens = 0
+    episodes: set[str] = set()
+    steps = tokens = 0
     first = last = float("nan")
-    done = 0.0
-    while done < 1.0 and not stopped():
-        drills = _drills(settings, copying if done < COPYING_ENDS else None, repairing)
-        batch, real = _next_batch(pool, drills, settings.batch_tokens, chance)
+    share = done = 0.0
+    for batch, share in _ahead(batches):
         metrics = learner.step(batch, "nll", done)
-        seen, steps = seen + real, steps + 1
+        steps += 1
         tokens += sum(len(sample.ids) for sample in batch)
+        episodes.update(sample.trajectory for sample in batch)
         last = metrics["nll"]
         first = last if steps == 1 else first
-        done = max((time.monotonic() - start) / limit_s, seen / wanted)
+        done = max((time.monotonic() - start) / limit_s, share)
         progress("SFT", min(1000, round(1000 * done)), 1000)
+        if done >= 1.0 or stopped():
+            break
+    assert steps, "SFT needs at least one sample"
+    finished = "tokens" if settings.lessons else "epochs"
     return SftSummary(
-        samples=len(samples),
+        samples=len(episodes),
         steps=steps,
         tokens=tokens,
         seconds=time.monotonic() - start,
         first_nll=first,
         last_nll=last,
-        stopped_by="epochs" if seen >= wanted else "minutes",
+        stopped_by=finished if share >= 1.0 else "minutes",
     )
 
 
-def _endless(samples: Sequence[Sample], chance: random.Random) -> Iterator[Sample]:
-    """Every sample once, in an order drawn anew each time."""
-    while True:
-        yield from chance.sample(samples, len(samples))
-
-
-def _drills(settings: Sft, copying: Drill | None, repairing: Drill | None) -> list[tuple[float, Drill]]:
-    """The exercises of this part of the phase, each with its share of the samples."""
-    wanted = ((settings.copy_drills, copying), (settings.repair_drills, repairing))
-    return [(share, drill) for share, drill in wanted if drill is not None and share > 0]
-
-
-def _next_batch(
-    pool: Iterator[Sample], drills: Sequence[tuple[float, Drill]], tokens: int, chance: random.Random
-) -> tuple[list[Sample], int]:
-    """Fill a batch up to its tokens; returns the batch and how many of its rows are real episodes."""
-    batch: list[Sample] = []
-    real = size = 0
-    makers = [None, *(drill for _, drill in drills)]
-    shares = [1 - sum(share for share, _ in drills), *(share for share, _ in drills)]
-    while size < tokens:
-        drill = chance.choices(makers, shares)[0]
-        sample = next(pool) if drill is None else drill(chance)
-        real += drill is None
-        size += len(sample.ids)
-        batch.append(sample)
-    return batch, real
+def _ahead(batches: Batches) -> Batches:
+    """Yield the same batches; the next one is made in a thread while the learner works on the last one."""
+    with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
+        following = thread.submit(next, batches, None)
+        while (batch := following.result()) is not None:
+            following = thread.submit(next, batches, None)
+            yield batch

@@ -54,9 +54,10 @@ TEMPLATE = """\
 {%- endfor -%}
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif -%}"""
 
-# Pre-tokens, first match wins: markup of a call; a path; a line break; a word; a digit; a run of other signs;
-# a run of spaces; what is left. Spaces stay alone, unlike in tokenizers for prose: `<` must be the same token
-# in ` < `, where it is seen, and as a value, where it is copied to.
+# Pre-tokens, first match wins: markup of a call; a path; a line break; a word up to its underscore, so that a
+# new name of known words has known tokens; a digit; a run of other signs; a run of spaces; what is left.
+# Spaces stay alone, unlike in tokenizers for prose: `<` must be the same token in ` < `, where it is seen,
+# and as a value, where it is copied to.
 _NAME = r"[A-Za-z_][A-Za-z_0-9]*"
 _AFTER = rf"(?:\n<parameter={_NAME}>\n|\n</function>\n)"
 SPLIT = "|".join(
@@ -65,7 +66,7 @@ SPLIT = "|".join(
         rf"\n</parameter>{_AFTER}",
         r"[\w./-]*\w\.py\b",
         r"\n",
-        r"[^\W\d]+",
+        r"[^\W\d_]+_?",
         r"\d",
         r"[^\s\w]+",
         r" +",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,10 +14,9 @@ from agents.types import Action, Completion, Trajectory, Turn, VersionSpan
 from envs.tools.toolset import tool_specs
 from envs.types import Observation, StopReason, Task, ToolCall, Verdict
 from trainer.config import Sft, Tiny
-from trainer.data.drills import copy_drills
 from trainer.data.samples import Sample, from_transcript
 from trainer.learning.learner import Learner
-from trainer.learning.sft import sft_samples, supervise
+from trainer.learning.sft import replayed, sft_samples, supervise
 from trainer.learning.tiny import make_tiny
 
 pytestmark = pytest.mark.train
@@ -115,7 +113,8 @@ def rows(count: int) -> list[Sample]:
 
 def test_an_epoch_is_every_sample_once() -> None:
     learner = Counting()
-    summary = supervise(learner, rows(10), Sft(epochs=2, batch_tokens=20, minutes=5))
+    settings = Sft(epochs=2, batch_tokens=20, minutes=5)
+    summary = supervise(learner, replayed(rows(10), settings), settings)
     seen = [sample.trajectory for batch in learner.batches for sample in batch]
     assert sorted(seen[:10]) == sorted(seen[10:]) == sorted(f"s{n}" for n in range(10))
     assert (summary.steps, summary.tokens, summary.stopped_by) == (4, 80, "epochs")
@@ -124,42 +123,10 @@ def test_an_epoch_is_every_sample_once() -> None:
 
 
 def test_time_ends_it_too() -> None:
-    summary = supervise(Counting(), rows(4), Sft(epochs=1e9, batch_tokens=16, minutes=0.002))
+    settings = Sft(epochs=1e9, batch_tokens=16, minutes=0.002)
+    summary = supervise(Counting(), replayed(rows(4), settings), settings)
     assert summary.stopped_by == "minutes"
     assert summary.seconds < 2
-
-
-def test_copy_drills_come_in_the_first_half_only() -> None:
-    learner = Counting()
-    exercise = from_transcript([1, 2], [False, True], "drill")
-    settings = Sft(epochs=20, batch_tokens=16, minutes=5, copy_drills=0.8)
-    supervise(learner, rows(10), settings, copying=lambda chance: exercise)
-    shares = [sum(sample is exercise for sample in batch) / len(batch) for batch in learner.batches]
-    late = [share for share, done in zip(shares, learner.done, strict=True) if done >= 0.5]
-    early = [share for share, done in zip(shares, learner.done, strict=True) if done < 0.5]
-    assert sum(late) == 0
-    assert 0.6 < sum(early) / len(early) < 0.95
-
-
-def test_every_value_of_a_drill_is_there_to_be_copied(codec: ChatCodec) -> None:
-    drill = copy_drills({"pkg/a.py": SOURCE}, codec, tool_specs(), limit=512)
-    chance = random.Random(0)
-    for _ in range(20):
-        sample = drill(chance)
-        before: list[int] = []
-        for position, kept in enumerate(sample.mask):
-            if kept and not sample.mask[position - 1]:
-                end = next(
-                    (i for i in range(position, len(sample.mask)) if not sample.mask[i]), len(sample.mask)
-                )
-                seen = codec.decode(sample.ids[:position].tolist())
-                _, calls = codec.parse(sample.ids[position:end].tolist(), tool_specs())
-                assert isinstance(calls, tuple) and len(calls) == 1
-                if calls[0].name == "edit":
-                    assert all(str(value) in seen for value in calls[0].arguments.values())
-                    assert f"{calls[0].arguments['line']}\t" in seen
-                before.append(position)
-        assert len(before) == 5, "a view, three edits, a submit"
 
 
 def test_a_tiny_model_learns_the_scripts_it_is_shown(folder: Path, codec: ChatCodec, toy_config) -> None:
@@ -168,6 +135,6 @@ def test_a_tiny_model_learns_the_scripts_it_is_shown(folder: Path, codec: ChatCo
     config = toy_config(sft=settings, policy={"context_tokens": 512}, learner={"micro_batch_tokens": 512})
     learner = Learner(config, folder)
     learner.start("sft")
-    summary = supervise(learner, samples, config.sft)
+    summary = supervise(learner, replayed(samples, config.sft), config.sft)
     assert summary.first_nll > 4
     assert summary.last_nll < 0.5

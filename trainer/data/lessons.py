@@ -1,0 +1,61 @@
+"""Lessons: endless episodes of scripted teachers on practice repositories, as SFT samples.
+
+Every lesson is about a repository drawn anew, played in memory by the environment's own tools. Lesson number
+n of a seed is the same on every machine. Reward comes from real test runs only; lessons are for SFT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from agents.chat import ChatCodec
+from agents.policies.teacher import TeacherPolicy
+from agents.rollout import run_episode
+from agents.types import Trajectory
+from envs.register.practice.playing import MemoryEnv, MemoryTaskSet
+from envs.register.practice.repository import draw_repository
+from envs.tools.base import ToolSpec
+
+from .samples import Sample, from_transcript
+
+TEACHER, DRILL = TeacherPolicy(), TeacherPolicy(drill=True)
+
+
+def teach(seed: int, number: int, *, drill: bool = False, split: str = "train") -> tuple[str, Trajectory]:
+    """Play lesson `number`; returns the instruction and the trajectory, failures included."""
+    name = f"lesson-{seed}-{number}"
+    taskset = MemoryTaskSet.of(draw_repository(name, split, issues=1), name, split)
+    task = taskset.tasks[0]
+    return task.instruction, run_episode(
+        MemoryEnv(taskset), DRILL if drill else TEACHER, task=task, seed=number
+    )
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Teaches a codec's dialect; samples have at most `limit` ids."""
+
+    codec: ChatCodec
+    tools: Sequence[ToolSpec]
+    limit: int
+    seed: int = 0
+
+    def sample(self, number: int, *, drill: bool = False) -> Sample | None:
+        """Return lesson `number`; None for one that is too long."""
+        instruction, trajectory = teach(self.seed, number, drill=drill)
+        # Refused edits are there to be seen and recovered from, not to be imitated.
+        ids, sampled = self.codec.transcribe(
+            instruction, self.tools, trajectory.turns, taught=lambda turn: not turn.observations[0].is_error
+        )
+        return from_transcript(ids, sampled, trajectory.id) if len(ids) <= self.limit else None
+
+
+def lesson_text(seed: int, lessons: int) -> Iterator[str]:
+    """Yield the text of lessons, to train a tokenizer on."""
+    for number in range(lessons):
+        instruction, trajectory = teach(seed, number)
+        yield instruction
+        for turn in trajectory.turns:
+            values = [str(value) for call in turn.action.calls for value in call.arguments.values()]
+            yield "\n".join([*values, *(seen.text for seen in turn.observations)])
