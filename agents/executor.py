@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import random
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -52,6 +53,15 @@ class Worker(Protocol):
     def close(self) -> None:
         """Release all resources and make the episode under way fail. Idempotent and thread-safe."""
         ...
+
+
+def episode_seed(*name: str | int) -> int:
+    """Return the sampling seed (31 bits) of the episode with this name, such as `(0, "wcwidth-17", 3)`.
+
+    Two episodes must never share a seed: engines draw the same noise for the same seed, so episodes that
+    share one are not independent, and a pass rate over them is worth a single episode.
+    """
+    return random.Random(" ".join(map(str, name))).getrandbits(31)
 
 
 class WorkerLost(Exception):

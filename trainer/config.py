@@ -169,7 +169,8 @@ class Sft(Section):
     minutes: float = Field(default=10.0, gt=0)
     """Wall-clock limit of the learning."""
     epochs: float = Field(default=1.0, gt=0)
-    learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate: float = Field(default=1e-5, gt=0)
+    """Safe for a pretrained model; a policy that is made from nothing wants a hundred times as much."""
     warmup: float = Field(default=0.05, ge=0, lt=1)
     """Part of the steps over which the learning rate rises."""
     optimizer: Literal["adamw", "muon"] = "adamw"
@@ -180,6 +181,9 @@ class Sft(Section):
     lessons: int = Field(default=0, ge=0)
     """Tokens of lessons to learn from instead of episodes: a scripted teacher on practice repositories that
     are drawn anew (`trainer.data.lessons`); for a policy that is made from nothing."""
+    observations: float = Field(default=0.2, ge=0, le=1)
+    """Weight, for the first 70 % of the lessons, of tokens that the policy only reads: names and lines recur
+    in them, and predicting those teaches to copy sooner than the few action tokens do."""
     drills: float = Field(default=0.6, ge=0, le=1)
     """Share of the lessons in the first half that only practise copying; what limits a small model first."""
 
@@ -191,6 +195,8 @@ class PolicyGradient(Section):
     clip_high: float = Field(default=0.28, gt=0)
     truncate_ratio: float = Field(default=2.0, gt=1)
     """Cap on the learner's over the engine's probability, as a weight that corrects for their difference."""
+    dual_clip: float = Field(default=3.0, gt=1)
+    """Bound on the ratio of tokens with negative advantage, in updates after the first of a step."""
 
 
 class Rl(Section):
@@ -198,7 +204,8 @@ class Rl(Section):
 
     steps: int = Field(default=100, ge=0)
     minutes: float = Field(default=0.0, ge=0)
-    """Wall-clock limit of reinforcement; 0 is none."""
+    """Limit on the time for sampling and updates; 0 is none. The learning rate follows `steps` alone: with a
+    limit that ends a run early, the rate has not fallen to `final_learning_rate` yet."""
     tasks_per_step: int = Field(default=8, ge=1)
     samples_per_task: int = Field(default=8, ge=2)
     """Episodes that are compared with each other; one alone has nothing to be compared with."""
@@ -259,7 +266,7 @@ class Reward(Section):
     partial: float = Field(default=0.0, ge=0, le=1)
     """Weight of the share of listed tests that passed."""
     length: float = Field(default=0.0, ge=0, le=1)
-    """Weight of the sampled tokens, as a share of `policy.context_tokens`; it is taken off."""
+    """Weight of the sampled tokens, as a share of `policy.context_tokens`; taken off solved episodes only."""
     format: float = Field(default=0.0, ge=0, le=1)
     """Weight of an episode that was handed in without one unreadable action."""
 

@@ -17,8 +17,8 @@ Reward, advantage and loss are looked up by the names in the configuration (`alg
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -35,7 +35,7 @@ from .data.buffer import Buffer, Group
 from .data.sampler import TaskSampler
 from .data.samples import Sample, from_trajectory
 from .learning.checkpoint import LoopState, latest_checkpoint, save_checkpoint
-from .metrics import Clock, Row, episode_metrics, group_metrics
+from .metrics import Clock, Row, Stopwatch, episode_metrics, group_metrics
 from .run import TrainingRun
 
 
@@ -44,6 +44,10 @@ class LearnerProtocol(Protocol):
 
     def step(self, samples: Sequence[Sample], loss: str, progress: float) -> dict[str, float]:
         """Make one optimiser step; `progress` (0 to 1) drives the learning rate. Returns metrics."""
+        ...
+
+    def weight_version(self) -> int:
+        """Version of the weights; -1 after an update that failed half-way."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -77,6 +81,10 @@ class RolloutSource(Protocol):
 
     def evaluate(self, step: int, progress: Progress) -> float | None:
         """Pass rate on the held-out tasks; None when nothing could be scored."""
+        ...
+
+    def forget_after(self, step: int) -> None:
+        """Remove evaluations of later steps: the weights that made them were lost."""
         ...
 
 
@@ -141,50 +149,52 @@ def learn(
     """
     config, rl = run.config, run.config.rl
     algorithm = Algorithm.of(config)
-    started = time.monotonic()
     sampler = TaskSampler(source.task_ids, seed=config.seed)
     state = _restored(run, learner, sampler) or LoopState(step=0, sampler=sampler.state())
     run.truncate_metrics(state.step)
-    before = state.seconds  # wall time of earlier processes counts towards `rl.minutes`
+    source.forget_after(state.step)
     rows: list[Row] = []
     interrupted = False
+    weights = learner.weight_version()  # of `state.step`
     try:
-        state = replace(state, version=source.publish())  # a new engine has the model folder's weights
+        # A new engine has the model folder's weights.
+        state = replace(state, version=source.publish())
         save_checkpoint(run, learner, state)  # step 0 keeps the result of SFT; after a resume it is a no-op
-        if state.step == 0:
-            _evaluate(run, source, state, rows, progress)
-        while state.step < rl.steps and not _late(rl, before, started):
+        _evaluate_if_due(run, source, state, rows, progress)
+        clock = Stopwatch(state.seconds)  # starting an engine and evaluating do not count
+        while state.step < rl.steps and not _late(rl, state):
             interruption.check()
-            step, clock = state.step + 1, Clock()
-            with clock.phase("sample"):
+            step, phases = state.step + 1, Clock()
+            with clock, phases.phase("sample"):
                 played = _sample(source, sampler, algorithm, config, state, progress=progress)
                 trajectories, rewards, advantages = played
             _refuse_outage(trajectories, rl)
-            with clock.phase("update"):
-                spent = before + time.monotonic() - started
-                learned = _update(learner, trajectories, advantages, rl, _progress(rl, step, spent))
-            with clock.phase("publish"):
-                version = source.publish() if learned else state.version  # no live group: no new weights
-            # Log before the checkpoint: a resumed run drops rows newer than its checkpoint, but cannot
-            # recreate a missing row.
-            row = {
-                "step": step,
-                "version": version,
-                **episode_metrics(trajectories, rewards),
-                **group_metrics(advantages),
-            }
-            _log(run, rows, {**row, **learned, **clock.row()})
-            state = LoopState(step, version, sampler.state(), before + time.monotonic() - started)
+            with clock, phases.phase("update"):
+                learned = _update(learner, trajectories, advantages, rl, step / rl.steps)
+            state = LoopState(step, state.version, sampler.state(), clock.seconds)
+            weights = learner.weight_version()
+            row: Row = {"step": step, **episode_metrics(trajectories, rewards), **group_metrics(advantages)}
+            try:
+                with phases.phase("publish"):
+                    if learned:  # without a live group there are no new weights
+                        state = replace(state, version=source.publish())
+            finally:
+                # Logged before the checkpoint: a resumed run drops rows newer than its checkpoint, but cannot
+                # recreate a missing row.
+                _log(run, rows, {**row, "version": state.version, **learned, **phases.row()})
             if step % config.checkpoint.every == 0:
                 save_checkpoint(run, learner, state)
             progress("training", step, rl.steps)
-            if config.eval.every and step % config.eval.every == 0 and step < rl.steps:
-                _evaluate(run, source, state, rows, progress)
-        if state.step > 0:
-            _evaluate(run, source, state, rows, progress)
+            _evaluate_if_due(run, source, state, rows, progress)
+        _evaluate_if_due(run, source, state, rows, progress, last=True)
     except Interrupted:
         interrupted = True
-    # Never raised between an update and its `state`: the learner's weights are those of `state.step` here.
+    except BaseException:
+        # The first error is the one to report: a learner that died cannot be saved either.
+        with suppress(Exception):
+            if learner.weight_version() == weights:
+                save_checkpoint(run, learner, state)
+        raise
     save_checkpoint(run, learner, state)
     return _summary(rows, state, interrupted, banner(config.reward) or None)
 
@@ -231,7 +241,9 @@ def _sample(
             settings=rl.advantage_settings,
             min_scored=rl.min_scored,
         )
-        wanted = min(rl.tasks_per_step - advantages.live, rl.refill - refilled)
+        # Counted by outcomes: a shaped reward differs within nearly every group.
+        useful = advantages.mixed if config.reward.mode == "outcome" else advantages.live
+        wanted = min(rl.tasks_per_step - useful, rl.refill - refilled)
         if wanted <= 0:
             return trajectories, rewards, advantages
         refilled += wanted
@@ -286,24 +298,32 @@ def _restored(run: TrainingRun, learner: LearnerProtocol, sampler: TaskSampler) 
     return state
 
 
-def _late(rl: Rl, before: float, started: float) -> bool:
-    return rl.minutes > 0 and before + time.monotonic() - started > rl.minutes * 60
+def _late(rl: Rl, state: LoopState) -> bool:
+    return rl.minutes > 0 and state.seconds > rl.minutes * 60
 
 
-def _progress(rl: Rl, step: int, seconds: float) -> float:
-    """Training progress in [0, 1]: the larger of the step and time fractions; drives the learning rate."""
-    return max(step / rl.steps, seconds / 60 / rl.minutes if rl.minutes else 0.0)
-
-
-def _evaluate(
-    run: TrainingRun, source: RolloutSource, state: LoopState, rows: list[Row], progress: Progress
+def _evaluate_if_due(
+    run: TrainingRun,
+    source: RolloutSource,
+    state: LoopState,
+    rows: list[Row],
+    progress: Progress,
+    *,
+    last: bool = False,
 ) -> None:
+    """Evaluate before the first step, every `eval.every` steps and after the `last`, each of them once.
+
+    The metrics say which evaluations were made, so that one that was interrupted is made by the resumed run.
+    """
+    every = run.config.eval.every
+    due = last or state.step == 0 or (every > 0 and state.step % every == 0)
+    if not due or any(row.get("step") == state.step and "evaluate_s" in row for row in run.metrics()):
+        return
     clock = Clock()
     with clock.phase("evaluate"):
         rate = source.evaluate(state.step, progress)
-    if rate is not None:
-        row: Row = {"step": state.step, "version": state.version, "heldout_pass_rate": rate}
-        _log(run, rows, row | clock.row())
+    row: Row = {"step": state.step, "version": state.version}
+    _log(run, rows, row | ({} if rate is None else {"heldout_pass_rate": rate}) | clock.row())
 
 
 def _log(run: TrainingRun, rows: list[Row], row: Row) -> None:

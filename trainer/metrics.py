@@ -54,9 +54,24 @@ def group_metrics(advantages: Advantages) -> Row:
     return {
         "groups": advantages.groups,
         "live_groups": advantages.live,
+        "mixed_groups": advantages.mixed,
         "groups_without_spread": advantages.no_spread,
         "groups_too_small": advantages.too_few,
     }
+
+
+class Stopwatch:
+    """Adds up the seconds of its blocks: `with stopwatch: ...`."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self._started = 0.0
+
+    def __enter__(self) -> None:
+        self._started = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.monotonic() - self._started
 
 
 class Clock:

@@ -7,6 +7,7 @@ with the policy that samples from it. The engine starts at its first use, so tha
 from __future__ import annotations
 
 import random
+import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,7 +16,7 @@ from pathlib import Path
 from agents.chat import ChatCodec
 from agents.engine import Sampling
 from agents.evals.evaluate import EvalSettings, evaluate_tasks
-from agents.executor import EpisodeRequest, Executor, ThreadExecutor
+from agents.executor import EpisodeRequest, Executor, ThreadExecutor, episode_seed
 from agents.policies.by_name import TokenPolicy
 from agents.policies.demonstrator import DemonstratorPolicy
 from agents.runs.store import TrajectoryStore
@@ -116,7 +117,7 @@ class Setup:
     def start(self, groups: Sequence[tuple[str, str]]) -> None:
         """Request groups as (group name, task id); `ready` plays and yields them."""
         self._started += [
-            EpisodeRequest(self._train[task], self._seed(f"{group} {n}"), group)
+            EpisodeRequest(self._train[task], self._seed(group, n), group)
             for group, task in groups
             for n in range(self._config.rl.samples_per_task)
         ]
@@ -149,6 +150,12 @@ class Setup:
         """Pass rate on the held-out tasks; None without such tasks, or when no episode was scored."""
         return self._evaluate(f"step-{step:06d}", progress)
 
+    def forget_after(self, step: int) -> None:
+        """Remove evaluations of later steps: the weights that made them were lost."""
+        for folder in (self._run.path / "evals").glob("step-*"):
+            if int(folder.name.removeprefix("step-")) > step:
+                shutil.rmtree(folder)
+
     def _evaluate(self, name: str, progress: Progress) -> float | None:
         settings = self._config.eval
         chance = random.Random(f"{self._config.seed} evaluation")
@@ -171,6 +178,7 @@ class Setup:
                 split=self._config.tasks.heldout,
                 samples=settings.samples,
                 seed=self._seed("evaluation"),
+                max_format_errors=self._config.rl.max_format_errors,
                 resume=True,
             ),
             progress=watched,
@@ -196,7 +204,7 @@ class Setup:
     def _demonstrated(self, episodes: int, progress: Progress) -> list[Trajectory]:
         tasks: list[Task] = list(self._train.values())
         requests = [
-            EpisodeRequest(tasks[n % len(tasks)], self._seed(f"demonstration {n}"), f"demonstration/{n}")
+            EpisodeRequest(tasks[n % len(tasks)], self._seed("demonstration", n), f"demonstration/{n}")
             for n in range(episodes)
         ]
         return _in_order(self._play(requests, DemonstratorPolicy(), progress), requests)
@@ -215,8 +223,8 @@ class Setup:
         finally:
             episodes.close()
 
-    def _seed(self, name: str) -> int:
-        return random.Random(f"{self._config.seed} {name}").getrandbits(31)
+    def _seed(self, *name: str | int) -> int:
+        return episode_seed(self._config.seed, *name)
 
     def _weight_bytes(self) -> int:
         return 2 * sum(file.stat().st_size for file in self._model.glob("*.safetensors"))

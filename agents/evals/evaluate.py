@@ -15,7 +15,7 @@ from envs.types import Task
 from sandboxes.backend import Backend
 from sandboxes.progress import Progress, silent
 
-from ..executor import EpisodeRequest, Executor, ThreadExecutor
+from ..executor import EpisodeRequest, Executor, ThreadExecutor, episode_seed
 from ..rollout import TaskEnv
 from ..runs.folder import RunFolder, describe
 from ..runs.store import TrajectoryStore
@@ -40,8 +40,11 @@ class EvalSettings:
     split: str | None = None
     """`train` or `heldout`; None means every task."""
     samples: int = 1
-    """Episodes per task, with the seeds `seed`, `seed + 1` and so on."""
+    """Episodes per task."""
     seed: int = 0
+    """Each episode has a sampling seed of its own, drawn from this one, the task's id and its number."""
+    max_format_errors: int = 3
+    """Unreadable actions in a row that end an episode."""
     resume: bool = False
     """Continue an existing run folder; its scored episodes are kept."""
     concurrency: int = 4
@@ -94,7 +97,11 @@ def evaluate_tasks(
     started = time.monotonic()
     _check(tasks, settings)
     with RunFolder.open(settings.out) as run, TrajectoryStore(run.trajectories) as store:
-        wanted = {(task.id, settings.seed + n): task for n in range(settings.samples) for task in tasks}
+        wanted = {
+            (task.id, episode_seed(settings.seed, task.id, number)): task
+            for number in range(settings.samples)
+            for task in tasks
+        }
         stored = _stored(store, wanted, policy.name)
         run.note(settings.manifest)
         requests = [
@@ -102,7 +109,7 @@ def evaluate_tasks(
             for (task_id, seed), task in wanted.items()
             if (task_id, seed) not in stored
         ]
-        played = _run(requests, executor, policy, store=store, progress=progress)
+        played = _run(requests, executor, policy, settings, store=store, progress=progress)
         summary = summarize(
             [*stored.values(), *played],
             tasks,
@@ -153,6 +160,7 @@ def _run(
     requests: Sequence[EpisodeRequest],
     executor: Executor,
     policy: Policy,
+    settings: EvalSettings,
     *,
     store: TrajectoryStore,
     progress: Progress,
@@ -160,14 +168,14 @@ def _run(
     """Play and store episodes; raise `EvaluationOutage` after repeated failures."""
     played: list[Trajectory] = []
     failed_in_a_row = 0
-    episodes = executor.play(requests, policy, progress=progress)
+    patience = settings.max_format_errors
+    episodes = executor.play(requests, policy, progress=progress, max_format_errors=patience)
     try:
         for trajectory in episodes:
             store.append(trajectory)
             played.append(trajectory)
             failed_in_a_row = failed_in_a_row + 1 if trajectory.reward is None else 0
-            patience = max(8, 2 * executor.slots)
-            if failed_in_a_row >= patience:
+            if failed_in_a_row >= max(8, 2 * executor.slots):
                 raise EvaluationOutage(
                     f"the last {failed_in_a_row} episodes all failed ({trajectory.error}); "
                     "scored episodes are stored, continue with --resume"

@@ -45,8 +45,10 @@ class Habits:
     """Of running the tests after an edit."""
     gives_up: float = 0.2
     """Of submitting after a failed test."""
-    slips: float = 0.05
-    """Of an edit on a wrong line, which is refused and made again."""
+    slips: float = 0.12
+    """Of an edit that is refused, and then made rightly."""
+    looks_again: float = 0.5
+    """Of viewing the file once more after a refused edit."""
     fixes: int = 5
     """Fixes tried for one function at most."""
 
@@ -183,11 +185,28 @@ class _Episode:
         return stated if stated and self._likely(self._habits.heeds) else list(_guesses(place))
 
     def _edit(self, path: str, number: int, old: str, new: str) -> Lesson:
+        """Edit a line; now and then the first try is refused, and the teacher looks again or knows better."""
         edit = smallest({"path": path, "old": old, "new": new, "line": number})
-        above = self._views[path][number - 2]
-        if str(edit["old"]) not in above and self._likely(self._habits.slips):
-            yield ToolCall("", "edit", {**edit, "line": number - 1})  # refused: the text is not there
+        # The line comes first: whoever has written its number can then read the text to copy off the view.
+        edit = {name: edit[name] for name in ("path", "line", "old", "new")}
+        if self._likely(self._habits.slips):
+            slip = self._slip(path, number, edit)
+            if slip is not None:
+                yield ToolCall("", "edit", slip)
+                if self._likely(self._habits.looks_again):
+                    yield ToolCall("", "view", {"path": path})
         yield ToolCall("", "edit", edit)
+
+    def _slip(self, path: str, number: int, edit: dict[str, str | int]) -> dict[str, str | int] | None:
+        """Return an edit that will be refused: of another line, or of text that stands in another line."""
+        lines = self._views[path]
+        if self._likely(0.5):
+            others = [n for n, line in enumerate(lines, start=1) if str(edit["old"]) not in line]
+            return {**edit, "line": self._chance.choice(others)} if others else None
+        here = lines[number - 1]
+        texts = [token[0] for line in lines for token in _TOKEN.finditer(line) if token[0] not in here]
+        texts = [text for text in texts if text != edit["new"]]
+        return {**edit, "old": self._chance.choice(texts)} if texts else None
 
     def _find(self, called: str) -> Generator[ToolCall, Observation, tuple[str, str] | None]:
         """Search for the definition, by way of an alias where the name is one; returns path and name."""

@@ -72,6 +72,9 @@ class BanditActors:
         right = [self._logprobs(sign)[FIRST_ANSWER + sign].exp().item() for sign in range(self._signs)]
         return sum(right) / len(right)
 
+    def forget_after(self, step: int) -> None:
+        """Nothing is stored."""
+
     def _group(self, name: str, task: str) -> list[Trajectory]:
         self._on_collect(name)
         sign = int(task.removeprefix("sign-"))

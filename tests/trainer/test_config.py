@@ -188,7 +188,12 @@ chance = 0.25
 def test_a_file_of_the_version_before_is_read_under_the_names_of_today(tmp_path: Path) -> None:
     config = load(written(tmp_path, OLDER))
     assert (config.sft.episodes, config.sft.minutes, config.sft.optimizer) == (96, 5.0, "muon")
-    assert config.rl.loss_settings == {"clip_low": 0.1, "clip_high": 0.3, "truncate_ratio": 3.0}
+    assert config.rl.loss_settings == {
+        "clip_low": 0.1,
+        "clip_high": 0.3,
+        "truncate_ratio": 3.0,
+        "dual_clip": 3.0,
+    }
     assert (config.rl.advantage, config.reward.mode, config.reward.chance) == (
         "leave_one_out",
         "random",

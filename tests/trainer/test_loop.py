@@ -223,6 +223,97 @@ def test_an_outage_stops_training_in_one_line_and_keeps_what_was_learned(
     assert [step for step, _ in run.checkpoints()] == [0]
 
 
+class Breaking(BanditActors):
+    """Fails once, in one phase of one step."""
+
+    def __init__(self, learner: Learner, phase: str, step: int) -> None:
+        super().__init__(learner)
+        self.phase, self.due, self.now = phase, step, 0
+
+    def fail(self, phase: str, step: int) -> None:
+        if (phase, step) == (self.phase, self.due):
+            self.phase = "over"
+            raise TrainError(f"{phase} failed")
+
+    def ready(self, progress: Progress = silent) -> Iterator[Group]:
+        self.now = int(self._started[0][0].split("/")[0].removeprefix("step-"))
+        self.fail("sample", self.now)
+        yield from super().ready(progress)
+
+    def publish(self) -> int:
+        self.fail("publish", self.now)
+        return super().publish()
+
+    def evaluate(self, step: int, progress: Progress = silent) -> float:
+        self.fail("evaluate", step)
+        return super().evaluate(step, progress)
+
+
+EXACT = {**BANDIT, "steps": 6, "tasks_per_step": 3, "warmup_steps": 2, "final_learning_rate": 0.1}
+
+
+@pytest.mark.parametrize("phase", ["sample", "update", "publish", "evaluate"])
+def test_a_failure_in_any_phase_keeps_every_finished_step_and_resumes_to_the_same_bits(
+    toy_config, toy_model, tmp_path, monkeypatch, phase: str
+) -> None:
+    config = toy_config(rl=EXACT, checkpoint={"every": 1000, "keep": 2}, eval={"every": 2})
+    play(tmp_path / "straight", config, toy_model)
+    learner, out = Learner(config, toy_model), tmp_path / "broken"
+    actors = Breaking(learner, phase, 4)
+    if phase == "update":
+        honest = learner.step
+
+        def step(*arguments, **options):
+            actors.fail("update", actors.now)
+            return honest(*arguments, **options)
+
+        monkeypatch.setattr(learner, "step", step)
+    with TrainingRun.begin(out, config) as run, pytest.raises(TrainError, match=f"{phase} failed"):
+        learn(run, learner, actors, interruption=Interruption())
+    finished = 4 if phase in ("publish", "evaluate") else 3
+    with TrainingRun.go_on(out) as run:
+        assert [step for step, _ in run.checkpoints()][-1] == finished
+        again = Learner(config, toy_model)
+        learn(run, again, BanditActors(again), interruption=Interruption())
+    ends = [
+        load_file(tmp_path / name / "checkpoints/step-000006/model/model.safetensors")
+        for name in ("straight", "broken")
+    ]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    straight, broken = (
+        [(row["step"], row.get("heldout_pass_rate")) for row in read_metrics(tmp_path / name)]
+        for name in ("straight", "broken")
+    )
+    assert broken == straight, "no row and no evaluation is missing or made twice"
+
+
+def test_evaluations_of_lost_weights_are_not_read_back(toy_config, toy_model, tmp_path) -> None:
+    config = toy_config(rl={**BANDIT, "steps": 2}, eval={"every": 1})
+    forgotten: list[int] = []
+    learner = Learner(config, toy_model)
+    actors = BanditActors(learner)
+    actors.forget_after = forgotten.append
+    with TrainingRun.begin(tmp_path / "run", config) as run:
+        learn(run, learner, actors, interruption=Interruption())
+    assert forgotten == [0]
+    with TrainingRun.go_on(tmp_path / "run") as run:
+        learn(run, learner, actors, interruption=Interruption())
+    assert forgotten == [0, 2]
+
+
+def test_the_learning_rate_follows_the_steps_and_not_the_clock(toy_config, toy_model, tmp_path) -> None:
+    """A limit on the time cuts the schedule off, and does not press it together."""
+    rl = {**BANDIT, "steps": 8, "warmup_steps": 2, "final_learning_rate": 0.2}
+    _, plain = play(tmp_path / "plain", toy_config(rl=rl, **FAST), toy_model)
+    _, limited = play(tmp_path / "limited", toy_config(rl={**rl, "minutes": 0.0005}, **FAST), toy_model)
+    factors = [
+        {row["step"]: row["learning_rate_factor"] for row in rows if "learning_rate_factor" in row}
+        for rows in (plain, limited)
+    ]
+    assert 1 <= len(factors[1]) < len(factors[0])
+    assert all(factors[0][step] == factor for step, factor in factors[1].items())
+
+
 def test_somebody_who_asks_for_an_end_gets_a_checkpoint(toy_config, toy_model, tmp_path) -> None:
     config = toy_config(rl={**BANDIT, "steps": 50})
     learner, interruption = Learner(config, toy_model), Interruption()

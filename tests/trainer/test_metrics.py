@@ -58,8 +58,14 @@ def test_nothing_scored_has_no_rate() -> None:
 
 
 def test_groups_say_why_they_taught_nothing() -> None:
-    row = group_metrics(Advantages({}, live=1, no_spread=2, too_few=3))
-    assert row == {"groups": 6, "live_groups": 1, "groups_without_spread": 2, "groups_too_small": 3}
+    row = group_metrics(Advantages({}, live=2, mixed=1, no_spread=2, too_few=3))
+    assert row == {
+        "groups": 7,
+        "live_groups": 2,
+        "mixed_groups": 1,
+        "groups_without_spread": 2,
+        "groups_too_small": 3,
+    }
 
 
 def test_the_clock_counts_phases_even_when_they_fail() -> None:

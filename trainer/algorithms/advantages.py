@@ -43,6 +43,8 @@ class Advantages:
     values: Mapping[str, float] = field(default_factory=dict)
     live: int = 0
     """Groups with differing rewards."""
+    mixed: int = 0
+    """Live groups with differing outcomes, too."""
     no_spread: int = 0
     """Zero-variance groups."""
     too_few: int = 0
@@ -93,7 +95,7 @@ def group_advantages(
     for trajectory in trajectories:
         groups[trajectory.group].append(trajectory)
     values: dict[str, float] = {}
-    live = no_spread = too_few = unscored = 0
+    live = mixed = no_spread = too_few = unscored = 0
     for members in groups.values():
         scored = [member for member in members if member.reward is not None]
         given = [_reward(member, rewards) for member in scored]
@@ -104,9 +106,10 @@ def group_advantages(
             no_spread += 1
         else:
             live += 1
+            mixed += len({member.reward for member in scored}) > 1
             found = advantage(AdvantageInputs(given, scored, settings or {}))
             values.update(zip((member.id for member in scored), found, strict=True))
-    return Advantages(values, live, no_spread, too_few, unscored)
+    return Advantages(values, live, mixed, no_spread, too_few, unscored)
 
 
 def _reward(trajectory: Trajectory, rewards: Mapping[str, float] | None) -> float:

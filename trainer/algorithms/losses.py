@@ -24,6 +24,9 @@ Sums = Mapping[str, Tensor]
 LOG_RATIO_LIMIT = 20.0
 """exp(20) is finite in float32 with room to spare; a ratio this far out carries no information anyway."""
 
+KL_RATIO_LIMIT = 2.0
+"""Largest importance weight of a token in the KL term."""
+
 
 @dataclass(frozen=True)
 class LossInputs:
@@ -68,11 +71,11 @@ def policy_gradient(inputs: LossInputs) -> LossOutputs:
     2008), which only makes up for engine and learner computing slightly different probabilities.
 
     Other tokens: PPO's clipped objective, `-min(r A, clip(r, 1 - clip_low, 1 + clip_high) A)` (arXiv
-    1707.06347; unequal bounds: arXiv 2503.14476), bounded for negative A at `truncate_ratio · |A|`, where PPO
-    itself has no bound (dual clip, arXiv 1912.09729).
+    1707.06347; unequal bounds: arXiv 2503.14476), bounded for negative A at `dual_clip · |A|`, where PPO
+    itself has no bound (arXiv 1912.09729).
     """
-    names = ("clip_low", "clip_high", "truncate_ratio")
-    clip_low, clip_high, truncate = (inputs.settings[name] for name in names)
+    names = ("clip_low", "clip_high", "truncate_ratio", "dual_clip")
+    clip_low, clip_high, truncate, dual_clip = (inputs.settings[name] for name in names)
     logprobs_N, advantages_N = inputs.logprobs_N, inputs.advantages_N
     log_ratio_N = (logprobs_N - inputs.behaviour_logprobs_N).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
     correction_N = log_ratio_N.detach().exp().clamp(max=truncate)
@@ -83,8 +86,8 @@ def policy_gradient(inputs: LossInputs) -> LossOutputs:
     plain_N = ratio_N * advantages_N
     bounded_N = ratio_N.clamp(1 - clip_low, 1 + clip_high) * advantages_N
     ppo_N = torch.minimum(plain_N, bounded_N)
-    ppo_N = torch.where(advantages_N < 0, torch.maximum(ppo_N, advantages_N * truncate), ppo_N)
-    clipped_N = (bounded_N < plain_N) | ((advantages_N < 0) & (ratio_N > truncate))
+    ppo_N = torch.where(advantages_N < 0, torch.maximum(ppo_N, advantages_N * dual_clip), ppo_N)
+    clipped_N = (bounded_N < plain_N) | ((advantages_N < 0) & (ratio_N > dual_clip))
     on_policy_N = inputs.versions_N == inputs.version
     loss = -(torch.where(on_policy_N, reinforce_N, ppo_N) * inputs.weights_N).sum()
     clip_fraction = torch.where(on_policy_N, truncated_N, clipped_N).float().sum()
@@ -97,6 +100,12 @@ def nll(inputs: LossInputs) -> LossOutputs:
     """Negative log-likelihood of the sampled tokens: supervised learning, or behaviour cloning."""
     loss = -(inputs.logprobs_N * inputs.weights_N).sum()
     return LossOutputs(loss, {"nll": -inputs.logprobs_N.detach().sum()})
+
+
+def weighted_nll(inputs: LossInputs) -> LossOutputs:
+    """Negative log-likelihood, each token times its advantage, which is its weight here: for SFT samples."""
+    loss_N = -inputs.logprobs_N * inputs.advantages_N
+    return LossOutputs((loss_N * inputs.weights_N).sum(), {"nll": loss_N.detach().sum()})
 
 
 def mismatch(logprobs_N: Tensor, behaviour_logprobs_N: Tensor) -> Sums:
@@ -115,14 +124,23 @@ def mismatch(logprobs_N: Tensor, behaviour_logprobs_N: Tensor) -> Sums:
     }
 
 
-def kl_to_reference(logprobs_N: Tensor, reference_N: Tensor, weights_N: Tensor) -> LossOutputs:
-    """Estimate KL(p || reference) per token: k3 = exp(d) - 1 - d with d = log reference - log p.
+def kl_to_reference(
+    logprobs_N: Tensor, reference_N: Tensor, weights_N: Tensor, behaviour_logprobs_N: Tensor
+) -> LossOutputs:
+    """Estimate KL(p || reference) per token, with an estimate whose gradient is that of KL(p || reference).
 
-    Never negative, and low in variance (Schulman, "Approximating KL divergence", 2020).
+    With d = log p - log reference, the loss is `w · d² / 2` (k2 in Schulman, "Approximating KL divergence",
+    2020): its gradient `w · d · grad log p` has the expectation `grad KL(p || reference)` under p, while the
+    gradient of the better known k3 has that of KL(reference || p). The weight `w = p / q`, held constant and
+    at most `KL_RATIO_LIMIT`, makes up for samples of an older policy q. Logged is k3, which is low in
+    variance.
     """
-    difference_N = (reference_N.detach() - logprobs_N).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
-    k3_N = difference_N.exp() - 1 - difference_N
-    return LossOutputs((k3_N * weights_N).sum(), {"kl": k3_N.detach().sum()})
+    difference_N = (logprobs_N - reference_N.detach()).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
+    log_ratio_N = (logprobs_N - behaviour_logprobs_N).detach()
+    ratio_N = log_ratio_N.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp().clamp(max=KL_RATIO_LIMIT)
+    k2_N = ratio_N * difference_N.square() / 2
+    k3_N = (-difference_N.detach()).exp() - 1 + difference_N.detach()
+    return LossOutputs((k2_N * weights_N).sum(), {"kl": k3_N.sum()})
 
 
 def entropy_bonus(entropy_N: Tensor, weights_N: Tensor) -> Tensor:

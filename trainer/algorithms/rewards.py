@@ -111,7 +111,8 @@ def shaped(trajectory: Trajectory, settings: Reward, *, budget: int) -> float:
     reward = trajectory.verdict.reward
     if settings.partial:
         reward += settings.partial * share_passed(trajectory.verdict)
-    if settings.length:
+    if settings.length and trajectory.verdict.resolved:
+        # Failing briefly is no merit: a group that fails as a whole must not learn to be short.
         reward -= settings.length * min(1.0, sampled_tokens(trajectory) / budget)
     if settings.format:
         reward += settings.format * is_well_formed(trajectory)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from agents.chat import ChatCodec
 from agents.policies.teacher import TeacherPolicy
 from agents.rollout import run_episode
@@ -41,14 +43,25 @@ class Lessons:
     limit: int
     seed: int = 0
 
-    def sample(self, number: int, *, drill: bool = False) -> Sample | None:
-        """Return lesson `number`; None for one that is too long."""
+    def sample(self, number: int, *, drill: bool = False, observations: float = 0.0) -> Sample | None:
+        """Return lesson `number`; None for one that is too long.
+
+        The advantages are the weights of the loss: 1 for actions, `observations` for everything that is read.
+        """
         instruction, trajectory = teach(self.seed, number, drill=drill)
         # Refused edits are there to be seen and recovered from, not to be imitated.
-        ids, sampled = self.codec.transcribe(
+        ids, taught = self.codec.transcribe(
             instruction, self.tools, trajectory.turns, taught=lambda turn: not turn.observations[0].is_error
         )
-        return from_transcript(ids, sampled, trajectory.id) if len(ids) <= self.limit else None
+        if len(ids) > self.limit:
+            return None
+        if not observations:
+            return from_transcript(ids, taught, trajectory.id)
+        _, acted = self.codec.transcribe(instruction, self.tools, trajectory.turns)
+        read = ~np.array(acted)
+        read[0] = False  # nothing comes before the first id
+        weights = np.where(read, observations, 1.0)
+        return Sample.of(ids, read | np.array(taught), advantages=weights, trajectory=trajectory.id)
 
 
 def lesson_text(seed: int, lessons: int) -> Iterator[str]:

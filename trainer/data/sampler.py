@@ -1,7 +1,7 @@
 """Task sampler: shuffled rounds, each of which holds every task once.
 
-The state is the task ids and the number of draws, so that a resumed run draws the same tasks as an
-uninterrupted one.
+The state is the task ids, the number of the round and what is left of it, so that a resumed run draws the
+same tasks as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -19,26 +19,35 @@ class TaskSampler:
         assert len(set(task_ids)) == len(task_ids), "task ids must differ"
         self._ids = sorted(task_ids)
         self._seed = seed
-        self._drawn = 0
+        self._round, self._left = 0, list[str]()
 
     def draw(self, count: int) -> list[str]:
-        """Return the next `count` task ids; an id may repeat where two rounds meet."""
+        """Return the next `count` task ids, all different unless `count` is more than there are."""
         drawn: list[str] = []
         while len(drawn) < count:
-            number, position = divmod(self._drawn, len(self._ids))
-            order = random.Random(f"{self._seed}/{number}").sample(self._ids, len(self._ids))
-            left = len(order) - position
-            part = order[position : position + min(left, count - len(drawn))]
-            drawn += part
-            self._drawn += len(part)
+            if not self._left:
+                self._left = self._order(self._round)
+                self._round += 1
+            # Where two rounds meet, a task that was drawn just now waits a little: two groups of one task in
+            # a step would be compared apart.
+            chosen = next((name for name in self._left if name not in drawn), self._left[0])
+            self._left.remove(chosen)
+            drawn.append(chosen)
         return drawn
 
     def state(self) -> dict[str, Any]:
-        """The state as JSON values: `{"ids": [...], "drawn": 12}`."""
-        return {"ids": self._ids, "drawn": self._drawn}
+        """The state as JSON values: `{"ids": [...], "round": 2, "left": [...]}`."""
+        return {"ids": self._ids, "round": self._round, "left": list(self._left)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a `state`. Raises ValueError when its task ids differ from these."""
         if state["ids"] != self._ids:
             raise ValueError("the tasks changed since this run was interrupted; start a new run")
-        self._drawn = int(state["drawn"])
+        if "drawn" in state:  # written before draws avoided repetitions
+            number, position = divmod(int(state["drawn"]), len(self._ids))
+            self._round, self._left = number + 1, self._order(number)[position:]
+        else:
+            self._round, self._left = int(state["round"]), list(state["left"])
+
+    def _order(self, number: int) -> list[str]:
+        return random.Random(f"{self._seed}/{number}").sample(self._ids, len(self._ids))

@@ -74,12 +74,9 @@ class EngineClient:
         self._remote.call("update_weights_from", timeout_s, str(path), version)
         if canary is None:
             return
-        difference = canary.difference(self.score(canary.ids, timeout_s=timeout_s))
-        if not difference <= canary.tolerance:
-            why = (
-                f"after the update to weights {version} the engine's log-probabilities differ from the "
-                f"learner's by {difference:.3g} nats, more than {canary.tolerance:.3g}"
-            )
+        complaint = canary.complaint(self.score(canary.ids, timeout_s=timeout_s))
+        if complaint:
+            why = f"after the update to weights {version} {complaint}"
             self._remote.call("give_up", timeout_s, why)
             raise PolicyError(why)
 

@@ -7,6 +7,7 @@ file. The engine loads the file (`trainer.engine.transfer`); `trainer.engine.cli
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+
+CLEAR = 20.0
+"""How many times the rounding of one token two versions must lie apart, so that they can be told apart."""
 
 
 class WeightError(Exception):
@@ -97,12 +101,35 @@ class WeightProbe:
     ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     """Log-probabilities of `ids[1:]` (nats), at temperature 1."""
+    before: tuple[float, ...] = ()
+    """The same under the weights that the engine had before; empty when these are unknown."""
     tolerance: float = 1e-3
     """Largest difference in nats that counts as rounding. bfloat16 needs about 0.3."""
+    rounding: float = 1e-6
+    """Usual size of that difference (root mean square, nats): bfloat16 has about 5e-3."""
 
     def __post_init__(self) -> None:
         assert len(self.logprobs) == len(self.ids) - 1 > 0, "one log-probability per id but the first"
+        assert len(self.before) in (0, len(self.logprobs)), "one log-probability per id but the first"
 
-    def difference(self, engine: Sequence[float]) -> float:
-        """Largest distance in nats to the engine's log-probabilities."""
-        return max(abs(a - b) for a, b in zip(self.logprobs, engine, strict=True))
+    def complaint(self, engine: Sequence[float]) -> str:
+        """Say what is wrong with the engine's log-probabilities of `ids[1:]`; empty when nothing is.
+
+        Wrong weights differ by more than rounding. Weights of the version before differ by less than that
+        after an update at a learning rate of 1e-6, yet every difference points back to them: `share` is how
+        much of the way from the log-probabilities before to the new ones the engine has gone, 1 or 0 but for
+        rounding.
+        """
+        difference = max(abs(a - b) for a, b in zip(self.logprobs, engine, strict=True))
+        if not difference <= self.tolerance:
+            return (
+                f"the engine's log-probabilities differ from the learner's by {difference:.3g} nats, "
+                f"more than {self.tolerance:.3g}"
+            )
+        way = [new - old for new, old in zip(self.logprobs, self.before, strict=False)]
+        gone = [now - old for now, old in zip(engine, self.before, strict=False)]
+        length = math.sqrt(sum(step * step for step in way))
+        if length < CLEAR * self.rounding:
+            return ""  # nothing known, or the two versions differ by no more than rounding
+        share = sum(a * b for a, b in zip(gone, way, strict=True)) / length**2
+        return "" if share > 0.5 else f"the engine still has the weights before them ({share:.0%} of the way)"

@@ -48,7 +48,7 @@ class LoopState:
     sampler: dict[str, Any] = field(default_factory=dict)
     """State of the task sampler."""
     seconds: float = 0.0
-    """Wall time in seconds of the RL loop so far, over all processes of this run."""
+    """Seconds of sampling and updates so far, over all processes of this run; limited by `rl.minutes`."""
 
 
 def save_checkpoint(run: TrainingRun, learner: Saves, state: LoopState) -> None:

@@ -44,7 +44,7 @@ from .phase import PHASES, PhaseName
 
 Metrics = dict[str, float]
 PROBE_TOKENS = 64
-"""Tokens of the sequence that checks every weight transfer."""
+"""Ids of the sequence that checks every weight transfer, drawn at random and the same in every run."""
 
 
 class LearnerError(Exception):
@@ -59,6 +59,7 @@ class Learner:
         self.config = config
         self.version = 0
         """Number of updates that the weights have had."""
+        self._torn = False
         self.skipped = 0
         """Number of updates skipped because their gradient was not finite."""
         self._source = Path(folder)
@@ -70,7 +71,10 @@ class Learner:
             folder, device=self._device, checkpointing=config.learner.activation_checkpointing
         )
         self._sender: FileSender | None = None
-        self._last: Sample | None = None
+        vocabulary = self.model.get_input_embeddings().weight.shape[0]
+        drawn = torch.randint(vocabulary, (PROBE_TOKENS,), generator=torch.Generator().manual_seed(0))
+        self._probe_ids: tuple[int, ...] = tuple(drawn.tolist())
+        self._published = self._probed()
         self.start("rl")
 
     def start(self, phase: PhaseName) -> None:
@@ -95,6 +99,10 @@ class Learner:
         metrics = self._optimise(self._batch(samples), function, self.phase.rate(progress))
         return {**metrics, "staleness": staleness}
 
+    def weight_version(self) -> int:
+        """Version of the weights; -1 after an update that failed half-way."""
+        return -1 if self._torn else self.version
+
     def score(self, samples: Sequence[Sample]) -> list[list[float]]:
         """Log-probabilities of every sample's sampled tokens under the current weights."""
         results: list[list[float]] = []
@@ -111,8 +119,8 @@ class Learner:
     def publish(self, *, timeout_s: float) -> int:
         """Load the current weights into the engine; returns their version.
 
-        The engine then scores the start of the last sample, and must agree with the learner's
-        log-probabilities. Raises `PolicyError` or `WeightError`.
+        The engine then scores fixed ids, and must agree with the learner's new log-probabilities and not with
+        those of the weights it had before: at first the model folder's. Raises `PolicyError`, `WeightError`.
         """
         assert self._sender is not None, "call connect before publish"
         self._sender.send(self.version, timeout_s=timeout_s, canary=self._probe())
@@ -164,7 +172,9 @@ class Learner:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.learner.max_grad_norm)
         )
         if math.isfinite(norm):
+            self._torn = True
             self._optimizer.step(factor)
+            self._torn = False
             self.version += 1
         else:
             self._optimizer.zero_grad()
@@ -201,7 +211,9 @@ class Learner:
         )
         total, sums = function(inputs)
         if reference_N is not None:
-            distance, more = kl_to_reference(scores.logprobs_N, reference_N, part.weights_N)
+            distance, more = kl_to_reference(
+                scores.logprobs_N, reference_N, part.weights_N, part.behaviour_logprobs_N
+            )
             total, sums = total + phase.kl * distance, {**sums, **more}
         if phase.entropy > 0:
             total = total + phase.entropy * entropy_bonus(scores.entropy_N, part.weights_N)
@@ -228,7 +240,6 @@ class Learner:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=enabled)
 
     def _batch(self, samples: Sequence[Sample]) -> Batch:
-        self._last = samples[0]
         return make_batch(
             samples,
             max_tokens=self.config.learner.micro_batch_tokens,
@@ -236,18 +247,19 @@ class Learner:
             constant=self.config.policy.context_tokens,
         )
 
-    def _probe(self) -> WeightProbe | None:
-        """The learner's log-probabilities of the start of the last sample."""
-        if self._last is None or len(self._last.ids) < 2:
-            return None
-        ids = tuple(self._last.ids[:PROBE_TOKENS].tolist())
-        ids_BT = torch.tensor([ids], device=self._device)
+    def _probe(self) -> WeightProbe:
+        """Log-probabilities of fixed ids, now and at the last transfer, to compare the engine's with."""
+        before, self._published = self._published, self._probed()
+        exact = self.config.engine.dtype == "float32"
+        tolerance, rounding = (1e-3, 1e-6) if exact else (0.5, 5e-3)
+        return WeightProbe(self._probe_ids, self._published, before, tolerance, rounding)
+
+    def _probed(self) -> tuple[float, ...]:
+        ids_BT = torch.tensor([self._probe_ids], device=self._device)
         mask_BT = torch.ones_like(ids_BT, dtype=torch.bool)
         mask_BT[:, 0] = False
         with torch.no_grad():
-            logprobs = score(self.model, ids_BT, mask_BT).logprobs_N.tolist()
-        exact = self.config.engine.dtype == "float32"
-        return WeightProbe(ids, tuple(logprobs), tolerance=1e-3 if exact else 0.5)
+            return tuple(score(self.model, ids_BT, mask_BT).logprobs_N.tolist())
 
     def _enter(self, name: PhaseName) -> None:
         """Take over a phase's settings, with an optimiser that has no state yet."""

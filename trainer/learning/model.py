@@ -17,6 +17,10 @@ from torch.utils.checkpoint import checkpoint
 
 CHUNK = 2048
 """Positions whose logits exist at once: 2048 of a vocabulary of 150,000 are 1.2 GB in float32."""
+LOGIT_SCALE = "daythree_logit_scale"
+"""Attribute of a loaded model: the constant by which its logits are scaled."""
+PROBE = 16
+"""Ids that a loaded model is tried on."""
 
 
 class ModelError(Exception):
@@ -49,13 +53,49 @@ def load_model(folder: str | Path, *, device: torch.device | str = "cpu", checkp
         raise ModelError(f"{folder}: no body and head can be told apart; use a decoder-only language model")
     if checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    # No dropout, ever: log-probabilities must be those of the policy that acts.
+    model.config.use_cache = False
+    silence(model)
+    model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
+    setattr(model, LOGIT_SCALE, _logit_scale(model, folder))
+    return model.train()
+
+
+def silence(model: Any) -> None:
+    """Set every dropout and jitter to 0: log-probabilities must be those of the policy that acts.
+
+    Gradient checkpointing needs training mode, in which attention reads its dropout from an attribute of its
+    module, and routers their noise from the configuration.
+    """
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    model.config.use_cache = False
-    model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
-    return model.train()
+        for holder in (module, getattr(module, "config", None)):
+            for name, value in list(vars(holder).items()) if holder is not None else ():
+                random = "dropout" in name or "jitter" in name or name == "layerdrop"
+                if random and isinstance(value, float):
+                    setattr(holder, name, 0.0)
+
+
+def _logit_scale(model: Any, folder: str | Path) -> float:
+    """Return the factor between the model's logits and those of its head on its body's output.
+
+    Granite, Cohere and Falcon-H1 scale their logits by a constant. Raises `ModelError` where the two differ
+    by more than a constant factor: `score` would learn from wrong log-probabilities.
+    """
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    device = next(model.parameters()).device
+    ids_BT = torch.randint(0, vocabulary, (1, PROBE), generator=torch.Generator().manual_seed(0)).to(device)
+    with torch.no_grad():
+        whole = model(input_ids=ids_BT).logits.double()
+        hidden = model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
+        parts = model.get_output_embeddings()(hidden).double()
+    scale = float((whole * parts).sum() / (parts * parts).sum())
+    if not torch.allclose(whole, parts * scale, rtol=1e-3, atol=1e-4 * float(whole.abs().max())):
+        raise ModelError(
+            f"{folder}: this model does more than scaling between its hidden states and its logits, "
+            "which the learner cannot repeat; use another model"
+        )
+    return scale if abs(scale - 1) > 1e-4 else 1.0
 
 
 def score(
@@ -92,7 +132,7 @@ def score(
     ).last_hidden_state
     targets_N = ids_BT[:, 1:][mask_BT[:, 1:]]
     hidden_ND = hidden_BTD[:, :-1][mask_BT[:, 1:]]
-    head = model.get_output_embeddings()
+    head, temperature = model.get_output_embeddings(), temperature / getattr(model, LOGIT_SCALE, 1.0)
     if hidden_ND.shape[0] <= chunk:
         return Scores(*_score_chunk(head, hidden_ND, targets_N, temperature, entropy_gradient))
     parts = [

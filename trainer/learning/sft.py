@@ -26,6 +26,9 @@ from ..data.samples import Sample, from_trajectory, from_transcript, shortened
 
 Batches = Iterator[tuple[list[Sample], float]]
 """Batches, each with the share of all batches that is done once this one is learned."""
+LOSS = "trainer.algorithms.losses:weighted_nll"
+OBSERVATIONS_END = 0.7
+"""Share of the lessons' tokens in which observations count; in the last part only actions do."""
 DRILLS_END = 0.5
 """Share of the lessons' tokens with drills among them; a policy that cannot copy by then gains little from
 more.
@@ -115,8 +118,10 @@ def taught(lessons: Lessons, settings: Sft) -> Batches:
     while tokens < settings.lessons:
         batch: list[Sample] = []
         drills = settings.drills if tokens < DRILLS_END * settings.lessons else 0.0
+        observations = settings.observations if tokens < OBSERVATIONS_END * settings.lessons else 0.0
         while sum(len(sample.ids) for sample in batch) < settings.batch_tokens:
-            sample = lessons.sample(number, drill=random.Random(f"drill {number}").random() < drills)
+            drill = random.Random(f"drill {number}").random() < drills
+            sample = lessons.sample(number, drill=drill, observations=observations)
             number += 1
             if sample is not None:
                 batch.append(sample)
@@ -139,7 +144,7 @@ def supervise(
     first = last = float("nan")
     share = done = 0.0
     for batch, share in _ahead(batches):
-        metrics = learner.step(batch, "nll", done)
+        metrics = learner.step(batch, LOSS, done)
         steps += 1
         tokens += sum(len(sample.ids) for sample in batch)
         episodes.update(sample.trajectory for sample in batch)

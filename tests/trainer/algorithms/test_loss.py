@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from trainer.algorithms import losses
 from trainer.algorithms.losses import (
     LossInputs,
     LossOutputs,
@@ -17,6 +19,7 @@ from trainer.algorithms.losses import (
     mismatch,
     nll,
     per_token,
+    weighted_nll,
 )
 from trainer.algorithms.losses import policy_gradient as loss_of
 from trainer.config import PolicyGradient
@@ -108,16 +111,47 @@ def test_mismatch_is_measured_by_hand() -> None:
     assert sums["mismatch_k3"].item() == pytest.approx(math.exp(0.5) - 1 - 0.5 + math.exp(-0.1) - 1 + 0.1)
 
 
-def test_k3_is_never_negative_and_estimates_the_divergence() -> None:
+def test_the_logged_divergence_estimates_it_and_is_never_negative() -> None:
     generator = torch.Generator().manual_seed(0)
     p, q = (torch.randn(5, generator=generator, dtype=torch.float64).log_softmax(0) for _ in range(2))
     drawn = torch.multinomial(p.exp(), 200_000, replacement=True, generator=generator)
     weights = torch.full((200_000,), 1 / 200_000, dtype=torch.float64)
-    estimate, sums = kl_to_reference(p[drawn], q[drawn], weights)
-    assert estimate.item() == pytest.approx((p.exp() * (p - q)).sum().item(), rel=0.02)
-    assert sums["kl"].item() == pytest.approx(estimate.item() * 200_000)
-    same, _ = kl_to_reference(p[drawn], p[drawn], weights)
-    assert same.item() == 0.0
+    _, sums = kl_to_reference(p[drawn], q[drawn], weights, p[drawn])
+    assert sums["kl"].item() / 200_000 == pytest.approx((p.exp() * (p - q)).sum().item(), rel=0.02)
+    same, sums = kl_to_reference(p[drawn], p[drawn], weights, p[drawn])
+    assert same.item() == sums["kl"].item() == 0.0
+
+
+@pytest.mark.parametrize("off_policy", [False, True])
+def test_the_gradient_of_the_divergence_is_that_of_the_policy_from_its_reference(off_policy: bool) -> None:
+    """Enumerated: the expectation of the estimate's gradient over samples of q is grad KL(p || reference)."""
+    generator = torch.Generator().manual_seed(1)
+    logits, other, behaviour = (torch.randn(6, generator=generator, dtype=torch.float64) for _ in range(3))
+    logits.requires_grad_()
+    p, reference = logits.log_softmax(0), other.log_softmax(0)
+    q = (logits.detach() + 0.2 * behaviour).log_softmax(0) if off_policy else p.detach()
+    assert float((p.detach() - q).exp().max()) < 2.0, "no weight is cut off"
+    estimate, _ = kl_to_reference(p, reference, q.exp(), q)  # each token weighted by how often q draws it
+    (found,) = torch.autograd.grad(estimate, logits, retain_graph=True)
+    (wanted,) = torch.autograd.grad((p.exp() * (p - reference)).sum(), logits)
+    assert torch.allclose(found, wanted, atol=1e-12)
+
+
+def test_tokens_that_got_worse_have_a_bound_of_their_own() -> None:
+    """Off policy with a negative advantage: bounded at `dual_clip`, whatever `truncate_ratio` is."""
+    settings = {"clip_low": 0.2, "clip_high": 0.2, "truncate_ratio": 1.5, "dual_clip": 3.0}
+    for ratio, bound in ((2.0, 2.0), (9.0, 3.0)):
+        given = inputs(tensor(math.log(ratio) - 5), tensor(-5.0), tensor(-1.0), tensor(1.0))
+        given = dataclasses.replace(given, settings=settings, versions_N=torch.tensor([1]), version=2)
+        assert losses.policy_gradient(given).loss.item() == pytest.approx(bound)
+
+
+def test_weights_of_tokens_reach_the_supervised_loss() -> None:
+    loss, sums = weighted_nll(
+        inputs(tensor(-1.0, -3.0), tensor(0.0, 0.0), tensor(1.0, 0.2), tensor(0.5, 0.5))
+    )
+    assert loss.item() == pytest.approx(0.5 + 0.3)
+    assert sums["nll"].item() == pytest.approx(1.6)
 
 
 def test_likelihood_and_entropy_are_weighted_sums() -> None:

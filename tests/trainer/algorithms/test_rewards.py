@@ -104,8 +104,10 @@ def test_format_is_rewarded_for_handing_in_readable_actions() -> None:
 def test_options_add_to_the_outcome_by_their_weights() -> None:
     half = episode(0, verdict=Verdict(False, passed=("a",), missing=("b",)), tokens=50)
     assert shaped(half, Reward(partial=0.5), budget=100) == 0.25
-    assert shaped(half, Reward(length=0.4), budget=100) == pytest.approx(-0.2)
-    assert shaped(half, Reward(length=0.4), budget=10) == pytest.approx(-0.4)
+    solved = episode(2, verdict=Verdict(True, passed=("a",)), tokens=50)
+    assert shaped(solved, Reward(length=0.4), budget=100) == pytest.approx(0.8)
+    assert shaped(solved, Reward(length=0.4), budget=10) == pytest.approx(0.6)
+    assert shaped(half, Reward(length=0.4), budget=100) == 0.0, "failing briefly is no merit"
     assert shaped(half, Reward(format=0.3), budget=100) == 0.3
     tampered = episode(1, verdict=Verdict(False, passed=("a", "b"), tampered=("tests/a.py: changed",)))
     assert shaped(tampered, Reward(partial=1.0), budget=100) == 0.0

@@ -30,6 +30,23 @@ def test_more_tasks_than_there_are_come_round_by_round() -> None:
     assert Counter(TaskSampler(IDS, seed=0).draw(14)) == dict.fromkeys(IDS, 2)
 
 
+def test_no_task_comes_twice_in_one_draw() -> None:
+    for count in range(1, 8):
+        sampler = TaskSampler(IDS, seed=2)
+        drawn = [sampler.draw(count) for _ in range(70)]
+        assert all(len(set(names)) == count for names in drawn)
+        times = Counter(name for names in drawn for name in names)
+        assert max(times.values()) - min(times.values()) <= 1, "every task comes equally often"
+
+
+def test_a_state_of_older_runs_is_read() -> None:
+    straight, other = TaskSampler(IDS, seed=1), TaskSampler(IDS, seed=1)
+    straight.draw(7)
+    straight.draw(3)
+    other.restore({"ids": sorted(IDS), "drawn": 10})
+    assert straight.draw(4) == other.draw(4)
+
+
 def test_other_tasks_are_refused() -> None:
     with pytest.raises(ValueError, match="the tasks changed"):
         TaskSampler(IDS[1:], seed=1).restore(TaskSampler(IDS, seed=1).state())

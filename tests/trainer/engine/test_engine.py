@@ -308,6 +308,38 @@ def test_an_engine_that_contradicts_the_canary_gives_up(engines: dict[str, Runni
         running.client.generate(ids, Sampling(1.0, 4), seed=1, deadline=soon())
 
 
+@pytest.mark.parametrize("stale", [False, True], ids=["new weights", "old weights"])
+def test_weights_that_stayed_are_noticed_after_an_update_far_below_the_tolerance(
+    engines: dict[str, Running], stale: bool
+) -> None:
+    """An update as at a learning rate of 1e-6: no log-probability moves by a tenth of the tolerance."""
+    import torch
+
+    from trainer.engine.client import FileSender
+    from trainer.engine.weights import WeightProbe
+
+    running = engines["untied"]
+    running.swap()
+    old, new = running.model, make_model(tied=False, seed=0)
+    new.load_state_dict(old.state_dict())
+    with torch.no_grad():
+        chance = torch.Generator().manual_seed(1)
+        for parameter in new.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=chance).sign(), alpha=1e-6)
+    ids = tuple(prompt(21, 64))
+    before, after = tuple(reference(old, ids)), tuple(reference(new, ids))
+    assert 0 < distance(before, after) < 1e-4
+    canary = WeightProbe(ids, after, before)
+    complaint = ""
+    if stale:
+        complaint = canary.complaint(running.client.score(ids, timeout_s=60))
+    else:
+        running.version += 1
+        running.model = new
+        FileSender(running.client, new, running.scratch).send(running.version, timeout_s=60, canary=canary)
+    assert ("still has the weights before" in complaint) == stale
+
+
 def test_a_killed_engine_is_a_policy_error_in_bounded_time(engines: dict[str, Running]) -> None:
     client = engines["untied"].client
     caught: list[BaseException] = []

@@ -149,3 +149,68 @@ def test_a_folder_without_a_model_is_refused_in_one_line(tmp_path: Path) -> None
     with pytest.raises(ModelError) as caught:
         load_model(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+SMALL = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+FAMILIES = {
+    "qwen3": {"head_dim": 8},
+    "llama": {},
+    "mistral": {"head_dim": 8},
+    "granite": {"logits_scaling": 8.0, "attention_dropout": 0.1},
+    "granitemoe": {"logits_scaling": 6.0, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "cohere": {"logit_scale": 0.0625},
+    "cohere2": {"logit_scale": 0.25, "head_dim": 8},
+    "mixtral": {"router_jitter_noise": 0.2, "num_local_experts": 4, "attention_dropout": 0.1, "head_dim": 8},
+    "seed_oss": {"attention_dropout": 0.1, "residual_dropout": 0.1, "head_dim": 8},
+    "olmo2": {"attention_dropout": 0.1},
+    "gemma": {"head_dim": 8, "attention_dropout": 0.1},
+}
+REFUSED = {"gemma2": {"head_dim": 8, "final_logit_softcapping": 2.0}}
+
+
+def of_family(folder: Path, name: str, more: dict) -> Path:
+    """Write a random model of a family."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **{**SMALL, **more}))
+    for parameter in model.parameters():  # initial weights are small: logits must be large to differ
+        parameter.data *= 3
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scores_of_every_family_are_those_of_its_own_logits_each_time(tmp_path: Path, family: str) -> None:
+    from transformers import AutoModelForCausalLM
+
+    folder = of_family(tmp_path, family, FAMILIES[family])
+    ids = torch.randint(3, 64, (2, 12), generator=torch.Generator().manual_seed(3))
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    mask[:, 0] = False
+    model = load_model(folder)
+    assert model.training
+    first, again = (score(model, ids, mask).logprobs_N.detach() for _ in range(2))
+    assert torch.equal(first, again), "nothing is drawn by chance in training"
+    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.no_grad():
+        logprobs = plain(ids).logits[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0].flatten()
+    assert torch.allclose(first, logprobs, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", REFUSED)
+def test_a_family_whose_logits_cannot_be_repeated_is_refused_in_one_line(tmp_path: Path, family: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        load_model(of_family(tmp_path, family, REFUSED[family]))
+    assert "\n" not in str(caught.value)
