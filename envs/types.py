@@ -138,6 +138,7 @@ class Verdict:
     log: str = ""
     """For people; never evidence."""
     duration_s: float = 0.0
+    """Seconds of grading; 0 for a verdict that was known (`envs.grading.memory`)."""
     layers: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Check of `envs.grading.checks` -> its finding (`docs/reward.md`). Empty in older records."""
 

@@ -110,6 +110,9 @@ class Engine(Section):
     """No compilation: starts faster; a large model on a GPU wants `false`."""
     cpu_threads: int = Field(default=1, ge=1)
     """Threads of the engine on a CPU."""
+    seeded: bool = False
+    """Give every request the seed of its episode. The same tokens come again where batches are the same, and
+    short turns take up to half as long again."""
     weight_transfer: Literal["auto", "file"] = "auto"
     """How new weights reach the engine. `auto` is `file`: a file in shared memory, on every device."""
     weight_folder: str = ""
@@ -132,6 +135,8 @@ class Sandbox(Section):
     """The environment: `coding`, or `module:attribute` of a `trainer.cluster.worker.EnvFactory`."""
     backend: Annotated[str, name_in(BACKENDS, "sandbox backend")] = "auto"
     """`auto`, `docker`, `bubblewrap`, `fake`, or `module:attribute` (`sandboxes.connect`)."""
+    verdict_memory: bool = True
+    """Grade equal submissions of one task once (`envs.grading.memory`)."""
     concurrency: int = Field(default=8, ge=1)
     """Episodes at once, where they are played by the process that trains."""
     placement: Literal["auto", "driver", "cluster"] = "auto"
@@ -149,6 +154,9 @@ class Learner(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     micro_batch_tokens: int = Field(default=16384, ge=16)
     """Tokens in one forward and backward. Changes memory and speed, never the gradient."""
+    compile: bool = False
+    """Compile the model's body (`torch.compile`): nearly twice as fast for a small model on a CPU, after half
+    a minute of compilation that is kept for the next run. Needs a C++ compiler on a CPU."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward: slower, and longer episodes fit."""
     weight_decay: float = Field(default=0.0, ge=0)

@@ -45,6 +45,8 @@ def episode_metrics(trajectories: Sequence[Trajectory], rewards: Mapping[str, fl
     }
     if rewards is not None:
         row["reward_outcome_correlation"] = outcome_correlation(trajectories, rewards)
+    verdicts = [t.verdict for t in trajectories if t.verdict is not None]
+    row["gradings"] = sum(verdict.duration_s > 0 for verdict in verdicts)  # the others were known
     row |= {f"stop_{reason.value}": stops.get(reason, 0) for reason in StopReason}
     return row
 

@@ -13,12 +13,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from agents.executor import EpisodeRequest
 from agents.rollout import TaskEnv, run_episode
 from agents.types import Policy, Trajectory
+from envs.grading.memory import VerdictMemory
 from envs.search.embedder import Embedder
 from envs.tasksets.taskset import TaskSet, folder_digest, load_taskset
 from sandboxes import Backend, SandboxError, connect
@@ -47,14 +49,22 @@ ENVS = {"coding": "envs.coding:CodingEnv"}
 
 @contextmanager
 def open_envs(
-    tasksets: Sequence[TaskSet], *, env: str, backend: str, embedder: str = ""
+    tasksets: Sequence[TaskSet],
+    *,
+    env: str,
+    backend: str,
+    embedder: str = "",
+    verdict_memory: bool = True,
 ) -> Iterator[MakeEnv]:
     """Connect to this machine's sandboxes; yields a function that makes environments. Callers close them.
 
-    `env` is a name in `ENVS` or the `module:attribute` of an `EnvFactory`. Raises `UnknownNameError`,
-    `SandboxUnavailable`, `EmbedderError`.
+    `env` is a name in `ENVS` or the `module:attribute` of an `EnvFactory`. With `verdict_memory`, our own
+    environments grade equal submissions once. Raises `UnknownNameError`, `SandboxUnavailable`,
+    `EmbedderError`.
     """
     factory: EnvFactory = resolve(env, ENVS, kind="environment")
+    if verdict_memory and env in ENVS:
+        factory = partial(factory, verdicts=VerdictMemory())
     with ExitStack() as stack:
         connected = connect(backend)
         stack.callback(connected.close)
@@ -86,14 +96,21 @@ class TasksetEnvSpec:
     backend: str
     embedder: str = ""
     env: str = "coding"
+    verdict_memory: bool = True
 
     @classmethod
     def of(
-        cls, tasksets: Sequence[TaskSet], *, backend: str, embedder: str = "", env: str = "coding"
+        cls,
+        tasksets: Sequence[TaskSet],
+        *,
+        backend: str,
+        embedder: str = "",
+        env: str = "coding",
+        verdict_memory: bool = True,
     ) -> TasksetEnvSpec:
         """Describe sets that are loaded here."""
         sets = tuple((str(taskset.folder.resolve()), taskset.digest) for taskset in tasksets)
-        return cls(sets, backend, embedder, env)
+        return cls(sets, backend, embedder, env, verdict_memory)
 
     def missing(self) -> tuple[str, ...]:
         """Folders that are absent here, or differ from the driver's."""
@@ -114,7 +131,13 @@ class TasksetEnvSpec:
         with ExitStack() as stack:
             unpacked = {name: stack.enter_context(_unpacked(data)) for name, data in shipped.items()}
             tasksets = [load_taskset(unpacked.get(folder, folder)) for folder, _ in self.sets]
-            opened = open_envs(tasksets, env=self.env, backend=self.backend, embedder=self.embedder)
+            opened = open_envs(
+                tasksets,
+                env=self.env,
+                backend=self.backend,
+                embedder=self.embedder,
+                verdict_memory=self.verdict_memory,
+            )
             yield stack.enter_context(opened)
 
 

@@ -68,7 +68,9 @@ class EngineActor:
         from vllm.v1.engine.exceptions import EngineDeadError
 
         name = str(next(self._numbers))
-        work = asyncio.ensure_future(_last(engine, ids, _sampling(sampling, seed), name))
+        work = asyncio.ensure_future(
+            _last(engine, ids, _sampling(sampling, seed if self._spec.options.seeded else None), name)
+        )
         try:
             await asyncio.wait({work}, timeout=seconds)
             if not work.done():
@@ -162,7 +164,7 @@ async def _last(
     return last
 
 
-def _sampling(sampling: Sampling, seed: int) -> SamplingParams:
+def _sampling(sampling: Sampling, seed: int | None) -> SamplingParams:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 

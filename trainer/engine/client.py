@@ -128,7 +128,9 @@ class VLLMPolicy(TokenPolicy):
         except ClusterError as error:
             raise PolicyError(str(error)) from None
         try:
-            client = start_engine(EngineSpec(policy.model, engine or Engine(), policy.context_tokens))
+            client = start_engine(
+                EngineSpec(policy.model, engine or Engine(seeded=True), policy.context_tokens)
+            )
         except BaseException:
             if started is not None:
                 started.close()

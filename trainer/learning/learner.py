@@ -38,6 +38,7 @@ from ..data.batch import Batch, MicroBatch, make_batch
 from ..data.samples import Sample
 from ..engine.client import EngineClient, FileSender
 from ..engine.weights import WeightProbe
+from .compiling import compiled
 from .model import Scores, load_model, load_weights, save_model, score
 from .optimizer import make_optimizer
 from .phase import PHASES, PhaseName
@@ -70,6 +71,7 @@ class Learner:
         self.model: Any = load_model(
             folder, device=self._device, checkpointing=config.learner.activation_checkpointing
         )
+        self._body: Any = compiled(self.model) if config.learner.compile else None
         self._sender: FileSender | None = None
         vocabulary = self.model.get_input_embeddings().weight.shape[0]
         drawn = torch.randint(vocabulary, (PROBE_TOKENS,), generator=torch.Generator().manual_seed(0))
@@ -227,6 +229,7 @@ class Learner:
                 part.ids_BT,
                 part.mask_BT,
                 temperature=phase.temperature,
+                body=self._body,
                 entropy_gradient=phase.entropy > 0,
             )
 

@@ -123,7 +123,7 @@ def engines(scratch: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         model.save_pretrained(folders[name])
 
     def start(name: str) -> Running:
-        options = Engine(max_num_seqs=64, kv_cache_gib=0.25)
+        options = Engine(max_num_seqs=64, kv_cache_gib=0.25, seeded=True)
         client = start_engine(EngineSpec(str(folders[name]), options, CONTEXT))
         return Running(client, models[name], name == "tied", scratch)
 

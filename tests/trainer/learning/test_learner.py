@@ -202,3 +202,38 @@ def test_a_loss_may_be_a_function_of_one_s_own(learner: Learner) -> None:
     before = sum(sum(scores) for scores in learner.score(rows))
     assert learner.step(rows, likelier)["rows"] > 0
     assert sum(sum(scores) for scores in learner.score(rows)) > before
+
+
+@pytest.mark.slow
+def test_a_compiled_learner_makes_the_same_update_without_compiling_every_shape(
+    toy_config, toy_model: Path
+) -> None:
+    ends = []
+    for choice in (False, True):
+        learner = Learner(toy_config(learner={"compile": choice}), toy_model)
+        for seed in range(6):  # rows of many lengths
+            learner.step(drawn(learner, count=6, seed=seed, version=learner.version))
+        ends.append(weights(learner))
+    moved = [float((a - b).abs().max()) for a, b in zip(*ends, strict=True)]
+    assert max(moved) < 1e-4
+    frames = torch._dynamo.utils.counters["frames"]
+    assert 0 < frames["ok"] <= 6, "one program for rows of every length"
+
+
+def test_without_a_compiler_training_goes_on_with_one_warning(
+    toy_config, toy_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object, **__: object):
+        def body(**inputs: object) -> None:
+            raise RuntimeError("no C++ compiler was found\nand much more")
+
+        return body
+
+    monkeypatch.setattr(torch, "compile", broken)
+    learner = Learner(toy_config(learner={"compile": True}), toy_model)
+    for seed in range(2):
+        learner.step(drawn(learner, seed=seed, version=learner.version))
+    assert learner.version == 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "the model is not compiled (no C++ compiler was found): training is slower"
+    ]
