@@ -25,6 +25,7 @@ from sandboxes.backend import Backend
 from sandboxes.base import Content, Sandbox, SandboxError
 
 from .grading.grade import grade
+from .grading.memory import VerdictMemory
 from .grading.reward import Reward, find_reward, rewarded
 from .grading.run import SETUP_S, grading_specs, sandbox_spec
 from .grading.submission import collect
@@ -57,6 +58,7 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
         backend: Backend | str = "auto",
         split: str | None = None,
         embedder: Embedder | None = None,
+        verdict_memory: VerdictMemory | None = None,
         render_mode: str | None = None,
     ) -> None:
         """Open on task sets, loaded or by folder; `split` narrows the tasks that `reset` draws from.
@@ -64,7 +66,8 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
         `tools` defaults to all built-in tools (`Toolset.of` explains how to name others), and `reward` to the
         outcome (`envs.grading.reward`). Several environments may share a `backend` object; through
         `gymnasium.make`, which copies its arguments, pass the backend's name instead. With an `embedder`,
-        search by meaning also ranks by its vectors.
+        search by meaning also ranks by its vectors. Environments that share a `verdict_memory` grade equal
+        submissions once.
 
         Raises TaskSetError, ToolsetError, RewardError, UnknownNameError, and SandboxUnavailable when
         `backend` is a name and no such backend runs here.
@@ -86,6 +89,7 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
             raise TaskSetError("there is no task to work on" + (f" in split {split}" if split else ""))
         self._backend = sandboxes.connect(backend) if isinstance(backend, str) else backend
         self._embedder = embedder
+        self._grade = grade if verdict_memory is None else verdict_memory.grade
         self._owns_backend = isinstance(backend, str)
         self._sandbox: Sandbox | None = None
         self._current: tuple[TaskSet, Task] | None = None
@@ -147,7 +151,7 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
             submission = collect(self._sandbox, taskset, task, timeout_s=SETUP_S)
         finally:
             self._drop_sandbox()
-        verdict = grade(submission, taskset, task, self._backend)
+        verdict = self._grade(submission, taskset, task, self._backend)
         self._last = observation or Observation(f"The episode is over: {reason}.")
         info = {
             "verdict": verdict,

@@ -133,6 +133,8 @@ class Verdict:
     duration_s: float = 0.0
     layers: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Check of `envs.grading.checks` -> its finding (`docs/reward.md`). Empty in older records."""
+    remembered: bool = field(default=False, compare=False)
+    """Whether no test ran for this verdict: an equal submission had been graded (`envs.grading.memory`)."""
 
     def __post_init__(self) -> None:
         assert not (self.resolved and (self.failed or self.missing or self.tampered)), (

@@ -132,6 +132,8 @@ class Sandbox(Section):
     """The environment: `coding`, or `module:attribute` of a `trainer.cluster.worker.EnvFactory`."""
     backend: Annotated[str, name_in(BACKENDS, "sandbox backend")] = "auto"
     """`auto`, `docker`, `bubblewrap`, `fake`, or `module:attribute` (`sandboxes.connect`)."""
+    verdict_memory: bool = True
+    """Grade equal submissions of a task once per process; a share of them is graded again as a check."""
     concurrency: int = Field(default=8, ge=1)
     """Episodes at once, where they are played by the process that trains."""
     placement: Literal["auto", "driver", "cluster"] = "auto"

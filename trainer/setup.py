@@ -249,16 +249,21 @@ def open_executor(config: Config, tasksets: Sequence[TaskSet], stack: ExitStack)
     Raises `SandboxUnavailable`, `EmbedderError`, `TrainError`.
     """
     settings = config.sandbox
-    names = {"env": settings.env, "backend": settings.backend, "embedder": config.search.embedder}
+    opening = {
+        "env": settings.env,
+        "backend": settings.backend,
+        "embedder": config.search.embedder,
+        "verdict_memory": settings.verdict_memory,
+    }
     try:
         resolve(settings.env, ENVS, kind="environment")
     except UnknownNameError as error:
         raise TrainError(f"sandbox.env: {error}") from None
     if settings.placement == "cluster" or (settings.placement == "auto" and somewhere_else()):
-        executor = RayExecutor(TasksetEnvSpec.of(tasksets, **names), start_s=settings.start_s)
+        executor = RayExecutor(TasksetEnvSpec.of(tasksets, **opening), start_s=settings.start_s)
         stack.callback(executor.close)
         return executor
-    make_env = stack.enter_context(open_envs(tasksets, **names))
+    make_env = stack.enter_context(open_envs(tasksets, **opening))
     return ThreadExecutor(make_env, settings.concurrency)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.coding import CodingEnv
+from envs.grading.memory import VerdictMemory
 from envs.search.embedder import Embedder
 from envs.tasksets.taskset import TaskSet
 from envs.types import Task
@@ -69,8 +70,12 @@ def evaluate(
     """
     tasks = [task for taskset in tasksets for task in settings.tasks_of(taskset)]
 
+    memory = VerdictMemory()
+
     def make_env() -> TaskEnv:
-        return CodingEnv(tasksets, backend=backend, split=settings.split, embedder=embedder)
+        return CodingEnv(
+            tasksets, backend=backend, split=settings.split, embedder=embedder, verdict_memory=memory
+        )
 
     ran_with = {
         **describe([taskset.folder for taskset in tasksets], run=settings.out),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import io
 import os
 import select
@@ -19,6 +20,7 @@ from typing import Any, Protocol
 from agents.executor import EpisodeRequest
 from agents.rollout import TaskEnv, run_episode
 from agents.types import Policy, Trajectory
+from envs.grading.memory import VerdictMemory
 from envs.search.embedder import Embedder
 from envs.tasksets.taskset import TaskSet, folder_digest, load_taskset
 from sandboxes import Backend, SandboxError, connect
@@ -32,7 +34,10 @@ MakeEnv = Callable[[], TaskEnv]
 
 
 class EnvFactory(Protocol):
-    """Makes an environment for one slot, such as `CodingEnv`; looked up by `sandbox.env`."""
+    """Makes an environment for one slot, such as `CodingEnv`; looked up by `sandbox.env`.
+
+    With `sandbox.verdict_memory`, a factory that has a parameter `verdict_memory` gets the process's memory.
+    """
 
     def __call__(
         self, tasksets: Sequence[TaskSet], /, *, backend: Backend, embedder: Embedder | None
@@ -47,19 +52,29 @@ ENVS = {"coding": "envs.coding:CodingEnv"}
 
 @contextmanager
 def open_envs(
-    tasksets: Sequence[TaskSet], *, env: str, backend: str, embedder: str = ""
+    tasksets: Sequence[TaskSet], *, env: str, backend: str, embedder: str = "", verdict_memory: bool = False
 ) -> Iterator[MakeEnv]:
     """Connect to this machine's sandboxes; yields a function that makes environments. Callers close them.
 
-    `env` is a name in `ENVS` or the `module:attribute` of an `EnvFactory`. Raises `UnknownNameError`,
-    `SandboxUnavailable`, `EmbedderError`.
+    `env` is a name in `ENVS` or the `module:attribute` of an `EnvFactory`. With `verdict_memory` the
+    environments grade equal submissions once. Raises `UnknownNameError`, `SandboxUnavailable`,
+    `EmbedderError`.
     """
     factory: EnvFactory = resolve(env, ENVS, kind="environment")
+    more: dict[str, Any] = {}
+    if verdict_memory and _takes(factory, "verdict_memory"):
+        more["verdict_memory"] = VerdictMemory()
     with ExitStack() as stack:
         connected = connect(backend)
         stack.callback(connected.close)
         loaded = stack.enter_context(open_embedder(embedder))
-        yield lambda: factory(tasksets, backend=connected, embedder=loaded)
+        yield lambda: factory(tasksets, backend=connected, embedder=loaded, **more)
+
+
+def _takes(factory: EnvFactory, name: str) -> bool:
+    """Whether a factory has a parameter of this name, or any keyword parameter."""
+    parameters = inspect.signature(factory).parameters.values()
+    return any(parameter.name == name or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
 class EnvSpec(Protocol):
@@ -86,14 +101,22 @@ class TasksetEnvSpec:
     backend: str
     embedder: str = ""
     env: str = "coding"
+    verdict_memory: bool = False
+    """Whether the environments of a node grade equal submissions once."""
 
     @classmethod
     def of(
-        cls, tasksets: Sequence[TaskSet], *, backend: str, embedder: str = "", env: str = "coding"
+        cls,
+        tasksets: Sequence[TaskSet],
+        *,
+        backend: str,
+        embedder: str = "",
+        env: str = "coding",
+        verdict_memory: bool = False,
     ) -> TasksetEnvSpec:
         """Describe sets that are loaded here."""
         sets = tuple((str(taskset.folder.resolve()), taskset.digest) for taskset in tasksets)
-        return cls(sets, backend, embedder, env)
+        return cls(sets, backend, embedder, env, verdict_memory)
 
     def missing(self) -> tuple[str, ...]:
         """Folders that are absent here, or differ from the driver's."""
@@ -114,7 +137,13 @@ class TasksetEnvSpec:
         with ExitStack() as stack:
             unpacked = {name: stack.enter_context(_unpacked(data)) for name, data in shipped.items()}
             tasksets = [load_taskset(unpacked.get(folder, folder)) for folder, _ in self.sets]
-            opened = open_envs(tasksets, env=self.env, backend=self.backend, embedder=self.embedder)
+            opened = open_envs(
+                tasksets,
+                env=self.env,
+                backend=self.backend,
+                embedder=self.embedder,
+                verdict_memory=self.verdict_memory,
+            )
             yield stack.enter_context(opened)
 
 
