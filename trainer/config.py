@@ -114,6 +114,8 @@ class Engine(Section):
     """How new weights reach the engine. `auto` is `file`: a file in shared memory, on every device."""
     weight_folder: str = ""
     """Where that file is written. Empty: shared memory where it has room, else the temporary folder."""
+    seeded: bool = False
+    """Whether a seed of its own decides each completion; short ones then take half as long again."""
     start_s: float = Field(default=300.0, gt=0)
     """Seconds the engine may take to come up, and to take over new weights."""
 
