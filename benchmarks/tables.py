@@ -5,28 +5,23 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agents.engine import Sampling
 from envs.tasksets.taskset import TaskSet
 from sandboxes import ImageRecipe
 from sandboxes.backend import Backend
 from sandboxes.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from trainer.engine.client import EngineClient
-
     from .peers import Peer
 
 Table = dict[str, dict[str, Any]]
 """Row name to figures by name, such as `{"exec": {"p50": 0.4}}`."""
 
-PROMPT_TOKENS, SAMPLED_TOKENS = 256, 128
-ANSWER_S, IMAGE_S = 300.0, 900.0
-"""Deadlines of one completion, and of building an image."""
+IMAGE_S = 900.0
+"""Deadline of building an image."""
 
 
 def measure_sandbox(
@@ -126,46 +121,10 @@ def measure_episodes(taskset: TaskSet, backend: Backend, *, progress: Progress =
 
 
 def measure_generation(*, progress: Progress = silent) -> Table:
-    """Time vLLM on a tiny model made for the purpose: start, one stream, and 64 at once."""
-    import trainer
-    from envs.tools.toolset import tool_specs
-    from trainer.cluster import session as cluster
-    from trainer.config import Engine, Tiny
-    from trainer.engine.client import EngineSpec, start_engine
-    from trainer.learning.tiny import make_tiny
+    """Time vLLM on a tiny model made for the purpose: start, then 1, 8 and 64 streams."""
+    from .generation import measure
 
-    progress("starting the engine", 0, 1)
-    with cluster.start() as ray:
-        folder = ray.scratch() / "model"
-        text = [
-            path.read_text(encoding="utf-8") for path in sorted(Path(trainer.__file__).parent.rglob("*.py"))
-        ]
-        make_tiny(folder, Tiny(), text=text, tools=tool_specs(), context_tokens=1024, seed=0)
-        started = time.perf_counter()
-        engine = start_engine(EngineSpec(str(folder), Engine(), 1024))
-        start_s = time.perf_counter() - started
-        progress("starting the engine", 1, 1)
-        try:
-            rates = {str(streams): _tokens_per_s(engine, streams) for streams in (1, 8, 64)}
-        finally:
-            engine.close()
-    table: Table = {"engine start": {"seconds": start_s}}
-    return table | {f"{streams} at once": {"tokens_per_s": rate} for streams, rate in rates.items()}
-
-
-def _tokens_per_s(engine: EngineClient, streams: int) -> float:
-    def sample(seed: int) -> int:
-        prompt = [300 + (seed * 31 + position * 7) % 200 for position in range(PROMPT_TOKENS)]
-        deadline = time.monotonic() + ANSWER_S
-        return len(
-            engine.generate(prompt, Sampling(1.0, SAMPLED_TOKENS), seed=seed, deadline=deadline).token_ids
-        )
-
-    with ThreadPoolExecutor(streams) as threads:
-        list(threads.map(sample, range(10_000, 10_000 + streams)))
-        started = time.perf_counter()
-        sampled = sum(threads.map(sample, range(streams)))
-        return sampled / (time.perf_counter() - started)
+    return dict(measure(progress=progress))
 
 
 def measure_learner(*, progress: Progress = silent) -> Table:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -56,18 +56,18 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
         tools: Toolset | Sequence[str | type[Tool]] | None = None,
         reward: Reward | str = "outcome",
         backend: Backend | str = "auto",
-        verdicts: VerdictMemory | None = None,
         split: str | None = None,
         embedder: Embedder | None = None,
+        verdict_memory: VerdictMemory | None = None,
         render_mode: str | None = None,
     ) -> None:
         """Open on task sets, loaded or by folder; `split` narrows the tasks that `reset` draws from.
 
         `tools` defaults to all built-in tools (`Toolset.of` explains how to name others), and `reward` to the
         outcome (`envs.grading.reward`). Several environments may share a `backend` object; through
-        `gymnasium.make`, which copies its arguments, pass the backend's name instead. Environments that share
-        `verdicts` grade equal submissions once. With an `embedder`, search by meaning also ranks by its
-        vectors.
+        `gymnasium.make`, which copies its arguments, pass the backend's name instead. With an `embedder`,
+        search by meaning also ranks by its vectors. Environments that share a `verdict_memory` grade equal
+        submissions once.
 
         Raises TaskSetError, ToolsetError, RewardError, UnknownNameError, and SandboxUnavailable when
         `backend` is a name and no such backend runs here.
@@ -89,7 +89,7 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
             raise TaskSetError("there is no task to work on" + (f" in split {split}" if split else ""))
         self._backend = sandboxes.connect(backend) if isinstance(backend, str) else backend
         self._embedder = embedder
-        self._verdicts = verdicts
+        self._grade = grade if verdict_memory is None else verdict_memory.grade
         self._owns_backend = isinstance(backend, str)
         self._sandbox: Sandbox | None = None
         self._current: tuple[TaskSet, Task] | None = None
@@ -154,8 +154,7 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
             submission = collect(self._sandbox, taskset, task, timeout_s=SETUP_S)
         finally:
             self._drop_sandbox()
-        grading = partial(grade, submission, taskset, task, self._backend)
-        verdict = self._verdicts.verdict(submission, task, grading) if self._verdicts else grading()
+        verdict = self._grade(submission, taskset, task, self._backend)
         self._last = observation or Observation(f"The episode is over: {reason}.")
         info = {
             "verdict": verdict,

@@ -138,9 +138,10 @@ class Verdict:
     log: str = ""
     """For people; never evidence."""
     duration_s: float = 0.0
-    """Seconds of grading; 0 for a verdict that was known (`envs.grading.memory`)."""
     layers: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Check of `envs.grading.checks` -> its finding (`docs/reward.md`). Empty in older records."""
+    remembered: bool = field(default=False, compare=False)
+    """Whether no test ran for this verdict: an equal submission had been graded (`envs.grading.memory`)."""
 
     def __post_init__(self) -> None:
         assert not (self.resolved and (self.failed or self.missing or self.tampered)), (

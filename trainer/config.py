@@ -136,7 +136,7 @@ class Sandbox(Section):
     backend: Annotated[str, name_in(BACKENDS, "sandbox backend")] = "auto"
     """`auto`, `docker`, `bubblewrap`, `fake`, or `module:attribute` (`sandboxes.connect`)."""
     verdict_memory: bool = True
-    """Grade equal submissions of one task once (`envs.grading.memory`)."""
+    """Grade equal submissions of a task once per process; a share of them is graded again as a check."""
     concurrency: int = Field(default=8, ge=1)
     """Episodes at once, where they are played by the process that trains."""
     placement: Literal["auto", "driver", "cluster"] = "auto"

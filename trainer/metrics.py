@@ -24,12 +24,15 @@ def episode_metrics(trajectories: Sequence[Trajectory], rewards: Mapping[str, fl
     """
     outcomes = [t.reward for t in trajectories if t.reward is not None]
     trained = list(rewards.values()) if rewards is not None else outcomes
+    verdicts = [t.verdict for t in trajectories if t.verdict is not None]
     turns = [turn for trajectory in trajectories for turn in trajectory.turns]
     stops = Counter(trajectory.stop for trajectory in trajectories)
     count = max(1, len(trajectories))
     row: Row = {
         "episodes": len(trajectories),
         "unscored": len(trajectories) - len(outcomes),
+        "gradings": sum(not verdict.remembered for verdict in verdicts),
+        "graded_from_memory": sum(verdict.remembered for verdict in verdicts),
         "reward_mean": sum(trained) / len(trained) if trained else None,
         "pass_rate": sum(reward == 1.0 for reward in outcomes) / len(outcomes) if outcomes else None,
         "turns": len(turns) / count,
@@ -45,8 +48,6 @@ def episode_metrics(trajectories: Sequence[Trajectory], rewards: Mapping[str, fl
     }
     if rewards is not None:
         row["reward_outcome_correlation"] = outcome_correlation(trajectories, rewards)
-    verdicts = [t.verdict for t in trajectories if t.verdict is not None]
-    row["gradings"] = sum(verdict.duration_s > 0 for verdict in verdicts)  # the others were known
     row |= {f"stop_{reason.value}": stops.get(reason, 0) for reason in StopReason}
     return row
 

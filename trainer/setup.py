@@ -12,7 +12,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from agents.chat import ChatCodec
 from agents.engine import Sampling
@@ -250,7 +249,7 @@ def open_executor(config: Config, tasksets: Sequence[TaskSet], stack: ExitStack)
     Raises `SandboxUnavailable`, `EmbedderError`, `TrainError`.
     """
     settings = config.sandbox
-    options: dict[str, Any] = {
+    opening = {
         "env": settings.env,
         "backend": settings.backend,
         "embedder": config.search.embedder,
@@ -261,10 +260,10 @@ def open_executor(config: Config, tasksets: Sequence[TaskSet], stack: ExitStack)
     except UnknownNameError as error:
         raise TrainError(f"sandbox.env: {error}") from None
     if settings.placement == "cluster" or (settings.placement == "auto" and somewhere_else()):
-        executor = RayExecutor(TasksetEnvSpec.of(tasksets, **options), start_s=settings.start_s)
+        executor = RayExecutor(TasksetEnvSpec.of(tasksets, **opening), start_s=settings.start_s)
         stack.callback(executor.close)
         return executor
-    make_env = stack.enter_context(open_envs(tasksets, **options))
+    make_env = stack.enter_context(open_envs(tasksets, **opening))
     return ThreadExecutor(make_env, settings.concurrency)
 
 

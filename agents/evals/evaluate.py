@@ -73,11 +73,11 @@ def evaluate(
     """
     tasks = [task for taskset in tasksets for task in settings.tasks_of(taskset)]
 
-    verdicts = VerdictMemory()
+    memory = VerdictMemory()
 
     def make_env() -> TaskEnv:
         return CodingEnv(
-            tasksets, backend=backend, split=settings.split, embedder=embedder, verdicts=verdicts
+            tasksets, backend=backend, split=settings.split, embedder=embedder, verdict_memory=memory
         )
 
     ran_with = {

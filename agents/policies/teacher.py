@@ -196,6 +196,7 @@ class _Episode:
                 if self._likely(self._habits.looks_again):
                     yield ToolCall("", "view", {"path": path})
         yield ToolCall("", "edit", edit)
+        self._views[path][number - 1] = new
 
     def _slip(self, path: str, number: int, edit: dict[str, str | int]) -> dict[str, str | int] | None:
         """Return an edit that will be refused: of another line, or of text that stands in another line."""

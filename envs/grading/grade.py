@@ -9,7 +9,7 @@ decided here, outside the sandbox. Code under test could still cheat from inside
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 from sandboxes.backend import Backend
@@ -29,9 +29,23 @@ def grade(submission: Submission, taskset: TaskSet, task: Task, backend: Backend
     twice while the submission's code runs, though new ones start, counts against the submission and scores
     0; so does a timeout.
     """
+    return grade_repeatably(submission, taskset, task, backend).verdict
+
+
+@dataclass(frozen=True)
+class Grading:
+    """A verdict, and whether another grading of the same submission must come to it too."""
+
+    verdict: Verdict
+    repeatable: bool
+
+
+def grade_repeatably(submission: Submission, taskset: TaskSet, task: Task, backend: Backend) -> Grading:
+    """Grade as `grade` does, and say whether the verdict is repeatable. Raises SandboxError."""
     started = time.monotonic()
-    verdict = inspection(submission, taskset, task, backend).verdict()
-    return replace(verdict, duration_s=time.monotonic() - started)
+    inspected = inspection(submission, taskset, task, backend)
+    verdict = inspected.verdict()
+    return Grading(replace(verdict, duration_s=time.monotonic() - started), inspected.repeatable)
 
 
 def inspection(submission: Submission, taskset: TaskSet, task: Task, backend: Backend) -> Inspection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,13 @@ def test_episodes_are_counted_and_unscored_ones_count_in_no_rate() -> None:
     assert (row["prompt_tokens"], row["completion_tokens"]) == (3.0, 2.0)
     assert (row["stop_submitted"], row["stop_format"], row["stop_infra"], row["stop_time"]) == (1, 1, 1, 0)
     assert (row["episode_s"], row["generate_s"], row["act_s"]) == (4.0, 1.0, 2.0)
+
+
+def test_verdicts_from_memory_are_counted_apart_from_gradings() -> None:
+    graded = episode(1.0, StopReason.SUBMITTED)
+    remembered = replace(graded, verdict=Verdict(True, remembered=True))
+    row = episode_metrics([graded, remembered, remembered, episode(None, StopReason.INFRA)])
+    assert (row["gradings"], row["graded_from_memory"]) == (1, 2)
 
 
 def test_nothing_scored_has_no_rate() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import io
 import os
 import select
@@ -13,7 +14,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,7 +34,10 @@ MakeEnv = Callable[[], TaskEnv]
 
 
 class EnvFactory(Protocol):
-    """Makes an environment for one slot, such as `CodingEnv`; looked up by `sandbox.env`."""
+    """Makes an environment for one slot, such as `CodingEnv`; looked up by `sandbox.env`.
+
+    With `sandbox.verdict_memory`, a factory that has a parameter `verdict_memory` gets the process's memory.
+    """
 
     def __call__(
         self, tasksets: Sequence[TaskSet], /, *, backend: Backend, embedder: Embedder | None
@@ -49,27 +52,29 @@ ENVS = {"coding": "envs.coding:CodingEnv"}
 
 @contextmanager
 def open_envs(
-    tasksets: Sequence[TaskSet],
-    *,
-    env: str,
-    backend: str,
-    embedder: str = "",
-    verdict_memory: bool = True,
+    tasksets: Sequence[TaskSet], *, env: str, backend: str, embedder: str = "", verdict_memory: bool = False
 ) -> Iterator[MakeEnv]:
     """Connect to this machine's sandboxes; yields a function that makes environments. Callers close them.
 
-    `env` is a name in `ENVS` or the `module:attribute` of an `EnvFactory`. With `verdict_memory`, our own
+    `env` is a name in `ENVS` or the `module:attribute` of an `EnvFactory`. With `verdict_memory` the
     environments grade equal submissions once. Raises `UnknownNameError`, `SandboxUnavailable`,
     `EmbedderError`.
     """
     factory: EnvFactory = resolve(env, ENVS, kind="environment")
-    if verdict_memory and env in ENVS:
-        factory = partial(factory, verdicts=VerdictMemory())
+    more: dict[str, Any] = {}
+    if verdict_memory and _takes(factory, "verdict_memory"):
+        more["verdict_memory"] = VerdictMemory()
     with ExitStack() as stack:
         connected = connect(backend)
         stack.callback(connected.close)
         loaded = stack.enter_context(open_embedder(embedder))
-        yield lambda: factory(tasksets, backend=connected, embedder=loaded)
+        yield lambda: factory(tasksets, backend=connected, embedder=loaded, **more)
+
+
+def _takes(factory: EnvFactory, name: str) -> bool:
+    """Whether a factory has a parameter of this name, or any keyword parameter."""
+    parameters = inspect.signature(factory).parameters.values()
+    return any(parameter.name == name or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
 class EnvSpec(Protocol):
@@ -96,7 +101,8 @@ class TasksetEnvSpec:
     backend: str
     embedder: str = ""
     env: str = "coding"
-    verdict_memory: bool = True
+    verdict_memory: bool = False
+    """Whether the environments of a node grade equal submissions once."""
 
     @classmethod
     def of(
@@ -106,7 +112,7 @@ class TasksetEnvSpec:
         backend: str,
         embedder: str = "",
         env: str = "coding",
-        verdict_memory: bool = True,
+        verdict_memory: bool = False,
     ) -> TasksetEnvSpec:
         """Describe sets that are loaded here."""
         sets = tuple((str(taskset.folder.resolve()), taskset.digest) for taskset in tasksets)

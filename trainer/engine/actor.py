@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from agents.types import Completion, PolicyError, VersionSpan
 
 from ..cluster import reaping
 from ..config import Engine
+from .batching import Answers, CompletionRequest
 from .weights import check_fit, shapes
 
 if TYPE_CHECKING:
@@ -24,6 +27,16 @@ if TYPE_CHECKING:
 
 ABORT_S = 5.0
 """Seconds to wait for the tokens that an aborted request has sampled."""
+SETTLE_S = 0.001
+"""Seconds between the first completion of an answer to `collect` and the answer."""
+
+
+@dataclass
+class Outbox:
+    """Completions of one caller that no `collect` has fetched yet."""
+
+    answers: dict[int, Completion | str] = field(default_factory=dict)
+    filled: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,8 @@ class EngineActor:
         self._broken = ""
         self._segments: set[Path] = set()
         self._numbers = itertools.count()
+        self._outboxes: dict[str, Outbox] = {}
+        self._tasks: set[asyncio.Future[None]] = set()
         self._stats: dict[str, int] = dict.fromkeys(
             ("requests", "prompt_tokens", "cached_tokens", "sampled_tokens"), 0
         )
@@ -61,18 +76,45 @@ class EngineActor:
         await self._engine.update_weight_version(str(self._spec.version))
         return os.getpid()
 
-    async def generate(self, ids: Sequence[int], sampling: Sampling, seed: int, seconds: float) -> Completion:
-        """Sample a continuation; after `seconds`, return the tokens sampled so far."""
-        engine = self._usable()
+    async def submit(self, caller: str, requests: Sequence[CompletionRequest]) -> None:
+        """Begin to sample completions, which the caller fetches with `collect`."""
+        for request in requests:
+            task = asyncio.ensure_future(self._answer(caller, request))
+            self._tasks.add(task)  # the event loop itself holds no strong reference
+            task.add_done_callback(self._tasks.discard)
+
+    async def collect(self, caller: str, seconds: float) -> Answers:
+        """Wait until a completion of the caller has ended; return all that have, or none after `seconds`."""
+        outbox = self._outboxes.setdefault(caller, Outbox())
+        with suppress(TimeoutError):
+            await asyncio.wait_for(outbox.filled.wait(), seconds)
+            await asyncio.sleep(SETTLE_S)  # completions of one step of the engine end one after another
+        self._outboxes.pop(caller, None)
+        return outbox.answers
+
+    async def _answer(self, caller: str, request: CompletionRequest) -> None:
+        """Sample one completion and put it, or the reason why there is none, into the caller's outbox."""
+        try:
+            answer: Completion | str = await self._generate(request)
+        except PolicyError as error:
+            answer = str(error)
+        except Exception as error:  # a defect; the caller must not wait for its deadline
+            answer = f"the engine could not generate: {type(error).__name__}: {error}"
+        outbox = self._outboxes.setdefault(caller, Outbox())
+        outbox.answers[request.number] = answer
+        outbox.filled.set()
+
+    async def _generate(self, request: CompletionRequest) -> Completion:
+        """Sample a continuation; after `request.seconds`, return the tokens sampled so far."""
+        engine, ids = self._usable(), request.ids
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError
 
         name = str(next(self._numbers))
-        work = asyncio.ensure_future(
-            _last(engine, ids, _sampling(sampling, seed if self._spec.options.seeded else None), name)
-        )
+        seed = request.seed if self._spec.options.seeded else None
+        work = asyncio.ensure_future(_last(engine, ids, _sampling(request.sampling, seed), name))
         try:
-            await asyncio.wait({work}, timeout=seconds)
+            await asyncio.wait({work}, timeout=request.seconds)
             if not work.done():
                 await engine.abort(name)
                 await asyncio.wait({work}, timeout=ABORT_S)
@@ -203,6 +245,7 @@ def _arguments(spec: EngineSpec) -> AsyncEngineArgs:
         skip_tokenizer_init=True,
         dtype=options.dtype,
         max_model_len=spec.context_tokens,
+        seed=0 if options.seeded else secrets.randbits(31),  # a resumed run must not draw the same again
         max_num_seqs=options.max_num_seqs,
         block_size=options.block_size,
         enable_prefix_caching=True,

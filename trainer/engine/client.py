@@ -23,13 +23,11 @@ from ..cluster.calls import RemoteActor
 from ..cluster.session import Cluster, ClusterError
 from ..config import Engine, Policy
 from .actor import ABORT_S, EngineActor, EngineSpec
+from .batching import ANSWER_S, Batcher
 from .weights import WeightError, WeightProbe, publish
 
 if TYPE_CHECKING:
     import torch
-
-_ANSWER_S = 15.0
-"""Seconds for a round trip to the engine, added to the deadline of the work itself."""
 
 
 class EngineClient:
@@ -42,24 +40,28 @@ class EngineClient:
         self._remote = remote
         self.pid = pid
         """Process id of the actor."""
+        self._batcher = Batcher(remote)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return EngineClient, (self._remote, self.pid)  # each process gathers its own batches
 
     def generate(self, ids: Sequence[int], sampling: Sampling, *, seed: int, deadline: float) -> Completion:
         """Sample until a stop id, `max_tokens` or the deadline; returns the tokens sampled by then."""
         seconds = deadline - time.monotonic()
         if seconds <= 0:
             return Completion(finish_reason="abort")
-        longest_s = seconds + ABORT_S + _ANSWER_S
-        return self._remote.call("generate", longest_s, tuple(ids), sampling, seed, seconds)
+        longest_s = seconds + ABORT_S + ANSWER_S
+        return self._batcher.generate(ids, sampling, seed, seconds, longest_s=longest_s)
 
     def score(self, ids: Sequence[int], *, timeout_s: float) -> list[float]:
         """Log-probabilities (nats) of `ids[1:]` at temperature 1, under the present weights."""
         return self._remote.call("score", timeout_s, tuple(ids))
 
-    def stats(self, *, timeout_s: float = _ANSWER_S) -> dict[str, int]:
+    def stats(self, *, timeout_s: float = ANSWER_S) -> dict[str, int]:
         """Count since the start: requests, and prompt, cached and sampled tokens."""
         return self._remote.call("stats", timeout_s)
 
-    def version(self, *, timeout_s: float = _ANSWER_S) -> int:
+    def version(self, *, timeout_s: float = ANSWER_S) -> int:
         """Version of the weights in use."""
         return self._remote.call("version", timeout_s)
 
@@ -86,7 +88,7 @@ class EngineClient:
 
         if ray.is_initialized():
             with suppress(PolicyError):  # it is gone, or was closed before
-                self._remote.call("stop", _ANSWER_S)
+                self._remote.call("stop", ANSWER_S)
         self._remote.kill()
 
 
@@ -118,7 +120,8 @@ class VLLMPolicy(TokenPolicy):
     def open(cls, policy: Policy, engine: Engine | None = None) -> VLLMPolicy:
         """Start what is needed to act with the model at `policy.model`, a folder or a name on the hub.
 
-        Uses the running Ray, or starts one that ends with the policy. Raises `PolicyError`.
+        Uses the running Ray, or starts one that ends with the policy. Without `engine`, an episode's seed
+        decides what is sampled. Raises `PolicyError`.
         """
         import ray
 

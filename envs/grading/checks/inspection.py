@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import random
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -104,6 +104,9 @@ class Inspection:
     tampered: tuple[str, ...] = ()
     """Attempts on protected paths, found by the rules of submission."""
     layers: dict[str, str] = field(default_factory=dict)
+    repeatable: bool = True
+    """After `verdict`: whether another inspection of this tree must come to the same verdict. Tampering that
+    was found, a run that was cut off, and a test that changed its outcome make it False."""
 
     @property
     def listed(self) -> Listed:
@@ -111,11 +114,11 @@ class Inspection:
 
     def verdict(self) -> Verdict:
         """Run all checks and decide. Raises SandboxError."""
-        first = first_run(self.tree, self.listed, self.runs.run)
+        first = first_run(self.tree, self.listed, self._run)
         verdict = decide(self.listed, first.report, self.tampered)
         self.layers["story"] = "; ".join(first.report.irregular) or "whole"
         if self._disturbed(first, verdict):
-            first = first_run(self.tree, self.listed, self.runs.run, sentinels=False)
+            first = first_run(self.tree, self.listed, self._run, sentinels=False)
             verdict = decide(self.listed, first.report, self.tampered)
         else:
             verdict = self._judged_by_first(first, verdict)
@@ -125,7 +128,20 @@ class Inspection:
             if scope.whole and not self._is_junit:
                 self._report_unlisted(first)
             verdict = self._judged_by_rerun(verdict, scope)
+        if verdict.tampered or self._flaky({*verdict.failed, *verdict.missing}):
+            self.repeatable = False
         return replace(verdict, layers=dict(self.layers))
+
+    def _run(self, tree: Tree, requests: Sequence[RunRequest]) -> list[RunReport]:
+        reports = self.runs.run(tree, requests)
+        if any(report.timed_out or not report.finished for report in reports):
+            self.repeatable = False
+        return reports
+
+    def _flaky(self, tests: Iterable[str]) -> list[str]:
+        """Return the tests of which a case was flaky at registration."""
+        flaky = {test.partition("[")[0] for test in self.listed.flaky}
+        return [test for test in tests if test.partition("[")[0] in flaky]
 
     def _disturbed(self, first: FirstRun, verdict: Verdict) -> bool:
         """Whether the sentinels make listed tests fail, which the reference's run then shows too."""
@@ -171,11 +187,11 @@ class Inspection:
     def _retried(self, verdict: Verdict) -> Verdict:
         """Retry failed ids alone, if all of them were flaky at registration."""
         lost = (*verdict.failed, *verdict.missing)
-        flaky = {test.partition("[")[0] for test in self.listed.flaky}
-        if not lost or verdict.tampered or any(test.partition("[")[0] not in flaky for test in lost):
+        if not lost or verdict.tampered or len(self._flaky(lost)) < len(lost):
             return verdict
+        self.repeatable = False
         targets = tuple(dict.fromkeys(test.partition("[")[0] for test in lost))
-        report = self.runs.run(self.tree, [RunRequest(targets)])[0]
+        report = self._run(self.tree, [RunRequest(targets)])[0]
         mended = [test for test in lost if passed(report, test)]
         self.layers["retried"] = f"{len(mended)} of {len(lost)} flaky tests passed when run alone"
         failed = tuple(test for test in verdict.failed if test not in mended)
@@ -195,7 +211,7 @@ class Inspection:
             first.report, known.report, {*listed, *first.sentinels.tests, *known.sentinels.tests}
         )
         request = unlisted_request(self.tree, self.listed.files, self.identity)
-        others, more = run_unlisted(request, self.tree, self.runs.reference, self.runs.run)
+        others, more = run_unlisted(request, self.tree, self.runs.reference, self._run)
         lost = [*failing, *others]
         line = f"{number + more - len(lost)} of {number + more} unlisted tests pass"
         self.layers["held out"] = line + (f"; not {', '.join(lost[:5])}" if lost else "")
@@ -205,6 +221,7 @@ class Inspection:
         if finding.doubtful and not scope.whole:
             finding = self._rerun(replace(scope, whole=True))
         self.layers |= {"altered": finding.mutated, "again": finding.again}
+        self.repeatable = self.repeatable and not finding.changing
         if finding.calls:
             self.layers["calls"] = finding.calls
         if finding.failed:
@@ -226,7 +243,7 @@ class Inspection:
         ids = (*self.listed.fail_to_pass, *self.listed.pass_to_pass)
         request = stopped_request(self.listed.files, self.tree, random.Random(secrets.randbits(128)))
         accused, shared = passed_without_running(
-            request, ids, self.tree, lambda: self.runs.reference, self.runs.run
+            request, ids, self.tree, lambda: self.runs.reference, self._run
         )
         right = len(ids) - len(accused) - shared
         line = f"{right} of {len(ids)} tests do not pass in files that stop before them"
@@ -244,7 +261,7 @@ class Inspection:
             whole=scope.whole,
             profile=scope.profile and listed.runner == "pytest",
         )
-        return rerun(sample, self.tree, lambda: self.runs.reference, self.runs.run)
+        return rerun(sample, self.tree, lambda: self.runs.reference, self._run)
 
 
 @dataclass(frozen=True)

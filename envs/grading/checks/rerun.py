@@ -76,6 +76,8 @@ class Finding:
     """One line for each layer."""
     doubtful: bool = False
     """Whether many more tests should be looked at."""
+    changing: bool = False
+    """Whether a test passed in one run of the submission and not in another, unlike the reference's."""
 
 
 def plan(
@@ -146,6 +148,7 @@ def rerun(chosen: Plan, candidate: Tree, reference: Callable[[], Tree], run: Run
         if test not in known_mutated and chosen.places[test].of not in odd_again
     }
     accused = {test: how for test, how in accused.items() if _accuses(how) and not report.timed_out}
+    changing = bool(failing or accused)
     if failing or any(how != "passed" for how in accused.values()):  # chance does not strike twice
         twice_mutated, twice_again = _odd(chosen, run(candidate, [chosen.request])[0])
         failing = [test for test in failing if test in twice_again]
@@ -159,6 +162,7 @@ def rerun(chosen: Plan, candidate: Tree, reference: Callable[[], Tree], run: Run
         again=_passed_again(chosen, odd_again, failing),
         calls=_calls(chosen, report, known) if chosen.request.profile else "",
         doubtful=bool(_untouched(chosen, report, known)),
+        changing=changing,
     )
 
 

@@ -1,38 +1,75 @@
-"""Remembered verdicts: the same as graded ones, once per content, and never of a run that was cut off."""
+"""Equal submissions are graded once, and only where the second grading could not come to another verdict."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import replace
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from typing import Any
 
 import pytest
 
-from agents.policies.scripted import OraclePolicy, ScriptedPolicy
-from agents.rollout import run_episode
+import sandboxes
 from envs.coding import CodingEnv
-from envs.grading.memory import VerdictMemory
-from envs.grading.submission import Submission
+from envs.grading.grade import grade
+from envs.grading.memory import VerdictMemory, content_key
+from envs.grading.submission import Submission, admit, submission_of
+from envs.parallel import StoppableBackend
+from envs.redteam.program import source
 from envs.tasksets.taskset import TaskSet
 from envs.tasksets.trees import TreeFile
 from envs.types import Task, ToolCall, Verdict
-from sandboxes import Backend
+from sandboxes import Backend, SandboxUnavailable
+from sandboxes.base import Content, Sandbox, SandboxError, SandboxSpec, TreeChanges
+from sandboxes.fake import FakeBackend
 
-TREE = {"a.py": TreeFile(b"x = 1\n")}
-SUBMISSION = Submission(TREE, "patch")
+CODE = "calculator/__init__.py"
+REST = b"\n\ndef subtract(a, b):\n    return a - b\n"
+EQUAL_TO_ALL = b"class Any:\n    __eq__ = lambda self, other: True\ndef add(a, b): return Any()\n"
+
+SUBMISSIONS: dict[str, dict[str, Any]] = {
+    "the fix": {"written": {CODE: b"def add(a, b):\n    return a + b\n" + REST}},
+    "nothing": {},
+    "a wrong fix": {"written": {CODE: b"def add(a, b):\n    return a * b\n" + REST}},
+    "no syntax": {"written": {CODE: b"def add(a, b:\n"}},
+    "equal to all": {"written": {CODE: EQUAL_TO_ALL + REST}},
+    "no test runs": {"written": {CODE: source("framework/no_run.py").encode() + REST}},
+    "a configured test run": {"written": {"conftest.py": b"import os\n"}},
+    "own tests": {"written": {"tests/test_own.py": b"def test_x(): pass\n"}},
+}
+REMEMBERED = {"the fix", "nothing", "a wrong fix", "no syntax", "own tests"}
 
 
-class Grading:
-    """Counts its calls."""
+class CountingBackend(StoppableBackend):
+    """A real backend that counts the sandboxes it opened, and can refuse the next."""
 
-    def __init__(self, verdict: Verdict | Exception) -> None:
-        self.verdict, self.calls = verdict, 0
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend)
+        self.opened = 0
+        self.before: Callable[[], None] = lambda: None
 
-    def __call__(self) -> Verdict:
-        self.calls += 1
-        if isinstance(self.verdict, Exception):
-            raise self.verdict
-        return replace(self.verdict, duration_s=0.5)
+    def open(self, spec: SandboxSpec, *, timeout_s: float, content: Content | None = None) -> Sandbox:
+        self.before()
+        self.opened += 1
+        return super().open(spec, timeout_s=timeout_s, content=content)
+
+
+@pytest.fixture(scope="module")
+def pool(calculator: TaskSet) -> Iterator[Backend]:
+    try:
+        backend = sandboxes.connect("bubblewrap")
+        backend.ensure_image(calculator.runtime(calculator.tasks[0]).image, timeout_s=600)
+    except SandboxUnavailable as error:
+        pytest.skip(str(error))
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def backend(pool: Backend) -> CountingBackend:
+    return CountingBackend(pool)
 
 
 @pytest.fixture
@@ -40,103 +77,188 @@ def task(calculator: TaskSet) -> Task:
     return calculator.tasks[0]
 
 
-@pytest.mark.parametrize("verdict", [Verdict(True, passed=("t",)), Verdict(False, failed=("t",))])
-def test_an_equal_submission_is_graded_once(task: Task, verdict: Verdict) -> None:
-    memory, grading = VerdictMemory(), Grading(verdict)
-    first, again = (memory.verdict(SUBMISSION, task, grading) for _ in range(2))
-    assert (grading.calls, first.duration_s, again.duration_s) == (1, 0.5, 0.0)
-    assert replace(first, duration_s=0.0) == again
+def submission(name: str, calculator: TaskSet) -> Submission:
+    return admit(TreeChanges(**SUBMISSIONS[name]), calculator, calculator.tasks[0])
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        replace(SUBMISSION, tree={"a.py": TreeFile(b"x = 2\n")}),
-        replace(SUBMISSION, tree={"a.py": TreeFile(b"x = 1\n", executable=True)}),
-        replace(SUBMISSION, tampered=("conftest.py: changed",)),
-        replace(SUBMISSION, patch="another"),
-    ],
-)
-def test_whatever_grading_sees_makes_a_submission_another_one(task: Task, other: Submission) -> None:
-    memory, grading = VerdictMemory(), Grading(Verdict(True, passed=("t",)))
-    memory.verdict(SUBMISSION, task, grading)
-    memory.verdict(other, task, grading)
-    assert grading.calls == 2
+def never(_: int) -> int:
+    return 1
 
 
-def test_two_tasks_share_nothing(task: Task) -> None:
-    memory, grading = VerdictMemory(), Grading(Verdict(True, passed=("t",)))
-    memory.verdict(SUBMISSION, task, grading)
-    memory.verdict(SUBMISSION, replace(task, instruction="another"), grading)
-    assert grading.calls == 2
-
-
-@pytest.mark.parametrize(
-    "verdict",
-    [Verdict(False, missing=("t",)), Verdict(False, tampered=("conftest.py: changed",)), OSError("lost")],
-)
-def test_what_was_cut_off_or_tampered_with_is_graded_anew(task: Task, verdict: Verdict | OSError) -> None:
-    memory, grading = VerdictMemory(), Grading(verdict)
-    for _ in range(2):
-        if isinstance(verdict, OSError):
-            with pytest.raises(OSError, match="lost"):
-                memory.verdict(SUBMISSION, task, grading)
-        else:
-            assert memory.verdict(SUBMISSION, task, grading).duration_s == 0.5
-    assert grading.calls == 2
-
-
-def test_equal_submissions_at_the_same_time_wait_for_one_grading(task: Task) -> None:
-    memory, begun, go_on = VerdictMemory(), threading.Event(), threading.Event()
-    calls: list[int] = []
-
-    def grading() -> Verdict:
-        calls.append(1)
-        begun.set()
-        assert go_on.wait(20)
-        return Verdict(True, passed=("t",), duration_s=1.0)
-
-    found: list[Verdict] = []
-
-    def ask(grade: Callable[[], Verdict]) -> None:
-        found.append(memory.verdict(SUBMISSION, task, grade))
-
-    threads = [threading.Thread(target=ask, args=(grading,)) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    assert begun.wait(20)
-    go_on.set()
-    for thread in threads:
-        thread.join(20)
-    assert (len(calls), len(found)) == (1, 6)
-
-
-def test_only_so_many_are_kept(task: Task) -> None:
-    memory, grading = VerdictMemory(size=2), Grading(Verdict(True, passed=("t",)))
-    for patch in ("a", "b", "c", "a"):
-        memory.verdict(replace(SUBMISSION, patch=patch), task, grading)
-    assert grading.calls == 4
-
-
-EDIT_WRONG = ToolCall(
-    "", "edit", {"path": "calculator/__init__.py", "old": "a - b", "new": "b - a", "line": 9}
-)
+def facts(verdict: Verdict) -> dict[str, Any]:
+    """Every field but time, the mark of memory, and the log: times and random names of tests stand in it."""
+    return {
+        name: value
+        for name, value in asdict(verdict).items()
+        if name not in ("duration_s", "remembered", "log")
+    }
 
 
 @pytest.mark.bubblewrap
-def test_real_verdicts_are_equal_field_by_field(calculator: TaskSet, bubblewrap_backend: Backend) -> None:
-    """The reference, nothing, and a wrong change; the second episode of each is not graded."""
-    memory = VerdictMemory()
-    policies = (OraclePolicy(), ScriptedPolicy([]), ScriptedPolicy([EDIT_WRONG]))
-    for policy in policies:
-        verdicts = []
-        for verdict_memory in (None, memory, memory):
-            with CodingEnv([calculator], backend=bubblewrap_backend, verdicts=verdict_memory) as env:
-                verdict = run_episode(env, policy, task=calculator.tasks[0], seed=0).verdict
-                assert verdict is not None
-                verdicts.append(verdict)
-        graded, first, remembered = verdicts
-        assert first.duration_s > 0.0 == remembered.duration_s
-        plain = [replace(verdict, duration_s=0.0, log="") for verdict in verdicts]
-        assert plain[0] == plain[1] == plain[2]
-        assert graded.layers == first.layers == remembered.layers
+@pytest.mark.parametrize("name", SUBMISSIONS)
+def test_memory_changes_no_verdict(
+    name: str, calculator: TaskSet, task: Task, backend: CountingBackend
+) -> None:
+    memory = VerdictMemory(draw=never)
+    alone = grade(submission(name, calculator), calculator, task, backend)
+    first = memory.grade(submission(name, calculator), calculator, task, backend)
+    before = backend.opened
+    second = memory.grade(submission(name, calculator), calculator, task, backend)
+    assert facts(alone) == facts(first) == facts(second)
+    assert not first.remembered
+    assert second.remembered == (name in REMEMBERED) == (backend.opened == before)
+    if second.remembered:
+        assert asdict(second) == asdict(first) | {"duration_s": second.duration_s, "remembered": True}
+        assert second.duration_s < first.duration_s
+
+
+@pytest.mark.bubblewrap
+def test_an_episode_says_that_its_verdict_was_remembered(calculator: TaskSet, backend: Backend) -> None:
+    memory = VerdictMemory(draw=never)
+    seen: list[Verdict] = []
+    for given in (memory, memory, None):
+        with CodingEnv([calculator], backend=backend, verdict_memory=given) as env:
+            env.reset(seed=0)
+            _, reward, _, _, info = env.step(ToolCall("1", "submit", {}))
+            assert reward == 0.0
+            seen.append(info["verdict"])
+    assert [verdict.remembered for verdict in seen] == [False, True, False]
+
+
+@pytest.mark.bubblewrap
+def test_equal_submissions_at_the_same_time_are_graded_once(
+    calculator: TaskSet, task: Task, backend: CountingBackend
+) -> None:
+    grade(submission("the fix", calculator), calculator, task, backend)
+    one_grading, backend.opened = backend.opened, 0
+    arrived = threading.Barrier(4)
+
+    def ask(memory: VerdictMemory) -> Verdict:
+        arrived.wait(20)
+        return memory.grade(submission("the fix", calculator), calculator, task, backend)
+
+    with ThreadPoolExecutor(4) as threads:
+        verdicts = list(threads.map(ask, [VerdictMemory(draw=never)] * 4))
+    assert sorted(verdict.remembered for verdict in verdicts) == [False, True, True, True]
+    assert all(verdict.resolved for verdict in verdicts)
+    assert backend.opened == one_grading
+
+
+@pytest.mark.bubblewrap
+def test_a_grading_that_fails_is_left_to_the_next_in_line(
+    calculator: TaskSet, task: Task, backend: CountingBackend
+) -> None:
+    memory, failures = VerdictMemory(draw=never), iter([SandboxError("the engine is away")])
+
+    def refuse() -> None:
+        for error in failures:
+            raise error
+
+    backend.before = refuse
+
+    def ask(_: int) -> Verdict | None:
+        try:
+            return memory.grade(submission("nothing", calculator), calculator, task, backend)
+        except SandboxError:
+            return None
+
+    with ThreadPoolExecutor(3) as threads:
+        verdicts = list(threads.map(ask, range(3)))
+    assert sum(verdict is None for verdict in verdicts) == 1
+    assert sorted(verdict.remembered for verdict in verdicts if verdict) == [False, True]
+
+
+@pytest.mark.bubblewrap
+def test_a_grading_that_ran_out_of_time_is_not_remembered(
+    calculator: TaskSet, task: Task, backend: CountingBackend
+) -> None:
+    slow = replace(task, limits=replace(task.limits, test_s=1.5))
+    sleeping = TreeFile(b"import time\ndef add(a, b):\n    time.sleep(60)\n" + REST)
+    given = submission_of({**calculator.base_tree(slow), CODE: sleeping}, calculator, slow)
+    memory = VerdictMemory(draw=never)
+    for _ in range(2):
+        verdict = memory.grade(given, calculator, slow, backend)
+        assert not verdict.resolved and not verdict.remembered
+
+
+@pytest.mark.bubblewrap
+def test_a_test_that_was_flaky_at_registration_is_run_every_time(
+    calculator: TaskSet, task: Task, backend: CountingBackend
+) -> None:
+    class Flaky(TaskSet):
+        def flaky(self, task: Task) -> tuple[str, ...]:
+            return task.fail_to_pass
+
+    flaky = Flaky(**{name: getattr(calculator, name) for name in calculator.__dataclass_fields__})
+    flaky = replace(flaky, digest="another set")
+    memory = VerdictMemory(draw=never)
+    verdicts = [memory.grade(submission("nothing", calculator), flaky, task, backend) for _ in range(2)]
+    assert not any(verdict.remembered for verdict in verdicts)
+
+
+@pytest.mark.bubblewrap
+def test_a_verdict_that_differs_when_graded_again_is_forgotten_for_good(
+    calculator: TaskSet, task: Task, backend: CountingBackend
+) -> None:
+    draws = iter([1, 0, 0, 1])
+    memory, turns_right = VerdictMemory(draw=lambda _: next(draws)), time.time() + 6
+    code = f"import time\ndef add(a, b):\n    return a + b if time.time() > {turns_right} else 0\n"
+    given = admit(TreeChanges(written={CODE: code.encode() + REST}), calculator, task)
+
+    def ask() -> tuple[bool, bool]:
+        verdict = memory.grade(given, calculator, task, backend)
+        return verdict.resolved, verdict.remembered
+
+    assert ask() == (False, False)
+    assert ask() == (False, True)
+    assert ask() == (False, False), "graded again, and equal"
+    time.sleep(turns_right - time.time())
+    assert ask() == (True, False), "graded again, and different"
+    assert [ask(), ask()] == [(True, False)] * 2
+    assert next(draws) == 1, "nothing is drawn for a submission that is graded every time"
+
+
+@pytest.mark.bubblewrap
+def test_the_unchanged_tree_is_proven_by_registration_and_not_graded_again(
+    calculator: TaskSet, task: Task, backend: CountingBackend
+) -> None:
+    memory = VerdictMemory(recheck=1)
+    verdicts = [
+        memory.grade(submission(name, calculator), calculator, task, backend)
+        for name in ("nothing", "own tests", "a wrong fix", "a wrong fix")
+    ]
+    assert [verdict.remembered for verdict in verdicts] == [False, True, False, False]
+
+
+@pytest.mark.bubblewrap
+def test_the_verdict_used_longest_ago_is_forgotten_first(
+    calculator: TaskSet, task: Task, backend: CountingBackend
+) -> None:
+    memory = VerdictMemory(size=2, draw=never)
+    asked = ("nothing", "a wrong fix", "nothing", "no syntax", "nothing", "a wrong fix")
+    verdicts = [memory.grade(submission(name, calculator), calculator, task, backend) for name in asked]
+    assert [verdict.remembered for verdict in verdicts] == [False, False, True, False, True, False]
+    assert len(memory) == 2
+
+
+def test_only_equal_content_of_the_same_task_shares_a_verdict(calculator: TaskSet, task: Task) -> None:
+    base, backend = calculator.base_tree(task), FakeBackend()
+    patch = submission("the fix", calculator)
+    tree = patch.tree
+    runnable = replace(patch, tree={**tree, CODE: replace(tree[CODE], executable=True)})
+    binary = [replace(patch, tree={**tree, "data.bin": TreeFile(data)}) for data in (b"\0", b"\1")]
+    removed = replace(patch, tree={name: entry for name, entry in tree.items() if name != "README.md"})
+    keys = [
+        content_key(given, calculator, task, backend)
+        for given in (patch, runnable, *binary, removed, replace(patch, patch=""), replace(patch, tree=base))
+    ]
+    keys.append(content_key(patch, calculator, replace(task, id="calculator-0002"), backend))
+    keys.append(content_key(patch, replace(calculator, digest="another set"), task, backend))
+    assert len(set(keys)) == len(keys)
+    assert content_key(submission("the fix", calculator), calculator, task, backend) == keys[0]
+
+
+def test_a_sandbox_that_died_leaves_no_verdict_behind(calculator: TaskSet, task: Task) -> None:
+    memory, backend = VerdictMemory(draw=never), FakeBackend()
+    verdicts = [memory.grade(submission("nothing", calculator), calculator, task, backend) for _ in range(2)]
+    assert not any(verdict.remembered for verdict in verdicts)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from envs.grading.memory import VerdictMemory
 from sandboxes import Backend
 from sandboxes.names import UnknownNameError
 from trainer.cluster.worker import open_envs
@@ -25,6 +26,27 @@ def test_an_environment_is_found_by_module_and_attribute(bubblewrap_backend: Bac
     assert isinstance(first, OwnEnv) and isinstance(second, OwnEnv)
     assert first is not second and first.backend is second.backend
     assert first.embedder is None
+
+
+class WithMemory(OwnEnv):
+    """An environment that grades through the memory of its process."""
+
+    def __init__(self, tasksets: Any, *, verdict_memory: VerdictMemory | None = None, **options: Any) -> None:
+        super().__init__(tasksets, **options)
+        self.memory = verdict_memory
+
+
+@pytest.mark.bubblewrap
+def test_environments_of_a_process_share_one_memory_of_verdicts(bubblewrap_backend: Backend) -> None:
+    def memories(env: type, *, wanted: bool) -> list[Any]:
+        name = f"{__name__}:{env.__name__}"
+        with open_envs([], env=name, backend="bubblewrap", verdict_memory=wanted) as make_env:
+            return [getattr(make_env(), "memory", None) for _ in range(2)]
+
+    one, other = memories(WithMemory, wanted=True)
+    assert isinstance(one, VerdictMemory) and one is other
+    assert memories(WithMemory, wanted=False) == [None, None]
+    assert memories(OwnEnv, wanted=True) == [None, None], "an environment that knows no memory is made too"
 
 
 def test_an_environment_that_is_not_there_is_named_before_anything_starts() -> None:

@@ -123,7 +123,7 @@ def engines(scratch: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         model.save_pretrained(folders[name])
 
     def start(name: str) -> Running:
-        options = Engine(max_num_seqs=64, kv_cache_gib=0.25, seeded=True)
+        options = Engine(max_num_seqs=64, kv_cache_gib=0.25, seeded=name == "tied")
         client = start_engine(EngineSpec(str(folders[name]), options, CONTEXT))
         return Running(client, models[name], name == "tied", scratch)
 
@@ -173,6 +173,13 @@ def test_a_seed_decides_what_is_sampled(engines: dict[str, Running]) -> None:
     assert once.token_ids == again.token_ids != other.token_ids
 
 
+def test_without_seeds_equal_requests_are_sampled_differently(engines: dict[str, Running]) -> None:
+    client, ids = engines["untied"].client, prompt(4)
+    once, again = (client.generate(ids, Sampling(1.0, 30), seed=1, deadline=soon()) for _ in range(2))
+    assert once.token_ids != again.token_ids
+    engines["untied"].check(ids, again)
+
+
 def test_a_stop_id_ends_a_completion_and_is_part_of_it(engines: dict[str, Running]) -> None:
     client, ids = engines["tied"].client, prompt(5)
     free = client.generate(ids, Sampling(1.0, 30), seed=9, deadline=soon())
@@ -197,6 +204,26 @@ def test_more_ids_than_the_context_holds_are_refused_in_one_line(engines: dict[s
     with pytest.raises(PolicyError, match="the engine refused 2000 ids") as caught:
         engines["tied"].client.generate(prompt(1, 2000), Sampling(1.0, 9), seed=1, deadline=soon())
     assert "\n" not in str(caught.value)
+
+
+def test_a_refused_request_harms_none_that_travels_with_it(engines: dict[str, Running]) -> None:
+    client = engines["tied"].client
+
+    def ask(number: int) -> Completion | str:
+        try:
+            ids = prompt(number, 2000 if number % 4 == 0 else 50)
+            return client.generate(ids, Sampling(1.0, 8), seed=number, deadline=soon())
+        except PolicyError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(ask, range(16)))
+    for number, answer in enumerate(answers):
+        if number % 4 == 0:
+            assert isinstance(answer, str) and "refused 2000 ids" in answer
+        else:
+            assert isinstance(answer, Completion)
+            engines["tied"].check(prompt(number, 50), answer)
 
 
 def test_many_seeded_requests_with_long_prompts_are_served_at_once(engines: dict[str, Running]) -> None:
