@@ -2,12 +2,13 @@
 
 import json
 import os
+import random
 from dataclasses import replace
 
 import pytest
 
 from agents.evals.evaluate import EvalSettings, EvaluationError, EvaluationOutage, evaluate_tasks
-from agents.executor import ThreadExecutor
+from agents.executor import ThreadExecutor, episode_seed
 from agents.policies.scripted import SUBMIT, OraclePolicy, ScriptedPolicy
 from agents.runs.store import TrajectoryStore
 from envs.types import ToolCall
@@ -43,7 +44,8 @@ def test_the_oracle_passes_everything_and_doing_nothing_passes_nothing(run, tmp_
 def test_trajectories_and_summary_are_written(run, tmp_path):
     summary = run(OraclePolicy(), seed=10)
     found = stored(tmp_path)
-    assert sorted((t.task_id, t.seed) for t in found) == [(f"t-{n}", s) for n in range(3) for s in (10, 11)]
+    assert sorted(t.task_id for t in found) == sorted(2 * [f"t-{n}" for n in range(3)])
+    assert len({t.seed for t in found}) == len(found), "no two episodes share their noise"
     assert {t.group for t in found} == {"eval/t-0", "eval/t-1", "eval/t-2"}
     written = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert written["pass_rate"] == summary.pass_rate == 1.0
@@ -148,3 +150,25 @@ def test_a_policy_that_solves_some_tasks_is_measured_as_such(run):
     assert summary.pass_rate == pytest.approx(1 / 3)
     assert summary.pass_rate_stderr == pytest.approx(1 / 3)
     assert summary.by_task["t-0"].pass_rate == 1.0
+
+
+def test_a_pass_rate_is_worth_as_many_episodes_as_it_has() -> None:
+    """Engines draw the same noise for the same seed: episodes of one evaluation must not move together.
+
+    A policy that passes half of the time by its seed's noise: the pass rate over 100 tasks has a variance of
+    .25 / 100. With one seed for all tasks it would be .25, a hundred times as much.
+    """
+    rates = []
+    for seed in range(200):
+        passed = [random.Random(episode_seed(seed, f"t-{n}", 0)).random() < 0.5 for n in range(100)]
+        rates.append(sum(passed) / len(passed))
+    mean = sum(rates) / len(rates)
+    variance = sum((rate - mean) ** 2 for rate in rates) / len(rates)
+    assert abs(mean - 0.5) < 0.02
+    assert variance < 2 * 0.25 / 100
+
+
+def test_evaluations_of_another_seed_and_other_samples_are_independent_too() -> None:
+    seeds = [episode_seed(seed, f"t-{task}", n) for seed in range(5) for task in range(40) for n in range(3)]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**31 for seed in seeds)
