@@ -39,7 +39,7 @@ Row = dict[str, float]
 
 
 class MeasuredActor(EngineActor):
-    """An engine's actor that can also be asked as vLLM is, and as it was before there were batches."""
+    """An engine actor with two more methods: plain vLLM requests, and requests without batches."""
 
     async def alone(self, prompts: Sequence[Sequence[Sequence[int]]], sampled: int) -> int:
         """Have each stream sample its prompts one after another, with nothing but vLLM; count the tokens."""
@@ -143,4 +143,6 @@ def _engine() -> Iterator[tuple[RemoteActor, EngineClient, float]]:
 def _prompt(number: int) -> list[int]:
     """Make a prompt that shares no cache block with any other."""
     first = [number % 200, number // 200 % 200, number // 40_000 % 200]
-    return [300 + one for one in (*first, *((number * 31 + n * 7) % 200 for n in range(PROMPT_TOKENS - 3)))]
+    return [
+        300 + token for token in (*first, *((number * 31 + n * 7) % 200 for n in range(PROMPT_TOKENS - 3)))
+    ]

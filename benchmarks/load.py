@@ -115,7 +115,7 @@ def answer_ms(sandbox: Sandbox) -> float | None:
 
 
 def usage_mb(sandbox: Sandbox) -> float | None:
-    """What the sandbox's control group counts, where it can be seen."""
+    """Memory (MiB) of the sandbox's control group, where this is visible."""
     for path in USAGE:
         try:
             return int(sandbox.read(path, timeout_s=STEP_S)) / MB

@@ -25,7 +25,7 @@ SITE = "/opt/env"
 
 
 class Peer:
-    """One other system, driven over the pipes of its interpreter."""
+    """Another system, driven through the pipes of its interpreter."""
 
     def __init__(self, python: Path, name: str, image: str) -> None:
         """Start the interpreter; the system itself starts with `measure("start")`."""
@@ -82,7 +82,7 @@ def installed(python: Path) -> list[str]:
 
 
 def pins(python: Path, name: str) -> tuple[str, ...]:
-    """`name==version` of a package and all it asks for, as far as the interpreter has them."""
+    """Return `name==version` of a package and of its installed dependencies."""
     command = [str(python), "-I", __file__, "pins", name]
     return tuple(
         subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()

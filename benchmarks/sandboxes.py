@@ -92,7 +92,7 @@ def measure(
 
 
 def tool_steps(sandbox: Sandbox) -> Steps:
-    """One call of every kind that an agent's tools make."""
+    """Return one call of every kind that an agent's tools make."""
     for number in range(50):
         sandbox.write(f"bench/module_{number}.py", SOURCE, timeout_s=STEP_S)
     path = "bench/module_7.py"
@@ -132,7 +132,7 @@ def open_and_close(samples: dict[str, list[float]], backend: Backend, image: str
 
 
 def open_warm(samples: dict[str, list[float]], pool: Pool, image: str) -> None:
-    """Time a sandbox that waits in a pool, with a small tree laid into it."""
+    """Time the opening of a pooled sandbox with a small tree laid into it."""
     spec = SandboxSpec(image)
     pool.expect(spec)
     pool.settle(timeout_s=STEP_S)

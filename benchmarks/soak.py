@@ -75,7 +75,7 @@ class Report:
 
 
 class KnowingPolicy(ScriptedPolicy):
-    """Solves the task when the seed is odd, and hands in something else when it is even."""
+    """Solves the task for odd seeds, and submits something else for even seeds."""
 
     def __init__(self) -> None:
         super().__init__([], name="knowing")
@@ -109,7 +109,7 @@ class OwnEngine:
             time.sleep(0.2)
 
     def stop(self) -> None:
-        """End the engine, in whichever process it was started."""
+        """End the engine in the process that started the engine."""
         with contextlib.suppress(OSError, ValueError):  # it has ended already
             pid = int((self.folder / "pid").read_text())
             os.kill(pid, signal.SIGTERM)
@@ -157,7 +157,7 @@ def soak(episodes: int, kills: float, restarts: int, concurrency: int, engine: O
 
 
 def kill_one(chance: random.Random) -> int:
-    """Kill one of this run's containers, whatever it is doing; return how many that were."""
+    """Kill one of this run's containers, busy or not; return the number killed."""
     found = containers(os.getpid())
     if found:
         docker("kill", chance.choice(found))
@@ -187,7 +187,7 @@ def observe(report: Report) -> None:
 
 
 def left_behind(owner: int) -> list[str]:
-    """What there still is of a process that has ended, after a moment for the engine to tidy up."""
+    """Return the remains of an ended process, after a moment for the engine's clean-up."""
     until = time.monotonic() + SETTLE_S
     while (found := traces(owner)) and time.monotonic() < until:
         time.sleep(0.5)

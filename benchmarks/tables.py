@@ -53,7 +53,7 @@ def measure_sandbox(
 def _peers(
     backend: Backend, python: Path, image: str, stack: ExitStack, progress: Progress
 ) -> dict[str, Peer]:
-    """Start the other systems that an interpreter has, each with an image that suits it."""
+    """Start the peers that an interpreter has installed, each with a suitable image."""
     from .peers import Peer, installed, pins
 
     found: dict[str, Peer] = {}
@@ -97,7 +97,7 @@ def measure_grading(taskset: TaskSet, backend: Backend, *, progress: Progress = 
 
 
 def measure_episodes(taskset: TaskSet, backend: Backend, *, progress: Progress = silent) -> Table:
-    """Time whole episodes of the oracle, which thinks for nothing: what is left is the environment."""
+    """Time whole episodes of the oracle, which answers at once: the rest is the environment."""
     from agents.executor import EpisodeRequest, ThreadExecutor
     from agents.policies.by_name import OraclePolicy
     from envs.coding import CodingEnv

@@ -66,7 +66,7 @@ PER_FILE = 20
 
 
 def bench_taskset(folder: Path, *, tests: int = 5) -> TaskSet:
-    """Write the task set into a folder that is not there yet: one test, or five, or more in other files."""
+    """Write a benchmark's task set into a new folder: one test, five tests, or more in other files."""
     written = {TEST_FILE: TESTS if tests > 1 else ONE_TEST} | _more(tests - 5)
     source: Tree = {
         FILE: TreeFile(CODE.encode()),
@@ -116,9 +116,9 @@ def _more(tests: int) -> dict[str, str]:
 
 
 def ten_steps(number: int = 0, *, mend: bool = True) -> list[ToolCall]:
-    """Ten calls of an agent that looks around and then mends the bug, or does not.
+    """Return ten calls of an agent that explores and then fixes the bug, or does not.
 
-    What it hands in differs by number: how closely it is looked at is drawn from the patch.
+    The submission differs by number, because the depth of the inspection is drawn from the patch.
     """
     calls = [
         ToolCall("", "view", {"path": "."}),

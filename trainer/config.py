@@ -238,7 +238,7 @@ class Rl(Section):
     """Weight of the divergence from the policy at the start of RL."""
     entropy: float = Field(default=0.0, ge=0)
     max_format_errors: int = Field(default=3, ge=1)
-    """Unreadable actions in one episode until it ends."""
+    """Unreadable actions in a row that end an episode, in evaluations of the run, too."""
     min_scored: int = Field(default=2, ge=2)
     """Members of a group that must have been scored (not lost to a failing sandbox) for it to count."""
     max_unscored: float = Field(default=0.5, ge=0, le=1)

@@ -216,8 +216,10 @@ def _sample(
     buffer = Buffer(capacity=rl.tasks_per_step, max_staleness=0)
     trajectories: list[Trajectory] = []
     wanted, refilled, started = rl.tasks_per_step, 0, 0
+    taken: list[str] = []
     while True:
-        drawn = sampler.draw(wanted)
+        drawn = sampler.draw(wanted, beside=taken)
+        taken += drawn
         names = [f"step-{step}/{started + n}/{task}" for n, task in enumerate(drawn)]
         source.start(list(zip(names, drawn, strict=True)))
         started += wanted

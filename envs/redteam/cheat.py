@@ -27,7 +27,7 @@ FAMILIES: Mapping[Family, str] = {
 
 @dataclass(frozen=True)
 class Cheat:
-    """One way to pass without doing the work. Has either `changes` or `play`."""
+    """A way to pass without doing the work: either `changes` to the tree, or a `play` of an episode."""
 
     name: str
     tries: str

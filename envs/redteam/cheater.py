@@ -21,12 +21,12 @@ MARK = "PRIZE: "
 
 
 class EpisodeOver(Exception):
-    """The episode ended, and no more calls can be made in it. Takes one sentence."""
+    """The episode ended, so no more calls can be made. Takes one sentence."""
 
 
 @dataclass
 class Cheater:
-    """Plays one cheat in an environment, whose episode has begun."""
+    """Plays one cheat in an environment whose episode has begun."""
 
     env: CodingEnv
     scene: Scene
@@ -97,7 +97,7 @@ Play = Callable[[Cheater], None]
 
 
 def laying(changes: Callable[[Scene], Changes]) -> Play:
-    """Return a play that changes files and submits. Where there is nothing to change, it does not apply."""
+    """Return a play that changes files and submits; not applicable where nothing would change."""
 
     def play(cheater: Cheater) -> None:
         wanted = changes(cheater.scene)
@@ -110,7 +110,7 @@ def laying(changes: Callable[[Scene], Changes]) -> Play:
 
 
 def running(*names: str) -> Play:
-    """Return a play that runs programs as one and submits."""
+    """Return a play that runs several programs as one program and submits."""
 
     def play(cheater: Cheater) -> None:
         cheater.run(*names)
@@ -120,7 +120,7 @@ def running(*names: str) -> Play:
 
 
 def _commands_that_write(path: str, data: str | bytes | None) -> list[str]:
-    """Shell commands that write one file, or remove it; each of at most `CALL_BYTES`."""
+    """Return shell commands that together write or remove one file, each of at most `CALL_BYTES`."""
     name = shlex.quote(path)
     if data is None:
         return [f"rm -f -- {name}\n"]

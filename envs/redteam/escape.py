@@ -9,7 +9,9 @@ from .cheater import Cheater, Play, running
 
 
 def leaving(leave: str, look: str) -> Play:
-    """Return a play that runs a program, begins the next episode, and runs another that looks for what is left."""
+    """Return a play that runs a program, begins the next episode, and runs a second program there that
+    searches for traces.
+    """
 
     def play(cheater: Cheater) -> None:
         cheater.run(leave)

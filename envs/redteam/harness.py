@@ -36,7 +36,7 @@ def removed_tests(scene: Scene) -> Changes:
 
 
 def weakened_tests(scene: Scene) -> Changes:
-    """Every assertion of the visible tests is turned into one that cannot fail."""
+    """Turn every assertion of the visible tests into an assertion that cannot fail."""
     changed = {}
     for path in scene.visible_tests:
         lines = scene.text(path).splitlines(keepends=True)
@@ -70,7 +70,7 @@ def pytest_settings(scene: Scene) -> Changes:
 
 
 def other_settings(scene: Scene) -> Changes:
-    """The other three files that pytest reads; what they held goes on."""
+    """Write the other three configuration files that pytest reads, on top of their present content."""
 
     def extended(path: str, section: str, lines: str) -> str:
         held = scene.text(path) if path in scene.base else ""

@@ -21,7 +21,7 @@ from .scene import NotApplicable, scene_of
 
 @dataclass(frozen=True)
 class Honest:
-    """One honest solution."""
+    """An honest solution."""
 
     name: str
     does: str
@@ -53,7 +53,7 @@ def added(files: dict[str, str], taskset: TaskSet, task: Task) -> Tree:
 
 
 def moved_module(taskset: TaskSet, task: Task) -> Tree:
-    """The mended module's code is in a new file; the old one gives its names on."""
+    """Move the mended module's code to a new file; the old module re-exports its names."""
     tree = dict(taskset.solved_tree(task))
     for path in mended(taskset, task):
         place = PurePosixPath(path)
@@ -86,7 +86,7 @@ def _top_names(text: str) -> set[str]:
 
 
 def helper_module(taskset: TaskSet, task: Task) -> Tree:
-    """A new module without dependencies, which the mended one uses."""
+    """Add a module without dependencies, and use it in the mended module."""
     tree = dict(taskset.solved_tree(task))
     path = mended(taskset, task)[0]
     place = PurePosixPath(path)

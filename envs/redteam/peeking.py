@@ -22,7 +22,7 @@ def remembered(scene: Scene) -> Changes:
 
 
 def _asserted(source: bytes) -> Iterator[tuple[tuple[str, str, str], object]]:
-    """Calls and what they are to give, of assertions that hold nothing but plain values."""
+    """Return calls and expected values from assertions that hold only plain values."""
     try:
         tree = syntax_tree(source)
     except (SyntaxError, ValueError):

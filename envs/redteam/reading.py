@@ -11,7 +11,7 @@ from .scene import module_name
 
 
 def looking(name: str) -> Play:
-    """Return a play that runs a program which looks for other versions of the sources, and hands in what it left."""
+    """Return a play that searches for other versions of the sources and submits what was found."""
 
     def play(cheater: Cheater) -> None:
         scene = cheater.scene
@@ -30,7 +30,9 @@ def looking(name: str) -> Play:
 
 
 def past_and_future(cheater: Cheater) -> None:
-    """Ask for changes by every word of the instruction, and for what comes next; apply what they show."""
+    """Search past changes for every word of the instruction, ask for later changes, and apply the shown
+    diffs.
+    """
     words = " ".join(re.findall(r"[A-Za-z_]{4,}", cheater.scene.instruction)[:12]) or "fix"
     seen = cheater.call("prs", search=words).text
     for path in cheater.scene.sources[:1]:
@@ -50,7 +52,9 @@ def _diff(text: str) -> str:
 
 
 def hidden_tests_by_tool(cheater: Cheater) -> None:
-    """Ask the test tool for tests that are not in the tree; their failures would tell what is wanted."""
+    """Run tests through the test tool that are not in the tree: their failures would show the expected
+    values.
+    """
     known = b"".join(file.data for file in cheater.scene.base.values()).decode("utf-8", "replace")
     for target in (None, ".", cheater.scene.some_test):
         seen = cheater.call("test", **({} if target is None else {"target": target})).text

@@ -23,7 +23,7 @@ def renamed(text: str) -> str:
 
 
 def returning_early(text: str) -> str:
-    """Where a branch ends in a return, what was in its `else` follows it."""
+    """Replace `else` after a `return` by code that follows the `if`."""
     return _rewritten(text, lambda function: _flatten(function.body))
 
 
@@ -33,7 +33,7 @@ def hinted(text: str) -> str:
 
 
 def wrapped(text: str) -> str:
-    """Give every plain function at the module's top a decorator that only calls it."""
+    """Decorate every plain function at the top of the module with a decorator that only calls the function."""
     tree = syntax_tree(text)
     at = _after_docstring_and_futures(tree)
     for node in tree.body:

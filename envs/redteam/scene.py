@@ -25,7 +25,7 @@ class NotApplicable(Exception):
 
 @dataclass(frozen=True)
 class Scene:
-    """What an agent can know of a task."""
+    """The knowledge that an agent can have of a task."""
 
     task: str
     """The id, which is in what `reset` returns."""
@@ -65,7 +65,7 @@ class Scene:
 
     @cached_property
     def modules(self) -> tuple[str, ...]:
-        """Those of `packages` that the visible tests import, or all of them. Raises NotApplicable."""
+        """Return the modules of `packages` that the visible tests import, else all. Raises NotApplicable."""
         if self.runner == "junit":
             raise NotApplicable("it is written for Python")
         if not self.packages:
@@ -98,7 +98,7 @@ class Scene:
 
 
 def scene_of(taskset: TaskSet, task: Task) -> Scene:
-    """Return what an agent can know of a task."""
+    """Return the knowledge that an agent can have of a task."""
     tests = taskset.runtime(task).tests
     return Scene(
         task=task.id,

@@ -18,11 +18,13 @@ END = "<!-- red team: end -->"
 
 
 class NoMarks(Exception):
-    """A document without the two marks. Takes one sentence."""
+    """The document lacks the two marks. Takes one sentence."""
 
 
 def rows(tries: Sequence[Try]) -> list[list[str]]:
-    """One row per cheat or honest solution: name, family, what it tries, what stopped it most often, result over all tasks."""
+    """Return one row per cheat or honest solution: name, family, description, most frequent defence, result
+    over all tasks.
+    """
     tells = {cheat.name: cheat.tries for cheat in CHEATS} | {honest.name: honest.does for honest in HONEST}
     shown = []
     for name, group in grouped(tries, lambda attempt: attempt.name).items():
@@ -32,7 +34,7 @@ def rows(tries: Sequence[Try]) -> list[list[str]]:
 
 
 def result(group: Sequence[Try]) -> str:
-    """Say how often it scored: `0 of 13`."""
+    """Format the number of passes: `0 of 13`."""
     applied = [attempt for attempt in group if attempt.result != "does not apply"]
     if not applied:
         return "does not apply"
@@ -43,7 +45,9 @@ def result(group: Sequence[Try]) -> str:
 
 
 def stopped_by(group: Sequence[Try]) -> str:
-    """Name the layers that stopped it, the most frequent first; a reason where it never applied."""
+    """Return the checks that stopped the cheat, most frequent first, or the reason where the cheat never
+    applied.
+    """
     layers = Counter(attempt.layer for attempt in group if attempt.result == "scores 0" and attempt.layer)
     if layers:
         return ", ".join(layer for layer, _ in layers.most_common(2))

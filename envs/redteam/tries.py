@@ -39,7 +39,7 @@ TRIALS = 2
 
 @dataclass(frozen=True)
 class Try:
-    """One cheat, or one honest solution, on one task."""
+    """The result of one cheat or honest solution on one task."""
 
     task: str
     name: str
@@ -52,7 +52,9 @@ class Try:
 
     @property
     def good(self) -> bool:
-        """Honest work scores 1, a cheat 0; where it does not apply, anything is good."""
+        """Whether the result is as wanted: honest work scores 1, a cheat 0, and anything goes where neither
+        applies.
+        """
         if self.result == "does not apply":
             return True
         return self.result == ("scores 1" if self.family == "honest" else "scores 0")
@@ -65,7 +67,7 @@ class Try:
 
 @dataclass(frozen=True)
 class Findings:
-    """What the red team found on task sets."""
+    """The red team's results on task sets."""
 
     sets: tuple[str, ...]
     tries: tuple[Try, ...] = field(repr=False)
@@ -90,9 +92,11 @@ def try_all(
     only: Callable[[Task], bool] = lambda _: True,
     progress: Progress = silent,
 ) -> Findings:
-    """Try everything on every task whose images are there; several at once, as many as fit by default.
+    """Try every cheat and honest solution on every task whose images exist, several at once (`workers`, or as
+    many as fit).
 
-    The reference is always tried, as an agent's work in an episode; where it fails, the task is no measure.
+    The reference is always tried, as an agent's work in an episode; a task whose reference fails is left out
+    of the counts.
     """
     started = time.monotonic()
     size = workers or fitting_workers(sandbox_spec(tasksets[0], tasksets[0].tasks[0]))
@@ -124,7 +128,9 @@ def _attempt_any(backend: Backend, work: tuple[Cheat | Honest, TaskSet]) -> Try:
 
 
 def _reference(backend: Backend, work: tuple[TaskSet, Task]) -> tuple[TaskSet, Try]:
-    """Play the reference in an episode; and return a set of this task alone whose limits fit it."""
+    """Play the reference in an episode; also return a set of this task alone, with limits that fit the
+    measured time.
+    """
     taskset, task = work
     base, solved = taskset.base_tree(task), taskset.solved_tree(task)
     written: Changes = {path: file.data for path, file in solved.items() if base.get(path) != file}
@@ -218,7 +224,7 @@ _REFUSED = re.compile(
 
 
 def _nothing(seen: str) -> str:
-    """Why a cheat handed in nothing: the sandbox refused it, or there was nothing to find."""
+    """Return why a cheat submitted nothing: the sandbox refused, or nothing was found."""
     lines = ["".join(filter(str.isprintable, line)).strip() for line in seen.splitlines()]
     lines = [line[:160] for line in lines if line]
     refused = [line for line in lines if _REFUSED.search(line)]

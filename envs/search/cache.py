@@ -43,13 +43,15 @@ class MemoryCache(Generic[T]):
         return value
 
     def put(self, key: str, value: T, weight: int) -> None:
-        """Store a value; the newest stays even when it alone is over the limit."""
+        """Store a value; the newest value stays even if larger than the limit."""
         with self._lock:
             self._values[key] = value, min(weight, self._limit)
 
 
 class DiskCache:
-    """Bytes by key, one file each with a checksum, written whole. An unwritable folder is not an error."""
+    """A cache of bytes by key: one file each, with a checksum, written whole. An unwritable folder is no
+    error.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -19,7 +19,7 @@ KEY_VARIABLES = ("DAYTHREE_API_KEY", "OPENAI_API_KEY")
 
 
 class EmbedderError(Exception):
-    """The embedder did not answer, or not with vectors. Takes one sentence."""
+    """The embedder did not answer, or answered without vectors. Takes one sentence."""
 
 
 class Embedder(Protocol):
@@ -50,7 +50,7 @@ _REPLY = TypeAdapter(_Reply)
 
 
 class EndpointEmbedder:
-    """Asks `URL/embeddings`, as OpenAI's API defines it. The key comes from the environment."""
+    """An embedder behind `URL/embeddings`, as OpenAI's API defines it. The key comes from the environment."""
 
     def __init__(self, url: str, model: str, *, batch: int = 64) -> None:
         """`url` ends where `/embeddings` begins, usually in `/v1`."""

@@ -38,7 +38,7 @@ class NothingThereError(LookupError):
 
 @dataclass(frozen=True)
 class Finder:
-    """One question: where to look, and how much to show."""
+    """A search: where to look, and how much to show."""
 
     index: TreeIndex
     indexes: Indexes
@@ -49,12 +49,14 @@ class Finder:
     """So much was changed in the sandbox that not all of it is searched."""
 
     def definition(self, query: str) -> str:
-        """Say where a name is defined; where no grammar knows it, which lines hold the word."""
-        found = [(path, one) for path, one in self.index.definitions(query) if path in self.paths]
+        """Describe where a name is defined; in files without a grammar, the lines that hold the word."""
+        found = [
+            (path, definition) for path, definition in self.index.definitions(query) if path in self.paths
+        ]
         rows = [
-            f"{path}:{_range(one.start, one.end)}: {one.kind} {one.qualified}\n"
-            f"    {one.line}\t{self._line(path, one.line)}"
-            for path, one in found
+            f"{path}:{_range(definition.start, definition.end)}: {definition.kind} {definition.qualified}\n"
+            f"    {definition.line}\t{self._line(path, definition.line)}"
+            for path, definition in found
         ]
         if rows:
             return self._shown(rows)
@@ -66,7 +68,7 @@ class Finder:
         return self._shown([hint, *words])
 
     def uses(self, query: str) -> str:
-        """Say which lines use a name, whatever it belongs to, each with the function around it."""
+        """List the lines that use a name, each with the enclosing function."""
         name = query.rpartition(".")[2]
         places = [place for place in self.index.uses(name) if place[0] in self.paths]
         rows = [self._use(path, line) for path, line in places[: self.limit]] or [
@@ -97,7 +99,7 @@ class Finder:
         return self._shown([*note, *rows] if rows else ["nothing shares a word with this; use other words"])
 
     def _passage(self, place: Place, query: str) -> str:
-        """A passage's place, the line that says what it is, and up to two that hold most of the query."""
+        """Return a passage's place, its heading line, and up to two lines that hold most of the query."""
         passage, lines = place.passage, self.index.lines(place.path)
         asked = dict.fromkeys(terms(query))
         weighed = [

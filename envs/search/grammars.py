@@ -20,7 +20,7 @@ DEEP, WIDE = 200, 2_000
 
 @dataclass(frozen=True)
 class Grammar:
-    """A tree-sitter package, and what its tags query leaves out."""
+    """A tree-sitter package, and what the package's tags query leaves out."""
 
     package: str
     more: str = ""
@@ -43,7 +43,7 @@ GRAMMARS = {
 
 @dataclass(frozen=True)
 class Definition:
-    """Something that a file defines. Lines count from 1; decorators belong to it."""
+    """A definition in a file. Lines count from 1 and include decorators."""
 
     kind: str
     name: str
@@ -58,7 +58,7 @@ class Definition:
 
 @dataclass(frozen=True)
 class Symbols:
-    """What one file defines and uses, and where it documents itself."""
+    """The definitions, uses and documentation of one file."""
 
     definitions: tuple[Definition, ...]
     uses: dict[str, tuple[int, ...]]
@@ -96,7 +96,8 @@ def symbols(path: str, data: bytes) -> Symbols | None:
 
 
 def _is_readable(tree: Any) -> bool:
-    """Whether queries can run over a tree: they take minutes in one that is very deep, or wide and broken."""
+    """Return whether queries can run over a tree: in a very deep, or wide and broken, tree they take minutes.
+    """
     cursor, widths, broken = tree.walk(), [0], tree.root_node.has_error
     while True:
         if cursor.goto_first_child():
@@ -130,7 +131,7 @@ def _loaded(grammar: Grammar) -> tuple[Any, Any, Any]:
 
 
 def _nested(found: Iterable[tuple[str, Any, Any]]) -> Iterator[Definition]:
-    """Give every definition its place: inside which others it lies."""
+    """Assign every definition the chain of definitions around it."""
     rows = []
     for kind, name, node in found:
         whole = node.parent if node.parent is not None and node.parent.type.startswith("decorated") else node

@@ -56,15 +56,15 @@ class TreeIndex:
         """Find definitions by name, `Class.method` or `module.name`."""
         name = query.rpartition(".")[2]
         return [
-            (path, one)
+            (path, definition)
             for path, outline in self.outlines.items()
-            for one in outline.definitions
-            if one.name == name and f".{_dotted(path)}.{one.qualified}".endswith(f".{query}")
+            for definition in outline.definitions
+            if definition.name == name and f".{_dotted(path)}.{definition.qualified}".endswith(f".{query}")
         ]
 
     def names(self) -> Collection[str]:
         """Every name that is defined, once."""
-        return {one.name for outline in self.outlines.values() for one in outline.definitions}
+        return {definition.name for outline in self.outlines.values() for definition in outline.definitions}
 
     def uses(self, name: str) -> list[tuple[str, int]]:
         """Find the lines that use an identifier, by path; where it is defined does not count."""
@@ -88,9 +88,9 @@ class TreeIndex:
     def enclosing(self, path: str, line: int) -> str:
         """Return the qualified name of the function or class around a line; empty for none."""
         around = [
-            one.qualified
-            for one in self.outlines[path].definitions
-            if one.start <= line <= one.end and one.kind in ("function", "class")
+            definition.qualified
+            for definition in self.outlines[path].definitions
+            if definition.start <= line <= definition.end and definition.kind in ("function", "class")
         ]
         return around[-1] if around else ""
 

@@ -144,22 +144,26 @@ def _code_passages(path: str, lines: Sequence[str], found: Symbols) -> Iterator[
     """Every line belongs to the innermost function or class; what lies in a function belongs to it."""
     module = Definition("module", "", "", 1, len(lines), 1)
     owners = [
-        one for one in found.definitions if one.kind in ("function", "class") and not one.inside_function
+        definition
+        for definition in found.definitions
+        if definition.kind in ("function", "class") and not definition.inside_function
     ]
     owner = [module] * (len(lines) + 1)
-    for one in owners:  # outer before inner
-        owner[one.start : one.end + 1] = [one] * (one.end + 1 - one.start)
-    mine: dict[Definition, list[int]] = {one: [] for one in [module, *owners]}
+    for definition in owners:  # outer before inner
+        owner[definition.start : definition.end + 1] = [definition] * (definition.end + 1 - definition.start)
+    mine: dict[Definition, list[int]] = {definition: [] for definition in [module, *owners]}
     for number in range(1, len(lines) + 1):
         if lines[number - 1].strip():
             mine[owner[number]].append(number)
-    for one, numbers in mine.items():
+    for definition, numbers in mine.items():
         if numbers:
-            name = one.qualified or PurePosixPath(path).name
-            inside = [each.name for each in owners if each.qualified == f"{one.qualified}.{each.name}"]
-            counts = _weighed(path, [one.qualified], lines, numbers, found.prose)
+            name = definition.qualified or PurePosixPath(path).name
+            inside = [
+                inner.name for inner in owners if inner.qualified == f"{definition.qualified}.{inner.name}"
+            ]
+            counts = _weighed(path, [definition.qualified], lines, numbers, found.prose)
             counts.update(terms(" ".join(inside)))
-            yield Passage(one.kind, name, one.line, _spans(numbers), _interned(counts))
+            yield Passage(definition.kind, name, definition.line, _spans(numbers), _interned(counts))
 
 
 def _text_passages(path: str, lines: Sequence[str]) -> Iterator[Passage]:

@@ -21,19 +21,30 @@ class TaskSampler:
         self._seed = seed
         self._round, self._left = 0, list[str]()
 
-    def draw(self, count: int) -> list[str]:
-        """Return the next `count` task ids, all different unless `count` is more than there are."""
+    def draw(self, count: int, *, beside: Sequence[str] = ()) -> list[str]:
+        """Return the next `count` task ids, all different, and different from those `beside` them.
+
+        An id comes again only where there are not enough others.
+        """
         drawn: list[str] = []
         while len(drawn) < count:
-            if not self._left:
-                self._left = self._order(self._round)
-                self._round += 1
             # Where two rounds meet, a task that was drawn just now waits a little: two groups of one task in
             # a step would be compared apart.
-            chosen = next((name for name in self._left if name not in drawn), self._left[0])
+            chosen = self._first_other({*drawn, *beside})
             self._left.remove(chosen)
             drawn.append(chosen)
         return drawn
+
+    def _first_other(self, taken: set[str]) -> str:
+        """Return the next id that is not taken, from the next round if need be; else the next one."""
+        for _ in range(2):
+            for name in self._left:
+                if name not in taken:
+                    return name
+            if not self._left or not taken.issuperset(self._ids):
+                self._left += self._order(self._round)
+                self._round += 1
+        return self._left[0]
 
     def state(self) -> dict[str, Any]:
         """The state as JSON values: `{"ids": [...], "round": 2, "left": [...]}`."""

@@ -54,10 +54,11 @@ def load_model(folder: str | Path, *, device: torch.device | str = "cpu", checkp
     if checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.config.use_cache = False
-    silence(model)
     model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
-    setattr(model, LOGIT_SCALE, _logit_scale(model, folder))
-    return model.train()
+    ids_BT, wanted = _tried(model.eval())
+    silence(model)
+    setattr(model, LOGIT_SCALE, _logit_scale(model.train(), ids_BT, wanted, folder))
+    return model
 
 
 def silence(model: Any) -> None:
@@ -76,24 +77,29 @@ def silence(model: Any) -> None:
                     setattr(holder, name, 0.0)
 
 
-def _logit_scale(model: Any, folder: str | Path) -> float:
+def _tried(model: Any) -> tuple[Tensor, Tensor]:
+    """Return a few ids and the logits of the model as it was loaded, in evaluation mode."""
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    drawn_BT = torch.randint(0, vocabulary, (1, PROBE), generator=torch.Generator().manual_seed(0))
+    ids_BT = drawn_BT.to(next(model.parameters()).device)
+    with torch.no_grad():
+        return ids_BT, model(input_ids=ids_BT).logits.double()
+
+
+def _logit_scale(model: Any, ids_BT: Tensor, wanted: Tensor, folder: str | Path) -> float:
     """Return the factor between the model's logits and those of its head on its body's output.
 
     Granite, Cohere and Falcon-H1 scale their logits by a constant. Raises `ModelError` where the two differ
-    by more than a constant factor: `score` would learn from wrong log-probabilities.
+    by more than a constant factor, in training mode with everything random silenced: `score` would learn from
+    wrong log-probabilities. PhiMoE is such a model, whose jitter also decides how it routes.
     """
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    device = next(model.parameters()).device
-    ids_BT = torch.randint(0, vocabulary, (1, PROBE), generator=torch.Generator().manual_seed(0)).to(device)
     with torch.no_grad():
-        whole = model(input_ids=ids_BT).logits.double()
         hidden = model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
         parts = model.get_output_embeddings()(hidden).double()
-    scale = float((whole * parts).sum() / (parts * parts).sum())
-    if not torch.allclose(whole, parts * scale, rtol=1e-3, atol=1e-4 * float(whole.abs().max())):
+    scale = float((wanted * parts).sum() / (parts * parts).sum())
+    if not torch.allclose(wanted, parts * scale, rtol=1e-3, atol=1e-4 * float(wanted.abs().max())):
         raise ModelError(
-            f"{folder}: this model does more than scaling between its hidden states and its logits, "
-            "which the learner cannot repeat; use another model"
+            f"{folder}: the learner cannot repeat how this model computes its logits; use another model"
         )
     return scale if abs(scale - 1) > 1e-4 else 1.0
 

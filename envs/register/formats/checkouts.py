@@ -85,10 +85,10 @@ class Repositories:
     def _local(self, name: str) -> str:
         if isinstance(self._given, Path):
             names = (name, name.replace("/", "__"), name.rsplit("/", 1)[-1])
-            places = [self._given / each for each in (*names, *(f"{each}.git" for each in names))]
+            places = [self._given / name for name in (*names, *(f"{name}.git" for name in names))]
         else:
             places = [Path(self._given[name])] if self._given and name in self._given else []
-        return next((str(each) for each in places if each.is_dir()), "")
+        return next((str(place) for place in places if place.is_dir()), "")
 
 
 def _commit(history: History, wanted: str) -> tuple[str, str]:

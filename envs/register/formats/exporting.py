@@ -48,7 +48,7 @@ def export_tasks(folder: Path, format_name: str, out: Path, *, progress: Progres
     can be written; then nothing was.
     """
     if not known_format(format_name).written:
-        choice = ", ".join(name for name, each in FORMATS.items() if each.written)
+        choice = ", ".join(name for name, known in FORMATS.items() if known.written)
         raise RegisterError(f"{format_name} is only read; choose one of {choice}")
     check_place(out)
     with one_line():
@@ -76,7 +76,7 @@ def _beside(out: Path) -> Iterator[Path]:
 
 
 def _rows(taskset: TaskSet, place: Path, progress: Progress) -> Iterator[NotWritten]:
-    rows = {each["id"]: each["row"] for each in taskset.records("rows")}
+    rows = {record["id"]: record["row"] for record in taskset.records("rows")}
     with place.open("w", encoding="utf-8") as file:
 
         def write(task: Task) -> None:

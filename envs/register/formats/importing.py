@@ -160,8 +160,8 @@ class ImportLedger:
     @property
     def candidates(self) -> list[RowResult]:
         """The results of all rows read, in file order; rows without a proof yet are absent."""
-        pending = {self._seen[each] for each in self._open}
-        return [each for place, each in self._results.items() if place not in pending]
+        pending = {self._seen[number] for number in self._open}
+        return [result for place, result in self._results.items() if place not in pending]
 
     def drafts(self, readings: Iterable[Reading]) -> Iterator[Draft]:
         """Yield a draft for each usable row, and record the other rows as refused."""

@@ -81,9 +81,9 @@ class KnownTests:
 
     def __init__(self, ids: Iterable[str]) -> None:
         self._by_name: dict[str, set[str]] = defaultdict(set)
-        for each in ids:
-            for name in _names(each):
-                self._by_name[name].add(each)
+        for test in ids:
+            for name in _names(test):
+                self._by_name[name].add(test)
 
     def find(self, name: str) -> tuple[str, ...]:
         """Return the sorted ids that match a name, or none: `test_x` gives `("test_a.py::test_x",)`."""

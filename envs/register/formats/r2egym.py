@@ -106,18 +106,18 @@ def _changed(commit: _Commit) -> tuple[Tree, Tree]:
     """Return the code files that the fix changes, before and after."""
     before: Tree = {}
     after: Tree = {}
-    for each in commit.file_diffs:
-        path = each.header.file.path
+    for file_diff in commit.file_diffs:
+        path = file_diff.header.file.path
         if not is_safe(path):
             raise RowError(f"parsed_commit_content: changes {path!r}, which is outside the tree")
         if is_protected(path) and not path.endswith((".cfg", ".toml", "setup.py")):
             continue
-        if each.is_binary_file:
+        if file_diff.is_binary_file:
             raise RowError(f"parsed_commit_content: changes {path}, which is binary")
-        if each.minus_file is None or each.minus_file.path != "/dev/null":
-            before[path] = TreeFile(each.old_file_content.encode())
-        if each.plus_file is None or each.plus_file.path != "/dev/null":
-            after[path] = TreeFile(each.new_file_content.encode())
+        if file_diff.minus_file is None or file_diff.minus_file.path != "/dev/null":
+            before[path] = TreeFile(file_diff.old_file_content.encode())
+        if file_diff.plus_file is None or file_diff.plus_file.path != "/dev/null":
+            after[path] = TreeFile(file_diff.new_file_content.encode())
     if before == after:
         raise RowError("parsed_commit_content: the commit changes no code")
     return before, after

@@ -57,15 +57,15 @@ def read_entries(format_name: str, file: Path) -> Iterator[Reading]:
     if chosen.read_row is None:
         yield from read_harbor(file)
         return
-    for each in read_rows(file):
-        named = str(each.row.get("instance_id", "")) if isinstance(each.row, dict) else ""
+    for line in read_rows(file):
+        named = str(line.row.get("instance_id", "")) if isinstance(line.row, dict) else ""
         try:
-            if each.error:
-                raise RowError(each.error)
-            entry = chosen.read_row(each.row)
-            yield Reading(each.place, entry.id, entry)
+            if line.error:
+                raise RowError(line.error)
+            entry = chosen.read_row(line.row)
+            yield Reading(line.place, entry.id, entry)
         except RowError as error:
-            yield Reading(each.place, named, error=str(error))
+            yield Reading(line.place, named, error=str(error))
 
 
 @dataclass(frozen=True)
@@ -119,11 +119,11 @@ def _document(file: Path) -> Iterator[FileRow]:
         raise RegisterError(f"{file} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         rows = list(_lines(file))
-        if len(rows) > 1 and any(not each.error for each in rows):
+        if len(rows) > 1 and any(not row.error for row in rows):
             yield from rows
             return
         raise RegisterError(f"{file} is not JSON: {error}") from error
-    if isinstance(content, dict) and content and all(isinstance(each, dict) for each in content.values()):
+    if isinstance(content, dict) and content and all(isinstance(row, dict) for row in content.values()):
         content = list(content.values())
     rows = content if isinstance(content, list) else [content]
     for number, row in enumerate(rows, start=1):

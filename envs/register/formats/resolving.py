@@ -57,8 +57,8 @@ def _resolved(entry: Entry, base: Tree, clean: Tree, commit: str, when: str) -> 
         solved = _applied("test_patch", fixed, entry.test_patch) | entry.test_tree
     files = _test_files(entry, solved)
     if entry.hides:
-        failing = {each.partition("::")[0] for each in entry.fail_to_pass}
-        base = {path: each for path, each in base.items() if path not in failing or not is_protected(path)}
+        failing = {test.partition("::")[0] for test in entry.fail_to_pass}
+        base = {path: file for path, file in base.items() if path not in failing or not is_protected(path)}
     return ResolvedEntry(entry, base, solved, reference, files, commit, when)
 
 

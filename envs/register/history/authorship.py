@@ -26,7 +26,7 @@ _LETTERS = {b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t
 
 @dataclass(frozen=True)
 class _Step:
-    """What one change did to one file."""
+    """The effect of one change on one file."""
 
     old: bytes
     new: bytes
@@ -70,7 +70,7 @@ def _rows(
     since: dict[bytes, int],
     recorded: dict[bytes, int],
 ) -> Iterator[FileLineage]:
-    """Rows for the files after a change, without those that have a row as they are."""
+    """Make rows for the files after a change, except for states of a file that have a row already."""
     for path, entry in history.tree(history.changes[number].commit).items():
         name = path.encode()
         lines = files.get(name)
@@ -83,7 +83,7 @@ def _rows(
 def _follow(
     files: dict[bytes, Lines | None], since: dict[bytes, int], steps: list[_Step], number: int
 ) -> None:
-    """Take all files one change further."""
+    """Advance the line history of all files by one change."""
     before = {step.old: files.get(step.old) for step in steps}
     for step in steps:
         if step.gone or step.old != step.new:
@@ -141,7 +141,7 @@ def _hunks(lines: list[bytes]) -> Iterator[tuple[int, int, int]]:
 
 
 def _path(text: bytes, prefix: bytes = b"") -> bytes:
-    """Read a path as git prints it: in quotes, with escapes, when it is strange."""
+    """Read a path from git's output, where git quotes paths with unusual characters."""
     if text.startswith(b'"') and text.endswith(b'"'):
         text = _ESCAPE.sub(_unescaped, text[1:-1])
     return text.removeprefix(prefix)

@@ -28,7 +28,7 @@ _NOTES_PER_FILE = 20
 
 @dataclass(frozen=True)
 class Thread:
-    """A pull request's or an issue's own words."""
+    """Title, body and comments of a pull request or an issue."""
 
     number: int
     title: str
@@ -43,7 +43,7 @@ class Thread:
 
 @dataclass(frozen=True)
 class Exports:
-    """Everything the files hold, by number. On GitHub, issues and pull requests share their numbers."""
+    """The content of all export files, by number. On GitHub, issues and pull requests share their numbers."""
 
     pulls: Mapping[int, Thread] = field(default_factory=dict)
     issues: Mapping[int, Thread] = field(default_factory=dict)
@@ -117,7 +117,7 @@ def read_exports(paths: Sequence[Path]) -> Exports:
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            yield from sorted(each for each in path.rglob("*") if each.suffix in _SUFFIXES and each.is_file())
+            yield from sorted(file for file in path.rglob("*") if file.suffix in _SUFFIXES and file.is_file())
         elif path.is_file():
             yield path
         else:
@@ -147,7 +147,7 @@ def _entries(text: str, troubles: list[str]) -> Iterator[tuple[str, Any]]:
             at = len(text) if end < 0 or text[at] == "[" else end
             continue
         if isinstance(value, list):
-            pages = all(isinstance(each, list) for each in value)  # what paging gives when asked to slurp
+            pages = all(isinstance(page, list) for page in value)  # what paging gives when asked to slurp
             rows = [row for page in value for row in page] if pages else value
             yield from ((f"line {line}, entry {number}", row) for number, row in enumerate(rows, start=1))
         else:
@@ -166,7 +166,7 @@ def _take(
     issues: dict[int, Thread],
     comments: defaultdict[int, set[Comment]],
 ) -> None:
-    """Put one entry where it belongs. Raises ValueError, KeyError."""
+    """Store one entry under its number. Raises ValueError, KeyError."""
     if not isinstance(entry, dict):
         raise ValueError("not an object")
     if "number" in entry:
@@ -212,7 +212,7 @@ def _utc(text: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """Return text that can be written as UTF-8, with newlines as they are here."""
+    """Return text that can be encoded as UTF-8, with `\n` as its newline."""
     return text.replace("\r\n", "\n").encode("utf-8", "replace").decode().strip()
 
 

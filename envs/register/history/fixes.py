@@ -25,12 +25,12 @@ _CODE = re.compile(
 
 
 class NoTask(Exception):
-    """Why a change makes no task, in a few words that can be counted."""
+    """The reason why a change makes no task, in a few words that can be counted."""
 
 
 @dataclass(frozen=True)
 class Fix:
-    """One change as a task: where it starts, where it ends, what it did."""
+    """One change as a task: the tree before, the tree after, and the patches between them."""
 
     base: Tree
     solved: Tree
@@ -44,16 +44,16 @@ class Fix:
 
     @property
     def trusted(self) -> Tree:
-        """The files that decide the verdict, as they are after the change."""
+        """The files that decide the verdict, in their state after the change."""
         return {path: entry for path, entry in self.solved.items() if is_protected(path)}
 
     def over(self, added: Tree) -> Fix:
-        """Return the same fix with files that an installation would have generated on both sides."""
+        """Return the same fix with generated files (as an installation would write them) on both sides."""
         return replace(self, base=added | self.base, solved=added | self.solved)
 
 
 def refuse_by_names(paths: Sequence[str]) -> str:
-    """Say why a change to these paths can be no task, or return an empty string; no file is read."""
+    """Return why a change to these paths can be no task, or an empty string; reads no file."""
     if not any(is_code(path) for path in paths):
         return "changes no code"
     if not any(is_test(path) for path in paths):
@@ -111,7 +111,7 @@ def _touched_lines(patch: str) -> list[str]:
 
 
 def new_names(fix: Fix) -> list[str]:
-    """Names that the change defines, its tests use, and the base has nowhere: what nobody could guess."""
+    """Return names that the change defines, its tests use, and the base lacks: nobody could guess them."""
     known = _names(fix.base, fix.base)
     return sorted((_names(fix.solved, fix.code) & _names(fix.solved, fix.tests)) - known)
 

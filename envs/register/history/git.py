@@ -78,7 +78,7 @@ class GitReport:
 
 @dataclass(frozen=True)
 class _Texts:
-    """The words about each change of the history: as the `prs` tool shows them, and as a task has them."""
+    """The texts about each change of the history: for the `prs` tool, and for a task's instruction."""
 
     past: Sequence[PullRequest]
     words: Sequence[Words]
@@ -86,7 +86,7 @@ class _Texts:
 
 @dataclass(frozen=True)
 class _Made:
-    """A task, and what it was made from."""
+    """A task with the draft, proof and change that it was made from."""
 
     task: Task
     provable: ProvableChange
@@ -202,7 +202,7 @@ def _task(task_id: str, provable: ProvableChange, proof: Proof, texts: _Texts) -
 
 
 def _texts(history: History, exports: Exports) -> _Texts:
-    """A change is described by the issue it closes, where an export knows it, else by its own words."""
+    """Describe each change by the issue it closes, if an export knows that issue, else by its own message."""
     past, words = past_changes(history, exports), list[Words]()
     for row, issues in zip(past, issues_of(history, exports), strict=True):
         asked = [part for issue in issues for part in (issue.title, issue.body)]
@@ -211,32 +211,32 @@ def _texts(history: History, exports: Exports) -> _Texts:
 
 
 def _hidden(fix: Fix, tests: Sequence[str]) -> tuple[str, ...]:
-    """Those of the tests that are in files which the policy's tree does not have as they are graded."""
+    """Return those of the tests whose files differ between the policy's tree and the graded tree."""
     return tuple(test for test in tests if fix.base.get(file := test.split("::")[0]) != fix.solved.get(file))
 
 
 def _proposal(manifest: Manifest, walk: Walk, made: Sequence[_Made], texts: _Texts) -> Proposal:
-    used = {each.task.environment for each in made}
+    used = {proven.task.environment for proven in made}
     environments = {key: value for key, value in walk.environments.chosen.items() if key in used}
-    newest = max(each.provable.place for each in made)
+    newest = max(proven.provable.place for proven in made)
     return Proposal(
         replace(manifest, environments=environments),
-        [each.task for each in made],
-        [tree for each in made for tree in (each.provable.fix.base, each.provable.fix.trusted)],
+        [proven.task for proven in made],
+        [tree for proven in made for tree in (proven.provable.fix.base, proven.provable.fix.trusted)],
         prs=texts.past[: newest + 1],
         records={
             "candidates": _results(walk, made, texts.past),
-            "lineage": lineage(walk.history, {each.provable.change.base for each in made}),
+            "lineage": lineage(walk.history, {proven.provable.change.base for proven in made}),
         },
         evidence={
             "images": image_digests(environments.values()),
-            "tasks": {each.task.id: each.proof.evidence for each in made},
+            "tasks": {proven.task.id: proven.proof.evidence for proven in made},
         },
     )
 
 
 def _results(walk: Walk, made: Sequence[_Made], past: Sequence[PullRequest]) -> list[ChangeResult]:
-    became = {each.provable.place: each.task.id for each in made}
+    became = {proven.provable.place: proven.task.id for proven in made}
     changes = walk.history.changes
     return [
         ChangeResult(changes[place].commit, past[place].key, changes[place].title, became.get(place, result))
@@ -267,7 +267,7 @@ def _report(written: Written, walk: Walk, made: Sequence[_Made], *, wall_s: floa
         built=sum(walk.results.get(place, WRONG_PYTHON) != WRONG_PYTHON for place in walk.built),
         dropped=dict(_dropped(walk).most_common()),
         environments=tuple(taskset.manifest.environments),
-        flaky_tests=sum(len(each.proof.flaky) for each in made),
+        flaky_tests=sum(len(proven.proof.flaky) for proven in made),
         bytes_per_task=size // len(made),
         wall_s=wall_s,
         quarantined=written.quarantined,

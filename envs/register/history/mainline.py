@@ -82,7 +82,7 @@ class History:
 
     @cached_property
     def changes(self) -> tuple[Change, ...]:
-        """The line, walked when it is first asked for. Raises RegisterError."""
+        """The changes of the first-parent line, walked at first access. Raises RegisterError."""
         return tuple(_changes(self.repository, self._timeout_s))
 
     def tree(self, commit: str) -> Tree:
@@ -90,7 +90,7 @@ class History:
         return dict(self._walk(commit)[0])
 
     def left_out(self, commit: str) -> tuple[str, ...]:
-        """Name what a commit holds that a tree cannot, each with its reason. Raises RegisterError."""
+        """Return the entries of a commit that no tree can hold, with the reasons. Raises RegisterError."""
         return self._walk(commit)[1]
 
     def diff(self, change: Change) -> str:
@@ -139,7 +139,7 @@ class History:
         return tree, tuple(left_out)
 
     def _entries(self, folder: str, above: bytes) -> Iterator[tuple[int, bytes, str]]:
-        """Yield mode, path and object id of everything below a folder that is not a folder."""
+        """Yield mode, path and object id of every file below a folder."""
         if folder not in self._folders:
             self._folders[folder] = _folder(self.repository.read(folder), len(folder) // 2)
         for mode, name, object_id in self._folders[folder]:
@@ -157,9 +157,8 @@ class History:
 
 
 def open_history(source: str, *, timeout_s: float = HISTORY_S) -> History:
-    """Open a path or an URL, which is copied for as long as the history is open.
-
-    Raises RegisterError, in one line, when it is no repository or its history is not whole.
+    """Open a repository by path or URL; a URL is cloned for the duration of the context. Raises
+    RegisterError, in one line, for a path that is no repository or a history that is not whole.
     """
     repository = Repository(source, timeout_s=timeout_s)
     try:
@@ -175,7 +174,7 @@ def readable(path: bytes) -> str:
 
 
 def _refusal(mode: int, raw_path: bytes, path: str) -> str:
-    """Say why an entry cannot be part of a tree, or return an empty string."""
+    """Return why an entry cannot be part of a tree, or an empty string."""
     if mode == 0o120000:
         return "a symbolic link"
     if mode == 0o160000:
@@ -186,7 +185,7 @@ def _refusal(mode: int, raw_path: bytes, path: str) -> str:
 
 
 def _folder(data: bytes, id_bytes: int) -> list[tuple[int, bytes, str]]:
-    """Read a tree object: `<octal mode> <name>\\0<object id as bytes>`, again and again."""
+    """Parse a git tree object: a sequence of `<octal mode> <name>\\0<object id as bytes>`."""
     entries, at = [], 0
     while at < len(data):
         space, end = data.index(b" ", at), data.index(b"\0", at)
@@ -223,7 +222,7 @@ def _authors(repository: Repository, timeout_s: float) -> dict[str, str]:
 
 
 def _change(line: list[str], author: str, when: int, message: str, files: tuple[str, ...]) -> Change:
-    """Make a change of its commit's parents and id, and of what its message says."""
+    """Make a change from a commit's parents, id and message."""
     *parents, commit = line
     subject, _, body = message.strip().partition("\n")
     title, body, number = _described(subject.strip(), body.strip())

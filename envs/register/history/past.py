@@ -29,7 +29,9 @@ class Past:
     """Why there are none."""
 
     def withheld(self, base: Tree, reference_patch: str, keys: Sequence[str]) -> tuple[str, ...]:
-        """Name the changes that a task may not show: those that speak of its fix, and those it takes back."""
+        """Return the keys of changes that a task may not show: those that mention its fix, and those that its
+        bug takes back.
+        """
         found = set(keys)
         for key in keys or ("",):
             number = int(key) if key.isdecimal() else None

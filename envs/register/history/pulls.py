@@ -43,7 +43,7 @@ def past_changes(history: History, exports: Exports | Sequence[Path] = ()) -> li
 
 
 def issues_of(history: History, exports: Exports) -> list[tuple[Thread, ...]]:
-    """Return, for each of `history.changes`, the issues it says it closes and an export knows."""
+    """Return, for each of `history.changes`, the issues that its message closes and an export holds."""
     pulls = _matched(history.changes, exports)
     return [_closed(change, pull, exports) for change, pull in zip(history.changes, pulls, strict=True)]
 
@@ -78,7 +78,7 @@ def _diffs(history: History) -> dict[str, str]:
 
 
 def _bounded(parts: Iterable[str]) -> str:
-    """Join a diff's files up to a limit, at whole lines, and say what is missing."""
+    """Join a diff's files up to a limit, at whole lines, with a note on the omitted rest."""
     kept, room, hidden = list[str](), DIFF_CHARS, 0
     for part in parts:
         head = part if len(part) <= room else part[: part.rfind("\n", 0, room) + 1]

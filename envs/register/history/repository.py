@@ -33,7 +33,7 @@ class Repository:
     """Commands and objects of a repository, from its newest commit `head` on. Safe to share by threads."""
 
     def __init__(self, source: str, *, timeout_s: float) -> None:
-        """Open a work tree, a bare repository, or a copy of what an URL names. Raises RegisterError."""
+        """Open a work tree, a bare repository, or a clone of a URL. Raises RegisterError."""
         self.name = _name_of(source)
         self.source = re.sub(r"(?<=://)[^/@]+@", "", source)
         """What was opened, without a password."""
@@ -81,7 +81,7 @@ class Repository:
         )
 
     def _ask(self, folder: Path, deadline: float, *command: str) -> tuple[list[str], str]:
-        """Ask git about a repository that is not ours; return its lines, and what it complained of."""
+        """Run git on a foreign repository; return the lines of its output, and its error text."""
         _, out, err = Git(self.scratch).execute(
             ["git", f"--git-dir={folder}", *command],
             env=_ENV,
@@ -149,7 +149,7 @@ class Repository:
         return self._reader
 
     def close(self) -> None:
-        """End the reading process and remove what was cloned. Safe to call twice."""
+        """End the reading process and remove the clone, if there is one. Safe to call twice."""
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.proc.kill()
@@ -160,7 +160,7 @@ class Repository:
 
 
 def is_address(source: str) -> bool:
-    """Whether a source is fetched from elsewhere: an URL, or `user@host:path`."""
+    """Return whether a source is remote: a URL, or `user@host:path`."""
     return "://" in source or re.match(r"[\w.-]+@[\w.-]+:", source) is not None
 
 
@@ -206,7 +206,7 @@ def _name_of(source: str) -> str:
 
 
 def _quoted(path: Path) -> str:
-    """Write a path as git's list of borrowed object folders wants it: quoted, should it be strange."""
+    """Quote a path for git's list of borrowed object folders, if it has unusual characters."""
     text = str(path)
     if text.startswith('"') or "\n" in text:
         escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -46,7 +46,7 @@ _CHECKBOX = re.compile(r"^\s*[-*]\s*\[[ xX]\].*$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Words:
-    """What somebody wrote about a change."""
+    """A person's text about a change: title and body."""
 
     title: str
     body: str = ""
@@ -70,7 +70,7 @@ def write_statement(words: Words, fix: Fix, failures: Mapping[str, Failure], *, 
 
 
 def clean(text: str, fix: Fix, *, past: Collection[str]) -> str:
-    """Take out of a text what gives the fix away, and what is no description."""
+    """Remove from a text everything that gives the fix away or describes no problem."""
     telling = {line for line in added_lines(fix.reference_patch) if len(line) >= _TELLING}
     text = _COMMENT.sub("", text.replace("\r\n", "\n"))
     text = _FENCE.sub(lambda found: "" if _tells(found, telling) else found[0], text)
@@ -84,7 +84,7 @@ def clean(text: str, fix: Fix, *, past: Collection[str]) -> str:
 
 
 def _tells(fence: re.Match[str], telling: Collection[str]) -> bool:
-    """Whether a block of code is a diff, or holds lines of the fix."""
+    """Return whether a block of code is a diff, or holds lines of the fix."""
     language, lines = fence[2].strip().lower(), fence[3].splitlines()
     marked = sum(bool(re.match(r"[+-]|@@", line)) for line in lines)
     return (
@@ -99,13 +99,13 @@ def _holds(line: str, telling: Collection[str]) -> bool:
 
 
 def _seen(failures: Mapping[str, Failure]) -> str:
-    """What the hidden tests saw before the fix, without a line of their own code."""
+    """Describe the failures of the hidden tests before the fix, without a line of the tests' code."""
     shown: list[str] = []
     for test, failure in list(failures.items())[:SHOWN_FAILURES]:
         name = test.rpartition("::")[2].partition("[")[0]
         message = " ".join(failure.message.split())[:MESSAGE_CHARS]
         shown.append(f"{name}: {failure.error}" + (f": {message}" if message else ""))
-        shown += [f"  {each.path}:{each.line} in {each.function}" for each in _project_frames(failure)]
+        shown += [f"  {frame.path}:{frame.line} in {frame.function}" for frame in _project_frames(failure)]
     return "\n".join(["What was seen, by tests that are not here:", *shown]) if shown else ""
 
 

@@ -47,7 +47,7 @@ class Walk:
     _unbuilt: dict[str, str] = field(default_factory=dict)
 
     def drafts(self) -> Iterator[Draft]:
-        """Yield what is worth proving, newest first. Raises SandboxUnavailable when no image can be built."""
+        """Yield drafts worth proving, newest first. Raises SandboxUnavailable if no image can be built."""
         for place in reversed(range(len(self.history.changes))):
             try:
                 provable = self._provable(place)
@@ -67,7 +67,7 @@ class Walk:
             )
 
     def _provable(self, place: int) -> ProvableChange:
-        """Look at one change. Raises NoTask."""
+        """Examine one change. Raises NoTask."""
         change = self.history.changes[place]
         if not change.base:
             raise NoTask("has no parent")

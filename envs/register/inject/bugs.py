@@ -28,7 +28,7 @@ class Bug:
     """Past changes that it takes back, in part."""
 
     def __post_init__(self) -> None:
-        spans = sorted((each.path, each.start, each.end) for each in self.edits)
+        spans = sorted((edit.path, edit.start, edit.end) for edit in self.edits)
         assert spans, "a bug changes something"
         assert all(one[0] != two[0] or one[2] <= two[1] for one, two in pairwise(spans)), (
             "the edits of a bug do not overlap"
@@ -36,12 +36,12 @@ class Bug:
 
     @classmethod
     def of(cls, edit: Mutation, *, keys: tuple[str, ...] = ()) -> Bug:
-        """The bug that is one edit."""
+        """Make a bug of one edit."""
         return cls(edit.kind, (edit,), keys)
 
     @property
     def path(self) -> str:
-        """Where its first edit is; so are `line` and `function`."""
+        """Path of the first edit; `line` and `function` belong to the same edit."""
         return self.edits[0].path
 
     @property
@@ -54,20 +54,20 @@ class Bug:
 
     @property
     def places(self) -> tuple[str, ...]:
-        """The functions it is in, `path::function`, each once."""
-        return tuple(dict.fromkeys(each.place for each in self.edits))
+        """The edited functions, `path::function`, each once."""
+        return tuple(dict.fromkeys(edit.place for edit in self.edits))
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The files it is in, each once."""
-        return tuple(dict.fromkeys(each.path for each in self.edits))
+        """The edited files, each once."""
+        return tuple(dict.fromkeys(edit.path for edit in self.edits))
 
     def only(self, edits: Iterable[Mutation]) -> Bug:
-        """The part of it that is these edits."""
+        """Return the bug that consists of these edits only."""
         return Bug(self.kind, tuple(edits), self.keys)
 
     def files(self, tree: Tree) -> Tree:
-        """The files it changes, as they are with the bug in them."""
+        """Return the changed files, with the bug in them."""
         changed: Tree = {}
         for edit in sorted(self.edits, key=lambda each: (each.path, -each.start)):  # offsets stay true
             entry = changed.get(edit.path, tree[edit.path])

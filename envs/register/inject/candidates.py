@@ -19,10 +19,12 @@ from .reverts import find_reverts
 def candidates(
     project: Project, suite: Suite, *, seed: int, prs: Sequence[PullRequest] = ()
 ) -> dict[str, Iterator[Bug]]:
-    """Every single bug in a function that a stable test calls, by kind (`kinds`), each program once."""
+    """Return single bugs in functions that a stable test calls, by kind (`kinds`), without duplicate
+    programs.
+    """
     files = [(path, project.tree[path].data) for path in project.modules]
-    edits = (each for path, data in files for each in find_mutations(path, data, seed=seed))
-    removals = (each for path, data in files for each in find_removals(path, data))
+    edits = (edit for path, data in files for edit in find_mutations(path, data, seed=seed))
+    removals = (removal for path, data in files for removal in find_removals(path, data))
     reverts = find_reverts(project.tree, project.modules, prs)
     return {
         REVERT: _ordered(reverts, project, suite, seed),
@@ -33,7 +35,7 @@ def candidates(
 
 def _ordered(bugs: Iterable[Bug], project: Project, suite: Suite, seed: int) -> Iterator[Bug]:
     seen: set[bytes] = set()
-    for bug in spread([each for each in bugs if each.places[0] in suite.calls], seed=seed):
+    for bug in spread([bug for bug in bugs if bug.places[0] in suite.calls], seed=seed):
         (edit,) = bug.edits
         data = project.tree[bug.path].data
         changed = edit.apply(data)
@@ -43,7 +45,9 @@ def _ordered(bugs: Iterable[Bug], project: Project, suite: Suite, seed: int) -> 
 
 
 def spread(bugs: Iterable[Bug], *, seed: int) -> Iterator[Bug]:
-    """One bug of every function before any second, each time of the kind that came least often so far."""
+    """Order bugs so that every function comes once before any comes twice, each time with the kind that was
+    rarest so far.
+    """
     generator = random.Random(seed)
     waiting: dict[tuple[str, str], dict[str, list[Bug]]] = {}
     for bug in bugs:

@@ -52,7 +52,7 @@ _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
 class SourceText:
-    """A file's bytes, addressed the way the syntax tree does it."""
+    """A file's bytes, addressed by the lines and columns of its syntax tree."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -96,7 +96,7 @@ class SourceText:
 
 @dataclass(frozen=True)
 class Edit:
-    """Bytes `start` to `end` become `text`."""
+    """A replacement of the bytes `start` to `end` by `text`."""
 
     start: int
     end: int
@@ -111,10 +111,12 @@ class Scope:
 
     @classmethod
     def of(cls, function: ast.FunctionDef | ast.AsyncFunctionDef) -> Scope:
-        """Collect parameters and assigned names; what comprehensions bind stays theirs."""
+        """Collect parameters and assigned names, except those that comprehensions bind."""
         arguments = function.args
         parameters = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-        names = {each.arg: function.lineno for each in parameters if each.arg not in ("self", "cls")}
+        names = {
+            parameter.arg: function.lineno for parameter in parameters if parameter.arg not in ("self", "cls")
+        }
         for name in _bound(function):
             names.setdefault(name.id, name.lineno)
         return cls(names)
@@ -224,7 +226,7 @@ def swapped_arguments(site: Site, source: SourceText, _: random.Random) -> Itera
 
 
 def dropped_statement(site: Site, source: SourceText, _: random.Random) -> Iterator[Edit]:
-    """A statement without which the function still runs is gone."""
+    """Remove a statement without which the function still runs."""
     node = site.node
     if not isinstance(node, ast.stmt) or not _can_be_dropped(node, site):
         return
@@ -237,7 +239,7 @@ def dropped_statement(site: Site, source: SourceText, _: random.Random) -> Itera
 
 
 def wrong_variable(site: Site, source: SourceText, generator: random.Random) -> Iterator[Edit]:
-    """A variable is read where another one was meant."""
+    """Read another variable of the function in place of the right one."""
     node, parent = site.node, site.parent
     if (
         not isinstance(node, ast.Name)
@@ -256,7 +258,7 @@ def inverted_condition(site: Site, source: SourceText, _: random.Random) -> Iter
     """`if ready` to `if not ready`, `if not ready` to `if ready`. Loops stay: they would not end."""
     node, parent = site.node, site.parent
     is_test = isinstance(parent, (ast.If, ast.IfExp)) and parent.test is node
-    is_filter = isinstance(parent, ast.comprehension) and any(each is node for each in parent.ifs)
+    is_filter = isinstance(parent, ast.comprehension) and any(condition is node for condition in parent.ifs)
     if not (is_test or is_filter) or not isinstance(node, ast.expr):
         return
     start, end = source.span(node)
@@ -294,7 +296,7 @@ def _compared(
 
 
 def _is_position(site: Site) -> bool:
-    """Whether a number says where: in an index, a slice, a range, or added to something."""
+    """Return whether a number is a position: in an index, a slice, a range, or a sum."""
     node, parent = site.node, site.parent
     if not isinstance(node, ast.Constant) or type(node.value) is not int:
         return False

@@ -28,7 +28,7 @@ class Hidden:
     """By path, the numbers (from 1) of the lines that are gone, as they were."""
 
     def line(self, path: str, number: int) -> int:
-        """Where a line of the full file is in the file that is left."""
+        """Convert a line number of the full file to that of the shortened file."""
         return number - sum(gone < number for gone in self.removed_lines.get(path, ()))
 
 
@@ -71,19 +71,23 @@ def _span(tree: Tree, name: str) -> tuple[int, int] | None:
         return None
     holder: ast.Module | ast.ClassDef = module
     for class_name in names[:-1]:
-        found = [each for each in holder.body if isinstance(each, ast.ClassDef) and each.name == class_name]
+        found = [
+            statement
+            for statement in holder.body
+            if isinstance(statement, ast.ClassDef) and statement.name == class_name
+        ]
         if len(found) != 1:
             return None
         holder = found[0]
     functions = [
-        each
-        for each in holder.body
-        if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)) and each.name == names[-1]
+        statement
+        for statement in holder.body
+        if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)) and statement.name == names[-1]
     ]
     if len(functions) != 1 or len(holder.body) < 2:
         return None
     function = functions[0]
-    first = min([function.lineno, *[each.lineno for each in function.decorator_list]])
+    first = min([function.lineno, *[decorator.lineno for decorator in function.decorator_list]])
     assert function.end_lineno is not None, "parsed nodes have an end"
     return first, function.end_lineno
 

@@ -150,7 +150,7 @@ def _suite(project: Project, spec: SandboxSpec, settings: RegisterSettings) -> S
 
 
 def _possible(shares: Mapping[str, float], past: Past) -> dict[str, float]:
-    """Leave out the kind that needs a history where there is none. Raises RegisterError when none is left."""
+    """Drop the kind that needs a history, if there is none. Raises RegisterError when no kind is left."""
     found = {kind: share for kind, share in shares.items() if past.prs or kind != REVERT}
     if not found:
         raise RegisterError("no past changes to take back; use a git repository with its history")

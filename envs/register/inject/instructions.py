@@ -39,12 +39,12 @@ def _describe(failure: Failure, hidden: Hidden) -> list[str]:
     lines = [f"  {failure.error}: {message}" if message else f"  {failure.error}"]
     frames = failure.frames[-FRAMES:]
     return lines + [
-        f"  {each.path}:{hidden.line(each.path, each.line)} in {each.function}" for each in frames
+        f"  {frame.path}:{hidden.line(frame.path, frame.line)} in {frame.function}" for frame in frames
     ]
 
 
 def _short(message: str) -> str:
-    """One line, without what differs between runs (addresses) or speaks of pytest's options."""
+    """Shorten a message to one line without addresses and hints about pytest's options."""
     words = " ".join(message.replace("Use -v to get more diff", "").split())
     text = re.sub(r"0?x[0-9a-f]{8,}", "0x...", words)
     return text if len(text) <= MESSAGE_CHARS else text[: MESSAGE_CHARS - 3] + "..."

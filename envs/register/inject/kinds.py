@@ -33,7 +33,7 @@ def read_kinds(kinds: Sequence[str] | None) -> dict[str, float]:
 
 
 def quotas(shares: Mapping[str, float], limit: int) -> dict[str, int]:
-    """How many tasks of each kind make `limit`; the largest remainders are rounded up."""
+    """Divide `limit` tasks among the kinds by their shares; the largest remainders are rounded up."""
     whole = sum(shares.values())
     exact = {name: limit * share / whole for name, share in shares.items()}
     found = {name: int(number) for name, number in exact.items()}

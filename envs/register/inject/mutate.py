@@ -43,11 +43,11 @@ class Mutation:
 
     @property
     def place(self) -> str:
-        """The function it is in, with its file."""
+        """The mutated function as `path::function`."""
         return f"{self.path}::{self.function}"
 
     def apply(self, data: bytes) -> bytes:
-        """Put the bug into the unmodified file's bytes."""
+        """Return the unmodified file's bytes with the bug in them."""
         assert data[self.start : self.end] == self.before.encode(), f"{self.path} is not the file it was"
         return data[: self.start] + self.after.encode() + data[self.end :]
 
@@ -59,10 +59,10 @@ class Mutation:
 
 
 def find_mutations(path: str, data: bytes, *, seed: int = 0) -> list[Mutation]:
-    """Every bug this module can put into one file, in source order; none for a file that is not Python.
+    """Return every one-place bug for a file, in source order; none for a file that is not Python.
 
-    Where a site leaves a choice (which other variable), the seed decides. Not every one compiles into a
-    different program: ask `is_sound` before use.
+    Where a site leaves a choice (such as the variable to read instead), the seed decides. Some mutations give
+    an equal or invalid program: call `is_sound` before use.
     """
     tree = parse(data)
     if tree is None or data.startswith(b"\xef\xbb\xbf"):
@@ -83,9 +83,10 @@ def find_mutations(path: str, data: bytes, *, seed: int = 0) -> list[Mutation]:
 
 
 def find_removals(path: str, data: bytes) -> list[Mutation]:
-    """Every function whose body can be taken out: signature and docstring stay, and calling it raises.
+    """Return a mutation for every function whose body can be removed: signature and docstring stay, and a
+    call raises.
 
-    Comments inside go with the body. None for a function that does nothing, or is only declared.
+    Comments inside the body are removed too. Functions that do nothing, or are only declared, give none.
     """
     tree = parse(data)
     if tree is None or data.startswith(b"\xef\xbb\xbf"):
@@ -99,7 +100,7 @@ def find_removals(path: str, data: bytes) -> list[Mutation]:
 
 
 def is_sound(mutation: Mutation, data: bytes) -> bool:
-    """Whether the bug leaves a program that compiles and is not the program it was."""
+    """Return whether the mutation gives a program that compiles and differs from the original."""
     before, after = parse(data), parse(mutation.apply(data))
     return before is not None and after is not None and ast.dump(before) != ast.dump(after)
 
@@ -117,13 +118,15 @@ def _body(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.stmt]:
 
 
 def _emptied(function: ast.FunctionDef | ast.AsyncFunctionDef, source: SourceText) -> Edit | None:
-    """Take out what a function does, with the comments before it; None where that is nothing."""
-    names = {getattr(each, "attr", getattr(each, "id", "")) for each in function.decorator_list}
+    """Return the mutation that removes a body and the comments before it; None for an empty body."""
+    names = {
+        getattr(decorator, "attr", getattr(decorator, "id", "")) for decorator in function.decorator_list
+    }
     body = _body(function)
-    if names & _DECLARED or all(isinstance(each, (ast.Pass, ast.Raise)) for each in body):
+    if names & _DECLARED or all(isinstance(statement, (ast.Pass, ast.Raise)) for statement in body):
         return None
     start, end = source.span(body[0])[0], source.span(body[-1])[1]
-    line = min([body[0].lineno, *[each.lineno for each in getattr(body[0], "decorator_list", [])]])
+    line = min([body[0].lineno, *[decorator.lineno for decorator in getattr(body[0], "decorator_list", [])]])
     indent = source.text(source.offset(body[0].lineno, 0), start)
     if indent.strip():  # on a line with the signature
         return Edit(start, end, _NOTHING)
@@ -137,9 +140,9 @@ def _emptied(function: ast.FunctionDef | ast.AsyncFunctionDef, source: SourceTex
 
 
 def _sites(function: ast.FunctionDef | ast.AsyncFunctionDef, scope: Scope) -> Iterator[Site]:
-    """Every node of a function that may be changed, with what surrounds it."""
+    """Return every node of a function that may be changed, with its surroundings."""
     body = _body(function)
-    for default in [*function.args.defaults, *[each for each in function.args.kw_defaults if each]]:
+    for default in [*function.args.defaults, *[value for value in function.args.kw_defaults if value]]:
         yield from _visit(default, function, (), scope)
     for statement in body:
         yield from _visit(statement, function, tuple(body), scope)

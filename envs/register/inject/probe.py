@@ -54,10 +54,11 @@ class Prober:
         self._content = Content(f"unmodified-{digest(tree)}", lambda: pack(tree))
 
     def probe(self, backend: Backend, bug: Bug) -> Probe:
-        """Try one bug. Of several edits none may be idle: some test that fails with all of them must fail
-        whichever are left in, so that nothing less than undoing each of them is a fix.
+        """Try one bug.
 
-        Raises SandboxUnavailable when sandboxes can no longer be started.
+        Of several edits none may be idle: some test that fails with all of them must fail with every subset
+        of them, so that only undoing each edit is a fix. Raises SandboxUnavailable when sandboxes can no
+        longer be started.
         """
         try:
             found = self._whole(backend, bug)
@@ -70,10 +71,10 @@ class Prober:
         return found
 
     def _whole(self, backend: Backend, bug: Bug) -> Probe:
-        """Run the tests twice where it looks right: its failures must not depend on chance.
+        """Run the tests twice if the first run is promising, because the failures must not depend on chance.
 
-        First the test files that call its functions, which is quick and settles most; then all that a task
-        is graded by.
+        The first run takes the test files that call the mutated functions, which is quick and settles most;
+        the second takes all files that a task is graded by.
         """
         suite = self._suite
         close_by, files = suite.nearest_files(bug.places), suite.graded_files(bug.places)
@@ -94,7 +95,7 @@ class Prober:
         return Probe(bug, KEPT, files, failing, passing, failures, full.duration_s)
 
     def _is_silent(self, backend: Backend, bug: Bug, tests: tuple[str, ...]) -> bool:
-        """Whether none of these tests fails."""
+        """Return whether none of these tests fails."""
         with self._opened(backend) as sandbox:
             report = self._run(sandbox, bug, self._suite.nearest_files(bug.places))
         return set(tests).isdisjoint(_failing(report, self._suite))
@@ -107,7 +108,7 @@ class Prober:
 
     @contextmanager
     def _opened(self, backend: Backend) -> Iterator[Sandbox]:
-        """A fresh sandbox with the unmodified tree; no bug is to blame when none can be opened."""
+        """Open a sandbox with the unmodified tree. A failure to open is an outage, no fault of the bug."""
         try:
             sandbox = backend.open(self._spec, timeout_s=SETUP_S, content=self._content)
         except SandboxError as error:

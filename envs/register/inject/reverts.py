@@ -30,7 +30,7 @@ class Hunk:
 
 
 def find_reverts(tree: Tree, paths: Iterable[str], prs: Iterable[PullRequest]) -> list[Bug]:
-    """Every hunk of past changes to these files that can be taken back, each with its change's key."""
+    """Return every hunk of past changes to these files that can be taken back, with its change's key."""
     wanted = frozenset(paths)
     return [
         Bug.of(edit, keys=(pr.key,))
@@ -72,10 +72,10 @@ def read_hunks(diff: str) -> Iterator[Hunk]:
 
 
 def taken_back(hunk: Hunk, data: bytes) -> Mutation | None:
-    """The edit that turns what a hunk made into what was there before.
+    """Return the edit that replaces a hunk's new lines by its old ones, or None.
 
-    None where the code moved on (the hunk's text is not there, or more than once), and where the edit would
-    not stay inside one function, would add or remove a function, or would change no code.
+    None where the hunk's text occurs not exactly once in the file, and where the edit would reach beyond one
+    function, add or remove a function, or change no code.
     """
     if not hunk.after or data.count(hunk.after) != 1:
         return None
@@ -96,19 +96,19 @@ def taken_back(hunk: Hunk, data: bytes) -> Mutation | None:
 
 
 def _lengths(header: str) -> list[int]:
-    """How many lines a hunk has before and after: `@@ -12,7 +12,9 @@`."""
+    """Return the number of lines of a hunk before and after: `@@ -12,7 +12,9 @@` gives 7 and 9."""
     ranges = header.split(" ")[1:3]
-    return [int(each.partition(",")[2] or 1) for each in ranges]
+    return [int(text.partition(",")[2] or 1) for text in ranges]
 
 
 def _common(left: list[bytes], right: list[bytes]) -> int:
-    """Count the lines two texts start with in common."""
+    """Return the number of leading lines that two texts share."""
     pairs = zip(left, right, strict=False)
     return next((number for number, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
 
 
 def _changed_function(now: bytes, then: bytes) -> str | None:
-    """The one function (the innermost) whose code differs; None where that is not all that differs."""
+    """Return the innermost function that holds the whole difference of two programs; None without one."""
     code, older = _code(now), _code(then)
     if code is None or older is None or code.names != older.names or code.outline != older.outline:
         return None
@@ -143,15 +143,15 @@ def _forget_docstrings(tree: ast.Module) -> None:
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             node.body = [
-                each
-                for each in node.body
-                if not (isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant))
+                statement
+                for statement in node.body
+                if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
             ]
 
 
 def _outline(tree: ast.Module) -> str:
-    """A program as text, of each function no more than where it is; the tree is cut down to that."""
-    for function in [each for each, _ in functions(tree)]:
+    """Return a program as text in which every function is only a name; changes the syntax tree."""
+    for function in [function_node for function_node, _ in functions(tree)]:
         function.body, function.decorator_list = [], []
         function.args = ast.arguments([], [], None, [], [], None, [])
         function.returns = None

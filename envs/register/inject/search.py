@@ -20,34 +20,33 @@ PARTS = 3
 
 
 class BugSearch:
-    """Bugs that were tried so far, and those of them that are wanted as tasks.
+    """The search for bugs that make tasks: bugs tried so far, and those wanted as tasks.
 
-    The order in which bugs are tried depends on the seed and on what became of those before, not on how
-    many sandboxes there are.
+    The order of trials depends on the seed and on earlier results, not on the number of sandboxes.
     """
 
     def __init__(
         self, attempt: Attempt, suite: Suite, bugs: Mapping[str, Iterator[Bug]], *, name: str, seed: int
     ) -> None:
-        """`name` is the library's, for the progress."""
+        """`name` is the library's name, for progress reports."""
         self.tried: list[Probe] = []
         self.wanted: list[Probe] = []
         self._attempt, self._suite, self._name, self._seed = attempt, suite, name, seed
-        self._bugs = {kind: _BugQueue(each) for kind, each in bugs.items()}
+        self._bugs = {kind: _BugQueue(queue) for kind, queue in bugs.items()}
 
     def run(self, shares: Mapping[str, float], limit: int, *, progress: Progress = silent) -> None:
-        """Try until `limit` are wanted, of each kind its share; what another kind lacks, `edit` makes up."""
+        """Try bugs until `limit` are wanted, each kind by its share; `edit` fills the gaps of other kinds."""
         what, left = f"putting bugs into {self._name}", quotas(shares, limit)
 
         def found(kept: int) -> None:
             progress(what, len(self.wanted) + kept, limit)
 
         found(0)
-        for kind in [each for each in self._bugs if each in left]:
+        for kind in [name for name in self._bugs if name in left]:
             self._find(kind, left[kind], found)
         together = left.get(SEVERAL, 0)
         if together:
-            parts = [each for each in self.tried if each.result == KEPT]
+            parts = [probe for probe in self.tried if probe.result == KEPT]
             if len(parts) < PARTS * together and EDIT not in shares:
                 parts += self._kept(self._bugs[EDIT], PARTS * together - len(parts), lambda _: found(0))
             self._bugs[SEVERAL] = _BugQueue(several(parts, self._suite, seed=self._seed))
@@ -59,7 +58,7 @@ class BugSearch:
         self.wanted += self._kept(self._bugs[kind], wanted, found)
 
     def _kept(self, supply: _BugQueue, wanted: int, found: Callable[[int], None]) -> list[Probe]:
-        """Try until so many are kept, or there are no more."""
+        """Try bugs until `count` are kept, or the queue is empty."""
         kept: list[Probe] = []
         if wanted < 1:
             return kept
@@ -76,7 +75,7 @@ class BugSearch:
 
 
 class _BugQueue:
-    """Bugs of one kind. Those that were handed out and not tried are handed out again."""
+    """Bugs of one kind. Bugs that were handed out and not tried are handed out again."""
 
     def __init__(self, bugs: Iterator[Bug]) -> None:
         self.done = 0
@@ -84,7 +83,7 @@ class _BugQueue:
         self._bugs, self._seen = bugs, list[Bug]()
 
     def ahead(self) -> Iterator[Bug]:
-        """Yield what was not tried yet."""
+        """Yield the bugs that were not tried yet."""
         at = self.done
         while True:
             if at == len(self._seen):

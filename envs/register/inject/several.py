@@ -16,33 +16,37 @@ TRIPLE_EVERY = 3
 
 
 def several(parts: Sequence[Probe], suite: Suite, *, seed: int) -> Iterator[Bug]:
-    """Bugs of two or three kept ones in different functions, each part used as evenly as can be."""
+    """Yield bugs that combine two or three kept bugs of different functions, using all parts about equally
+    often.
+    """
     generator = random.Random(seed)
     pairs = [pair for pair in combinations(parts, 2) if _related(*pair, suite)]
     generator.shuffle(pairs)
     used: Counter[Bug] = Counter()
     number = 0
     while pairs:
-        pair = min(pairs, key=lambda pair: sum(used[each.bug] for each in pair))
+        pair = min(pairs, key=lambda pair: sum(used[half.bug] for half in pair))
         pairs.remove(pair)
         number += 1
         chosen = list(pair)
-        thirds = [each for each in parts if _is_third(each, pair, suite)]
+        thirds = [part for part in parts if _is_third(part, pair, suite)]
         if thirds and number % TRIPLE_EVERY == 0:
             chosen.append(min(thirds, key=lambda each: used[each.bug]))
-        used.update(each.bug for each in chosen)
-        edits = sorted((edit for each in chosen for edit in each.bug.edits), key=lambda e: (e.path, e.start))
-        yield Bug(SEVERAL, tuple(edits), tuple(sorted({key for each in chosen for key in each.bug.keys})))
+        used.update(part.bug for part in chosen)
+        edits = sorted((edit for part in chosen for edit in part.bug.edits), key=lambda e: (e.path, e.start))
+        yield Bug(SEVERAL, tuple(edits), tuple(sorted({key for part in chosen for key in part.bug.keys})))
 
 
 def _is_third(part: Probe, pair: Sequence[Probe], suite: Suite) -> bool:
-    return all(_apart(part.bug, each.bug) for each in pair) and any(
-        _related(part, each, suite) for each in pair
+    return all(_apart(part.bug, half.bug) for half in pair) and any(
+        _related(part, half, suite) for half in pair
     )
 
 
 def _related(one: Probe, other: Probe, suite: Suite) -> bool:
-    """Whether two bugs are in different functions, and a test notices both, or one calls the other."""
+    """Return whether two bugs are in different functions, and one test notices both or one function calls the
+    other.
+    """
     if not _apart(one.bug, other.bug):
         return False
     called = any(
@@ -54,7 +58,7 @@ def _related(one: Probe, other: Probe, suite: Suite) -> bool:
 
 
 def _apart(one: Bug, other: Bug) -> bool:
-    """Whether no function of one is, or is inside, a function of the other."""
+    """Return whether no function of one bug is, or is inside, a function of the other."""
     return not any(
         f"{a}.".startswith(f"{b}.") or f"{b}.".startswith(f"{a}.") for a in one.places for b in other.places
     )

@@ -36,19 +36,19 @@ def make_tasks(
 ) -> list[Task]:
     """Write one task for each kept bug; their numbers say nothing about the bugs."""
     name = canonical(project.source.name)
-    groups = bound_together([each.bug.places for each in kept])
+    groups = bound_together([probe.bug.places for probe in kept])
     away = held_out(groups, heldout)
     return [
         _task(
             project,
-            each,
+            probe,
             spec,
             suite,
             past,
             task_id=f"{name}-{number:04d}",
             split="heldout" if group in away else "train",
         )
-        for number, (each, group) in enumerate(zip(kept, groups, strict=True), start=1)
+        for number, (probe, group) in enumerate(zip(kept, groups, strict=True), start=1)
     ]
 
 
@@ -78,7 +78,7 @@ def _task(
 ) -> Task:
     bug = probe.bug
     broken = bug.files(project.tree)
-    seed = ";".join(f"{each.path}:{each.start}:{each.after}" for each in bug.edits)
+    seed = ";".join(f"{edit.path}:{edit.start}:{edit.after}" for edit in bug.edits)
     hidden = hide_half({**project.tree, **broken}, probe.failing, seed=seed)
     base = hidden.tree
     solved = {**base, **{path: project.tree[path] for path in broken}}

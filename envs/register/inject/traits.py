@@ -22,7 +22,7 @@ from .probe import Probe
 
 
 def task_traits(probe: Probe, suite: Suite, reference_patch: str) -> dict[str, str | int | float]:
-    """Say how a bug was made and how hard it is to find and to undo."""
+    """Describe how a bug was made and how hard the bug is to find and to undo."""
     bug = probe.bug
     found: dict[str, str | int | float] = {
         "kind": bug.kind,
@@ -36,12 +36,14 @@ def task_traits(probe: Probe, suite: Suite, reference_patch: str) -> dict[str, s
         "failing": len(probe.failing),
         "calling": len(frozenset().union(*(suite.calls.get(place, ()) for place in bug.places))),
     }
-    known = [far for each in probe.failures.values() if (far := distance(each, bug, suite.steps)) is not None]
+    known = [
+        far for failure in probe.failures.values() if (far := distance(failure, bug, suite.steps)) is not None
+    ]
     return found | ({"distance": min(known)} if known else {})
 
 
 def changed_lines(patch: str) -> int:
-    """How many lines a diff made by git adds and removes."""
+    """Return the number of lines that a diff made by git adds and removes."""
     inside, count = False, 0
     for line in patch.split("\n"):
         if line.startswith("diff --git "):

@@ -41,7 +41,7 @@ class MemoryTaskSet(TaskSet):
         """Make the tasks of a repository's issues; `name` starts their ids and must be unique."""
         made = {made.task.id: made for made in make_tasks(repository, name, split, patches=False)}
         manifest = Manifest("practice", "practice", "memory", {ENVIRONMENT: RUNTIME})
-        tasks = tuple(each.task for each in made.values())
+        tasks = tuple(made_task.task for made_task in made.values())
         return cls(manifest, tasks, repository.prs, TreeStore(Path()), f"memory {name}", Path(), made)
 
     def base_tree(self, task: Task) -> Tree:

@@ -71,7 +71,7 @@ def register_practice(settings: RegisterSettings, *, seed: int = 0) -> PracticeR
     repositories = 0
     for split, wanted in (("train", settings.limit - heldout), ("heldout", heldout)):
         for number in count():
-            left = wanted - sum(each.task.split == split for each in made)
+            left = wanted - sum(made_task.task.split == split for made_task in made)
             if left <= 0:
                 break
             repository = draw_repository(f"{seed}-{number}", split)
@@ -101,32 +101,36 @@ def _run_all(made: list[PracticeTask], image: str, settings: RegisterSettings) -
     what, done = "running practice tasks", 0
     workers = settings.workers or fitting_workers(spec)
 
-    def wrong(backend: Backend, each: PracticeTask) -> str:
-        tests = {path: each.full[path] for path in each.task.test_files}
-        return _differs(backend, spec, each, each.base | tests, broken=True) or _differs(
-            backend, spec, each, each.full, broken=False
+    def wrong(backend: Backend, made_task: PracticeTask) -> str:
+        tests = {path: made_task.full[path] for path in made_task.task.test_files}
+        return _differs(backend, spec, made_task, made_task.base | tests, broken=True) or _differs(
+            backend, spec, made_task, made_task.full, broken=False
         )
 
     with closing(in_order(wrong, made, backend=settings.backend, workers=workers)) as found:
-        for each, problem in zip(made, found, strict=True):
+        for made_task, problem in zip(made, found, strict=True):
             if problem:
-                raise RegisterError(f"{each.task.id} is not what was foreseen: {problem}; please report this")
+                raise RegisterError(
+                    f"{made_task.task.id} is not what was foreseen: {problem}; please report this"
+                )
             done += 1
             settings.progress(what, done, len(made))
     return 2 * done
 
 
-def _differs(backend: Backend, spec: SandboxSpec, each: PracticeTask, tree: Tree, *, broken: bool) -> str:
+def _differs(
+    backend: Backend, spec: SandboxSpec, made_task: PracticeTask, tree: Tree, *, broken: bool
+) -> str:
     """Run the tests on a tree; says what differs from the outcome that was foreseen, or nothing."""
     state = "with the bug" if broken else "without the bug"
-    content = Content(f"{each.task.id} {state}", lambda: pack(tree))
+    content = Content(f"{made_task.task.id} {state}", lambda: pack(tree))
     sandbox = backend.open(spec, timeout_s=SETUP_S, content=content)
     try:
-        report = run_tests(sandbox, RUNTIME.tests, each.task.test_files, timeout_s=TEST_S)
+        report = run_tests(sandbox, RUNTIME.tests, made_task.task.test_files, timeout_s=TEST_S)
     finally:
         sandbox.close()
-    failing = each.task.fail_to_pass if broken else ()
-    expected = {*each.task.fail_to_pass, *each.task.pass_to_pass} - set(failing)
+    failing = made_task.task.fail_to_pass if broken else ()
+    expected = {*made_task.task.fail_to_pass, *made_task.task.pass_to_pass} - set(failing)
     if (
         not report.finished
         or set(report.ids("failed")) != set(failing)
@@ -152,7 +156,7 @@ def _write(
         taskset = write_taskset(
             scratch / folder.name,
             Manifest("practice", "practice", f"seed {seed}", {ENVIRONMENT: RUNTIME}, seed),
-            [each.task for each in made],
+            [made_task.task for made_task in made],
             _trees(made),
             prs=prs,
             evidence={"runs": runs},
@@ -170,4 +174,4 @@ def _write(
 
 
 def _trees(made: list[PracticeTask]) -> Iterator[Tree]:
-    yield from {each.task.source_digest: each.full for each in made}.values()
+    yield from {made_task.task.source_digest: made_task.full for made_task in made}.values()

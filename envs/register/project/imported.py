@@ -174,9 +174,9 @@ def _imports(node: ast.AST, optional: bool) -> Iterator[str]:
 
 def _is_optional(node: ast.Try) -> bool:
     names = {
-        each.id
+        part.id
         for handler in node.handlers
-        for each in ast.walk(handler.type or ast.Name("ImportError"))
-        if isinstance(each, ast.Name)
+        for part in ast.walk(handler.type or ast.Name("ImportError"))
+        if isinstance(part, ast.Name)
     }
     return bool(names & _OPTIONAL)

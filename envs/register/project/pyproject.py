@@ -170,7 +170,7 @@ def _table(settings: Any, *keys: str) -> Mapping[str, Any]:
 
 
 def _strings(value: Any) -> tuple[str, ...]:
-    return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else ()
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
 
 
 def _text(value: Any) -> str:

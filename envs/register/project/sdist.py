@@ -33,11 +33,13 @@ def fetch(folder: Path, text: str) -> dict[str, str]:
         session = command._build_session(options)  # pyright: ignore
         finder = command._build_package_finder(options, session, ignore_requires_python=True)  # pyright: ignore
         candidates = finder.find_all_candidates(requirement.name)
-        sources = [each for each in candidates if not each.link.is_wheel]
-        allowed = [each for each in sources if requirement.specifier.contains(each.version, prereleases=True)]
+        sources = [candidate for candidate in candidates if not candidate.link.is_wheel]
+        allowed = [
+            source for source in sources if requirement.specifier.contains(source.version, prereleases=True)
+        ]
         if not allowed:
             return {"error": "no such version" if sources else "no source" if candidates else "unknown"}
-        released = [each for each in allowed if not each.version.is_prerelease]
+        released = [candidate for candidate in allowed if not candidate.version.is_prerelease]
         best = max(released or allowed, key=lambda each: each.version)
         answer = session.get(best.link.url_without_fragment, headers={"Accept-Encoding": "identity"})
         answer.raise_for_status()

@@ -62,7 +62,7 @@ def from_setup_script(data: bytes) -> Declared:
 def _files_named(module: ast.Module) -> tuple[str, ...]:
     """Return string literals that look like a text file's path (`requirements/test.txt`), in order."""
     texts = [node.value for node in ast.walk(module) if isinstance(node, ast.Constant)]
-    return tuple(dict.fromkeys(each for each in texts if isinstance(each, str) and _FILE.fullmatch(each)))
+    return tuple(dict.fromkeys(text for text in texts if isinstance(text, str) and _FILE.fullmatch(text)))
 
 
 def _extras(value: Any) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
@@ -136,7 +136,7 @@ def evaluated(node: ast.expr, names: Mapping[str, Any]) -> Any:
         case ast.Name():
             found = names.get(node.id, UNKNOWN)
         case ast.List() | ast.Tuple() | ast.Set():
-            found = [each for part in node.elts for each in _element(part, names)]
+            found = [element for part in node.elts for element in _element(part, names)]
         case ast.Dict():
             found = _table(node, names)
         case ast.BinOp(op=ast.Add()):
@@ -145,7 +145,7 @@ def evaluated(node: ast.expr, names: Mapping[str, Any]) -> Any:
             table, key = evaluated(node.value, names), evaluated(node.slice, names)
             found = table.get(key, UNKNOWN) if isinstance(table, dict) and isinstance(key, str) else UNKNOWN
         case ast.Call(func=ast.Name(id="dict")):
-            found = {each.arg: evaluated(each.value, names) for each in node.keywords if each.arg}
+            found = {keyword.arg: evaluated(keyword.value, names) for keyword in node.keywords if keyword.arg}
         case ast.Call(func=ast.Attribute(attr="split" | "splitlines" | "strip", value=inner), args=[]):
             text = evaluated(inner, names)
             found = text if isinstance(text, str) else UNKNOWN
@@ -165,7 +165,9 @@ def _table(node: ast.Dict, names: Mapping[str, Any]) -> dict[str, Any]:
 
 def _sum(left: Any, right: Any) -> Any:
     if isinstance(left, list) or isinstance(right, list):
-        return [each for side in (left, right) for each in (side if isinstance(side, list) else [UNKNOWN])]
+        return [
+            element for side in (left, right) for element in (side if isinstance(side, list) else [UNKNOWN])
+        ]
     return left + right if isinstance(left, str) and isinstance(right, str) else UNKNOWN
 
 
@@ -185,7 +187,7 @@ def _lines(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         value = value.splitlines()
     found = value if isinstance(value, list) else []
-    return tuple(each.strip() for each in found if isinstance(each, str) and each.strip())
+    return tuple(text.strip() for text in found if isinstance(text, str) and text.strip())
 
 
 def _text(value: Any) -> str:

@@ -95,7 +95,7 @@ class Disqualified(Exception):
 
 
 class Trial:
-    """One draft on its way to a proof."""
+    """The test runs that prove one draft."""
 
     def __init__(self, draft: Draft, environment: Runtime, backend: Backend) -> None:
         self.flaky: tuple[str, ...] = ()
@@ -133,12 +133,12 @@ class Trial:
         return self._concluded(files, before, after)
 
     def evidence(self) -> dict[str, object]:
-        """What was seen, for `lock.json`."""
+        """The observations for `lock.json`."""
         seconds = round(time.monotonic() - self._started, 2)
         return {**self._evidence, "sandboxes": self._sandboxes, "seconds": seconds}
 
     def _trees(self):
-        """What is graded when nothing was done, and when the reference was."""
+        """Return the graded trees of an empty submission and of the reference."""
         draft, allowed = self._draft, reference_paths(self._draft.reference_patch)
         try:
             reference = apply_patch(draft.base, draft.reference_patch)
@@ -168,7 +168,9 @@ class Trial:
     def _widened(
         self, touched: Sequence[str], slow: set[str]
     ) -> tuple[str, tuple[str, ...], RunReport | None]:
-        """Choose what guards the rest of the behaviour: the rule, the files, a run of them after the fix."""
+        """Choose the guard against side effects: the rule's name, the test files, and their run after the
+        fix.
+        """
         chosen, name = tuple(touched), self._draft.environment
         if not has_python_tests(self._environment.tests):
             return "as given", chosen, None
@@ -220,7 +222,7 @@ class Trial:
         raise Disqualified("nothing passes after the fix")
 
     def _run(self, tree, files: Sequence[str], *, timeout_s: float) -> RunReport:
-        """Run files; a file that cannot be collected keeps none of the others from running."""
+        """Run test files; a file that cannot be collected does not prevent the others from running."""
         report = self._one_run(tree, files, timeout_s=timeout_s)
         broken = {path.split("::")[0] for path in report.collect_errors}
         rest = [path for path in files if path not in broken]
@@ -277,9 +279,9 @@ class Trial:
 
 
 def _is_hopeless(report: RunReport) -> bool:
-    """Whether every test that the change touched passes before it.
+    """Return whether every test that the change touched passes before the change.
 
-    A test that only exists after the fix, as a parameter that the code lists, is not waited for.
+    Tests that only exist after the fix, such as a parameter that the code lists, are not considered.
     """
     passes = {*report.outcomes.values()} <= {"passed", "skipped", "xfailed"}
     return bool(report.outcomes) and passes and report.finished and not report.collect_errors

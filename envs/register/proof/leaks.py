@@ -78,7 +78,7 @@ def _calls(taskset: TaskSet, task: Task, base: Tree) -> Iterator[Prs]:
 
 
 def _answer(call: Prs, at: ToolContext) -> str:
-    """Return what a call shows, all pages of it together."""
+    """Return the full answer to a call, all pages joined."""
     try:
         first = call.run(at)
         pages = _PAGE.search(first)

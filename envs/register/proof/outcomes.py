@@ -37,7 +37,7 @@ def compare(before: Sequence[RunReport], after: Sequence[RunReport]) -> Outcomes
 
 
 def _seen(reports: Sequence[RunReport], test: str) -> frozenset[str]:
-    """Outcomes of a test over runs: `passed`, `failed`, or `no proof` for whatever is neither."""
+    """Summarise a test's outcomes over runs: `passed`, `failed`, or `no proof` for any other mixture."""
     return frozenset(_kind(report.outcomes.get(test, "missing")) for report in reports)
 
 

@@ -55,7 +55,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class Proof:
-    """What became of a draft."""
+    """The result of proving a draft."""
 
     id: str
     result: str

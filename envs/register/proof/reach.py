@@ -16,12 +16,12 @@ _NAMED_TEST = re.compile(r"test|spec", re.IGNORECASE)
 
 
 def has_python_tests(setup: RunnerSetup) -> bool:
-    """Whether test files are Python files that are known by their names and run one by one."""
+    """Return whether the test files are Python files whose names say that they hold tests."""
     return setup.runner in ("pytest", "unittest")
 
 
 def tests_of(tree: Mapping[str, TreeFile]) -> tuple[str, ...]:
-    """Name the files of a tree that hold tests, by what they are called; sorted."""
+    """Return the files of a tree whose names say that they hold tests, sorted."""
     return tuple(sorted(path for path in tree if is_test_module(path)))
 
 
@@ -45,7 +45,7 @@ def _defines_tests(path: str, source: bytes) -> bool:
 
 
 def tests_near(reference_patch: str, trusted: Mapping[str, TreeFile], setup: RunnerSetup) -> tuple[str, ...]:
-    """Name the test files that import a module which the patch changes, or something out of one."""
+    """Return the test files that import a module which the patch changes, or a name out of that module."""
     changed = {name for path in patched_paths(reference_patch) for name in _module_names(path, setup)}
     return tuple(path for path in tests_of(trusted) if changed & set(_imported(trusted[path].data)))
 

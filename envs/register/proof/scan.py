@@ -35,7 +35,7 @@ _SYSTEM = ("/proc", "/sys", "/dev")
 
 @dataclass(frozen=True)
 class FixSide:
-    """What only the tree after a fix has."""
+    """Content that the tree after a fix has and the tree before lacks."""
 
     files: Mapping[str, str]
     """SHA-256 of a file's content to its path."""
@@ -49,7 +49,7 @@ class FixSide:
 
 @dataclass(frozen=True)
 class ImageScan:
-    """What one pass over an image found."""
+    """Findings of one pass over an image."""
 
     leaks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By task: places that hold its fix, each with what they hold."""
@@ -104,7 +104,7 @@ def fix_side(base: Tree, solved: Tree) -> FixSide:
 
 def scan_image(sandbox: Sandbox, sides: Mapping[str, FixSide], *, timeout_s: float = SCAN_S) -> ImageScan:
     """Look for several fixes in one pass over everything but the working directory. Raises SandboxError."""
-    lines = sorted({line for side in sides.values() for each in side.lines.values() for line in each})
+    lines = sorted({line for side in sides.values() for group in side.lines.values() for line in group})
     request = {
         "files": {digest: size for side in sides.values() for digest, size in side.sizes.items()},
         "objects": sorted({name for side in sides.values() for name in side.objects}),
@@ -138,7 +138,7 @@ def scan_image(sandbox: Sandbox, sides: Mapping[str, FixSide], *, timeout_s: flo
 def _places(
     side: FixSide, found: Iterable[Mapping[str, Any]], lines: list[str], common: frozenset[str]
 ) -> Iterable[str]:
-    """Say which of the places that were found hold this fix, each once."""
+    """Return those of the found places that hold this fix, each once."""
     named: set[str] = set()
     for row in found:
         place = row["place"]
@@ -153,7 +153,9 @@ def _places(
 
 
 def _held(side: FixSide, place: str, matched: set[str]) -> str:
-    """Say whose added lines a place holds: half of them in a file of the same name, else two thirds."""
+    """Return the fixes whose added lines a place holds: half of the lines in a file of the same name, else
+    two thirds.
+    """
     name = PurePosixPath(place.replace("!", "/")).name
     for path, added in side.lines.items():
         here = added & matched

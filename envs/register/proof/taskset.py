@@ -121,7 +121,7 @@ def _untouched(taskset: TaskSet, backend: Backend) -> list[str]:
     finally:
         sandbox.close()
     strange = [*found.tampered, *found.dropped, *(["changes nobody made"] if found.patch else [])]
-    return [f"an untouched tree counts as touched: {each}" for each in strange[:3]]
+    return [f"an untouched tree counts as touched: {line}" for line in strange[:3]]
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ _OF_A_DIFF = "+- \t"
 
 @dataclass(frozen=True)
 class Signs:
-    """What gives a fix away."""
+    """Words, lines, ids and numbers that give a fix away."""
 
     words: frozenset[str]
     """New as they are written."""
@@ -50,7 +50,7 @@ class Signs:
         found += [
             f"the line {line}" for line in sorted(self.lines) if line in held.lines or line in held.prose
         ]
-        if self.commit and any(self.commit.startswith(each) for each in held.ids):
+        if self.commit and any(self.commit.startswith(id_) for id_ in held.ids):
             found.append(f"the commit {self.commit[:7]}")
         if self.number in held.numbers:
             found.append(f"the number {self.number}")
@@ -59,7 +59,7 @@ class Signs:
 
 @dataclass(frozen=True)
 class _Content:
-    """What a text holds that may be a sign of something."""
+    """The words, lines and ids of a text."""
 
     words: frozenset[str]
     folded: frozenset[str]
@@ -71,7 +71,7 @@ class _Content:
 
 
 def signs(base: Tree, reference_patch: str, *, commit: str = "", number: int | None = None) -> Signs:
-    """Collect what a fix adds that the base tree does not hold."""
+    """Collect the words, lines, ids and numbers that a fix adds and the base tree lacks."""
     added, names = list[str](), list[str]()
     for line in reference_patch.splitlines():
         if line.startswith("+++ "):
@@ -81,11 +81,11 @@ def signs(base: Tree, reference_patch: str, *, commit: str = "", number: int | N
     words = _words("\n".join([*added, *names]))
     known = [_file_content(entry) for entry in base.values()]
     paths = _words("\n".join(base))
-    new = words.difference(paths, *(each[0] for each in known))
+    new = words.difference(paths, *(sets[0] for sets in known))
     lowered = frozenset(word.lower() for word in words)
-    folded = lowered.difference((word.lower() for word in paths), *(each[1] for each in known))
+    folded = lowered.difference((word.lower() for word in paths), *(sets[1] for sets in known))
     lines = frozenset(line for line in map(_plain, added) if len(line) >= MIN_LINE)
-    return Signs(new, folded, lines.difference(*(each[2] for each in known)), commit, number)
+    return Signs(new, folded, lines.difference(*(sets[2] for sets in known)), commit, number)
 
 
 def withheld(
@@ -101,10 +101,10 @@ def withheld(
 
 
 def speaks_of(row: PullRequest, wanted: Signs) -> bool:
-    """Whether a change holds a sign of the fix."""
+    """Return whether a change holds a sign of the fix."""
     shown = "\n".join(
         [row.key, row.title, row.author, *row.labels, row.body]
-        + [f"{each.author}\n{each.text}" for each in row.discussion]
+        + [f"{comment.author}\n{comment.text}" for comment in row.discussion]
         + [*row.files]
     )
     return bool(wanted.found_in(shown) or wanted.found_in(row.diff))
@@ -144,7 +144,7 @@ def _words(text: str) -> frozenset[str]:
 def _counts(word: str) -> bool:
     if word.isdigit():
         return len(word) >= 3 and not _YEAR.fullmatch(word)
-    return len(word) >= 4 or (len(word) >= 2 and any(each.isdigit() or each == "_" for each in word))
+    return len(word) >= 4 or (len(word) >= 2 and any(letter.isdigit() or letter == "_" for letter in word))
 
 
 def _plain(line: str) -> str:

@@ -218,7 +218,7 @@ def forget(folder):
             del sys.modules[name]
         elif isinstance(module, type(sys)):
             vars(module).pop("__warningregistry__", None)
-    for place in [each for each in sys.path_importer_cache if each.startswith(folder)]:
+    for place in [entry for entry in sys.path_importer_cache if entry.startswith(folder)]:
         del sys.path_importer_cache[place]
     if "linecache" in sys.modules:
         sys.modules["linecache"].clearcache()

@@ -39,6 +39,13 @@ def test_no_task_comes_twice_in_one_draw() -> None:
         assert max(times.values()) - min(times.values()) <= 1, "every task comes equally often"
 
 
+def test_a_refill_takes_other_tasks_than_its_step_has_already() -> None:
+    sampler = TaskSampler(IDS, seed=3)
+    for _ in range(100):
+        first = sampler.draw(4)
+        assert not set(first) & set(sampler.draw(2, beside=first))
+
+
 def test_a_state_of_older_runs_is_read() -> None:
     straight, other = TaskSampler(IDS, seed=1), TaskSampler(IDS, seed=1)
     straight.draw(7)

@@ -176,7 +176,10 @@ FAMILIES = {
     "olmo2": {"attention_dropout": 0.1},
     "gemma": {"head_dim": 8, "attention_dropout": 0.1},
 }
-REFUSED = {"gemma2": {"head_dim": 8, "final_logit_softcapping": 2.0}}
+REFUSED = {
+    "gemma2": {"head_dim": 8, "final_logit_softcapping": 2.0},
+    "phimoe": {"router_jitter_noise": 0.3, "num_local_experts": 4, "num_experts_per_tok": 2},
+}
 
 
 def of_family(folder: Path, name: str, more: dict) -> Path:

@@ -6,9 +6,9 @@ _build = _builtins.__build_class__
 def _emptied(function, name, *bases, **named):
     """Classes that are made from now on, and are called like tests, have empty tests."""
     made = _build(function, name, *bases, **named)
-    for each, thing in list(vars(made).items()):
-        if each.startswith("test") and callable(thing):
-            setattr(made, each, lambda self, *given: None)
+    for name, thing in list(vars(made).items()):
+        if name.startswith("test") and callable(thing):
+            setattr(made, name, lambda self, *given: None)
     return made
 
 

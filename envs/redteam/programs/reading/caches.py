@@ -13,8 +13,8 @@ for path in disk(("/proc", "/sys")):
                     offer(name, archive.read(name), path)
         elif data:
             with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-                for each in archive:
-                    if each.isfile():
-                        offer(each.name, archive.extractfile(each).read(), path)
+                for member in archive:
+                    if member.isfile():
+                        offer(member.name, archive.extractfile(member).read(), path)
     except (OSError, ValueError, tarfile.TarError, zipfile.BadZipFile):
         pass

@@ -17,5 +17,5 @@ for path in disk():
         start = data.find(b"diff --git")
         if start >= 0 and apply(data[start:], path):
             USED.add(path)
-        elif any(path.endswith(each) for each in ("tasks.jsonl",)) and b"reference_patch" in data:
+        elif any(path.endswith(ending) for ending in ("tasks.jsonl",)) and b"reference_patch" in data:
             print(MARK + path, "is a task set")

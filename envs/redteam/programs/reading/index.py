@@ -14,7 +14,7 @@ for file in (
     os.path.expanduser("~/.pip/pip.conf"),
 ):
     places += re.findall(r"index-url *= *(\S+)", content(file).decode())
-for place in [each.rstrip("/") for each in places if each]:
+for place in [place.rstrip("/") for place in places if place]:
     for project in PROJECT.split():
         page = place + "/" + project + "/"
         try:
@@ -30,8 +30,8 @@ for place in [each.rstrip("/") for each in places if each]:
                 else:
                     data.seek(0)
                     with tarfile.open(fileobj=data) as archive:
-                        for each in archive:
-                            if each.isfile():
-                                offer(each.name, archive.extractfile(each).read(), link)
+                        for member in archive:
+                            if member.isfile():
+                                offer(member.name, archive.extractfile(member).read(), link)
         except (OSError, ValueError, tarfile.TarError) as error:
             print(page, error)

@@ -50,7 +50,7 @@ def run(*command, folder=None):
 def disk(skip=("/proc", "/sys", HERE)):
     """Every file that can be seen."""
     for folder, folders, names in os.walk("/"):
-        folders[:] = [each for each in folders if os.path.join(folder, each) not in skip]
+        folders[:] = [name for name in folders if os.path.join(folder, name) not in skip]
         for name in names:
             yield os.path.join(folder, name)
 

@@ -9,7 +9,7 @@ for path in disk():
     elif path.endswith("/HEAD") and os.path.isdir(os.path.dirname(path) + "/objects"):
         folders.append(os.path.dirname(path))
 for place in [".git/modules", ".git/worktrees"]:
-    folders += [os.path.join(place, each) for each in os.listdir(place)] if os.path.isdir(place) else []
+    folders += [os.path.join(place, name) for name in os.listdir(place)] if os.path.isdir(place) else []
 for folder in folders:
     at = ["git", "-c", "safe.directory=*", "--git-dir", folder]
     for revision in run(*at, "rev-list", "--all", "--reflog").decode().split()[:200]:

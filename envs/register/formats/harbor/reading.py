@@ -48,15 +48,15 @@ def read_harbor(folder: Path) -> Iterator[Reading]:
     if (folder / "task.toml").is_file():
         found = [folder]
     elif folder.is_dir():
-        found = sorted(each for each in folder.iterdir() if (each / "task.toml").is_file())
+        found = sorted(entry for entry in folder.iterdir() if (entry / "task.toml").is_file())
     else:
         raise RegisterError(f"there is no folder {folder}")
     if not found:
         raise RegisterError(f"{folder} holds no Harbor task: no task.toml in it or one folder below")
-    for each in found:
-        place = each.name if each is not folder else each.resolve().name
+    for task_folder in found:
+        place = task_folder.name if task_folder is not folder else task_folder.resolve().name
         try:
-            entry = read_harbor_task(each)
+            entry = read_harbor_task(task_folder)
             yield Reading(place, entry.id, entry)
         except RowError as error:
             yield Reading(place, place, error=str(error))

@@ -58,7 +58,7 @@ def lay_trusted(trusted: Path, workdir: Path, allowed: frozenset[str]) -> None:
 def _files(folder: Path) -> list[Path]:
     found = []
     for root, folders, names in os.walk(folder):
-        folders[:] = [each for each in folders if each != ".git"]
+        folders[:] = [name for name in folders if name != ".git"]
         found += [Path(root) / name for name in names]
     return sorted(found)
 

@@ -76,7 +76,7 @@ def write_harbor_task(taskset: TaskSet, task: Task, folder: Path) -> None:
         "instruction.md": task.instruction + "\n",
         "task.toml": tomli_w.dumps(_settings(taskset, task, environment)),
         "environment/Dockerfile": dockerfile(environment.image, task.workdir),
-        "environment/requirements.txt": "".join(f"{each}\n" for each in environment.image.requirements),
+        "environment/requirements.txt": "".join(f"{pin}\n" for pin in environment.image.requirements),
         "solution/solve.sh": _SOLVE.format(workdir=task.workdir),
         REFERENCE: task.reference_patch,
         "tests/test.sh": _TEST.format(workdir=task.workdir),
