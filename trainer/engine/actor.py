@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 ABORT_S = 5.0
 """Seconds to wait for the tokens that an aborted request has sampled."""
+REASON_CHARS = 400
+"""Characters of vLLM's reason for not starting."""
 SETTLE_S = 0.001
 """Seconds between the first completion of an answer to `collect` and the answer."""
 
@@ -71,7 +73,10 @@ class EngineActor:
         os.environ.update(_environment(self._spec))
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        self._engine = AsyncLLM.from_engine_args(_arguments(self._spec))
+        try:
+            self._engine = AsyncLLM.from_engine_args(_arguments(self._spec))
+        except Exception as error:  # vLLM's own kinds of errors do not travel, and their texts fill a screen
+            raise PolicyError(" ".join(str(error).split())[:REASON_CHARS]) from None
         self._segments = reaping.remember_shared_memory()
         await self._engine.update_weight_version(str(self._spec.version))
         return os.getpid()

@@ -7,6 +7,7 @@ carries the version of the weights that sampled it.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -125,6 +126,7 @@ class VLLMPolicy(TokenPolicy):
         """
         import ray
 
+        policy = policy.model_copy(update={"context_tokens": fitting_context(policy)})
         codec = ChatCodec(_tokenizer(policy.model), policy.dialect)
         try:
             started = None if ray.is_initialized() else cluster.start()
@@ -147,6 +149,16 @@ class VLLMPolicy(TokenPolicy):
         self.client.close()
         if self._cluster is not None:
             self._cluster.close()
+
+
+def fitting_context(policy: Policy) -> int:
+    """Return `policy.context_tokens`, or the length that the model in a folder was made for, if that is less."""
+    try:
+        config = json.loads((Path(policy.model) / "config.json").read_text("utf-8"))
+        longest = config.get("max_position_embeddings", policy.context_tokens)
+        return min(policy.context_tokens, int(longest))
+    except (OSError, ValueError, TypeError, AttributeError):
+        return policy.context_tokens  # a name on the hub, or a model that states no length here
 
 
 def _tokenizer(model: str) -> Any:

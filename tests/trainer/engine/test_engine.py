@@ -321,6 +321,18 @@ def test_a_model_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_model_made_for_less_than_the_default_context_is_run_with_what_it_has(tmp_path: Path) -> None:
+    from trainer.config import Policy
+    from trainer.engine.client import fitting_context
+
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 1024}')
+    assert fitting_context(Policy(model=str(tmp_path))) == 1024
+    assert fitting_context(Policy(model=str(tmp_path), context_tokens=64, max_turn_tokens=8)) == 64
+    (tmp_path / "config.json").write_text("[]")
+    assert fitting_context(Policy(model=str(tmp_path))) == Policy().context_tokens
+    assert fitting_context(Policy(model="owner/model")) == Policy().context_tokens
+
+
 def test_an_engine_that_contradicts_the_canary_gives_up(engines: dict[str, Running]) -> None:
     from trainer.engine.client import FileSender
     from trainer.engine.weights import WeightProbe
