@@ -111,8 +111,7 @@ class Engine(Section):
     cpu_threads: int = Field(default=1, ge=1)
     """Threads of the engine on a CPU."""
     seeded: bool = False
-    """Give every request the seed of its episode. The same tokens come again where batches are the same, and
-    short turns take up to half as long again."""
+    """Give every request its episode's seed: repeatable where batches repeat, and slower for short turns."""
     weight_transfer: Literal["auto", "file"] = "auto"
     """How new weights reach the engine. `auto` is `file`: a file in shared memory, on every device."""
     weight_folder: str = ""
@@ -155,8 +154,7 @@ class Learner(Section):
     micro_batch_tokens: int = Field(default=16384, ge=16)
     """Tokens in one forward and backward. Changes memory and speed, never the gradient."""
     compile: bool = False
-    """Compile the model's body (`torch.compile`): nearly twice as fast for a small model on a CPU, after half
-    a minute of compilation that is kept for the next run. Needs a C++ compiler on a CPU."""
+    """Compile the model's body: nearly twice as fast for a small model; a CPU needs a C++ compiler for it."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward: slower, and longer episodes fit."""
     weight_decay: float = Field(default=0.0, ge=0)
@@ -187,11 +185,9 @@ class Sft(Section):
     batch_tokens: int = Field(default=8192, ge=16)
     """Tokens per update, prompt and observations included."""
     lessons: int = Field(default=0, ge=0)
-    """Tokens of lessons to learn from instead of episodes: a scripted teacher on practice repositories that
-    are drawn anew (`trainer.data.lessons`); for a policy that is made from nothing."""
+    """Tokens of lessons to learn from (`trainer.data.lessons`), for a policy that is made from nothing."""
     observations: float = Field(default=0.2, ge=0, le=1)
-    """Weight, for the first 70 % of the lessons, of tokens that the policy only reads: names and lines recur
-    in them, and predicting those teaches to copy sooner than the few action tokens do."""
+    """Weight of tokens that the policy only reads, in the first 70 % of the lessons: it teaches to copy."""
     drills: float = Field(default=0.6, ge=0, le=1)
     """Share of the lessons in the first half that only practise copying; what limits a small model first."""
 
@@ -212,8 +208,7 @@ class Rl(Section):
 
     steps: int = Field(default=100, ge=0)
     minutes: float = Field(default=0.0, ge=0)
-    """Limit on the time for sampling and updates; 0 is none. The learning rate follows `steps` alone: with a
-    limit that ends a run early, the rate has not fallen to `final_learning_rate` yet."""
+    """Limit on the time for sampling and updates; 0 is none. The learning rate follows `steps` alone."""
     tasks_per_step: int = Field(default=8, ge=1)
     samples_per_task: int = Field(default=8, ge=2)
     """Episodes that are compared with each other; one alone has nothing to be compared with."""

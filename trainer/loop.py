@@ -157,8 +157,7 @@ def learn(
     interrupted = False
     weights = learner.weight_version()  # of `state.step`
     try:
-        # A new engine has the model folder's weights.
-        state = replace(state, version=source.publish())
+        state = replace(state, version=source.publish())  # a new engine has the model folder's weights
         save_checkpoint(run, learner, state)  # step 0 keeps the result of SFT; after a resume it is a no-op
         _evaluate_if_due(run, source, state, rows, progress)
         clock = Stopwatch(state.seconds)  # starting an engine and evaluating do not count
@@ -179,8 +178,7 @@ def learn(
                     if learned:  # without a live group there are no new weights
                         state = replace(state, version=source.publish())
             finally:
-                # Logged before the checkpoint: a resumed run drops rows newer than its checkpoint, but cannot
-                # recreate a missing row.
+                # Before the checkpoint: a resumed run drops newer rows, but cannot recreate a missing one.
                 _log(run, rows, {**row, "version": state.version, **learned, **phases.row()})
             if step % config.checkpoint.every == 0:
                 save_checkpoint(run, learner, state)

@@ -96,7 +96,7 @@ def symbols(path: str, data: bytes) -> Symbols | None:
 
 
 def _is_readable(tree: Any) -> bool:
-    """Return whether queries can run over a tree: in a very deep, or wide and broken, tree they take minutes."""
+    """Return whether queries can run over a tree: in a very deep or a wide, broken one they take minutes."""
     cursor, widths, broken = tree.walk(), [0], tree.root_node.has_error
     while True:
         if cursor.goto_first_child():

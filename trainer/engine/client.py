@@ -152,7 +152,7 @@ class VLLMPolicy(TokenPolicy):
 
 
 def fitting_context(policy: Policy) -> int:
-    """Return `policy.context_tokens`, or the length that the model in a folder was made for, if that is less."""
+    """Return `policy.context_tokens`, at most the length that the model in a folder was made for."""
     try:
         config = json.loads((Path(policy.model) / "config.json").read_text("utf-8"))
         longest = config.get("max_position_embeddings", policy.context_tokens)
