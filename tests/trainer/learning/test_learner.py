@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -205,6 +206,7 @@ def test_a_loss_may_be_a_function_of_one_s_own(learner: Learner) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
 def test_a_compiled_learner_makes_the_same_update_without_compiling_every_shape(
     toy_config, toy_model: Path
 ) -> None:
