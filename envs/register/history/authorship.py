@@ -18,7 +18,7 @@ from envs.tasksets.lineage import FileLineage, runs_of
 from .mainline import History
 
 Lines = list[int]
-"""For every line of a file, the index of the change that last touched it."""
+"""For every line of a file, the index of the change that last touched the line."""
 _HUNK = re.compile(rb"@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 _ESCAPE = re.compile(rb"\\([0-7]{3}|.)")
 _LETTERS = {b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}

@@ -115,7 +115,7 @@ def _touched_lines(patch: str) -> list[str]:
 
 
 def new_names(fix: Fix) -> list[str]:
-    """Return names that the change defines, its tests use, and the base lacks: nobody could guess them."""
+    """Return names that a change defines, its tests use, and the base lacks: a solution cannot guess them."""
     known = _names(fix.base, fix.base)
     return sorted((_names(fix.solved, fix.code) & _names(fix.solved, fix.tests)) - known)
 

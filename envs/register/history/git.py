@@ -87,7 +87,7 @@ class _Texts:
 
 @dataclass(frozen=True)
 class _Made:
-    """A task with the draft, proof and change that it was made from."""
+    """A task with its change and proof."""
 
     task: Task
     provable: ProvableChange
@@ -203,7 +203,7 @@ def _task(task_id: str, provable: ProvableChange, proof: Proof, texts: _Texts) -
 
 
 def _texts(history: History, exports: Exports) -> _Texts:
-    """Describe each change by the issue it closes, if an export knows that issue, else by its own message."""
+    """Describe every change by the exported issues that the change closes, else by its own title and body."""
     past, words = past_changes(history, exports), list[Words]()
     for row, issues in zip(past, issues_of(history, exports), strict=True):
         asked = [part for issue in issues for part in (issue.title, issue.body)]
@@ -212,7 +212,7 @@ def _texts(history: History, exports: Exports) -> _Texts:
 
 
 def _hidden(fix: Fix, tests: Sequence[str]) -> tuple[str, ...]:
-    """Return those of the tests whose files differ between the policy's tree and the graded tree."""
+    """Return the tests whose files differ between the policy's tree and the graded tree."""
     return tuple(test for test in tests if fix.base.get(file := test.split("::")[0]) != fix.solved.get(file))
 
 

@@ -29,8 +29,8 @@ class Past:
     """Reasons why the past changes could not be read."""
 
     def withheld(self, base: Tree, reference_patch: str, keys: Sequence[str]) -> tuple[str, ...]:
-        """Return the keys of changes that a task may not show: those that mention its fix, and those that its
-        bug takes back.
+        """Return the keys of changes that a task may not show: changes that give the fix away, and `keys`,
+        the changes that the task's bug reverts.
         """
         found = set(keys)
         for key in keys or ("",):  # a bug that reverts no change still has a fix to search for

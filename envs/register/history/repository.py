@@ -207,7 +207,7 @@ def _name_of(source: str) -> str:
 
 
 def _quoted(path: Path) -> str:
-    """Quote a path for git's list of borrowed object folders, if it has unusual characters."""
+    """Quote a path with unusual characters for git's list of borrowed object folders."""
     text = str(path)
     if text.startswith('"') or "\n" in text:
         escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

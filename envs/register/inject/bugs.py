@@ -54,12 +54,12 @@ class Bug:
 
     @property
     def places(self) -> tuple[str, ...]:
-        """The edited functions, `path::function`, each once."""
+        """The edited functions, `path::function`, without duplicates."""
         return tuple(dict.fromkeys(edit.place for edit in self.edits))
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The edited files, each once."""
+        """The edited files, without duplicates."""
         return tuple(dict.fromkeys(edit.path for edit in self.edits))
 
     def only(self, edits: Iterable[Mutation]) -> Bug:

@@ -105,7 +105,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Scope:
-    """The variables of one function, each with the line that first binds it."""
+    """The variables of a function: name to the line that first binds the variable."""
 
     names: dict[str, int]
 

@@ -1,6 +1,6 @@
 """Measures of a task's difficulty, derived from how the bug was made and noticed.
 
-Recorded in `Task.traits`, where samplers and reports find it:
+The measures are recorded in `Task.traits`, for samplers and reports:
 
     kind       kind of the bug                      path, line, function   of the first edit
     places     every changed function               functions, files       number of changed ones

@@ -1,4 +1,4 @@
-"""Prove a task by grading it: the empty patch and every cheat must score 0, the reference patch 1."""
+"""Prove tasks by grading: the empty patch and every cheat must score 0, the reference patch 1."""
 
 from __future__ import annotations
 
