@@ -1,8 +1,8 @@
-"""The last change of each line, for the bases that tasks start from: a single walk over all diffs, forwards.
+"""Find the change that last touched each line of the trees that tasks start from, in one walk over all diffs.
 
-Every file is a list with one change index per line; a hunk replaces a slice of the list. The cost is linear
-in the length of the diffs, for any number of bases; `git blame` of each file of each base would walk back
-each time.
+The walk goes forwards. Every file is a list with one change index per line; a hunk replaces a slice of the
+list. The cost is linear in the length of the diffs, for any number of trees; `git blame` of each file of each
+tree would walk back each time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from envs.tasksets.lineage import FileLineage, runs_of
 from .mainline import History
 
 Lines = list[int]
-"""For every line of a file, the index of the change that last touched it."""
+"""For every line of a file, the index of the change that last touched the line."""
 _HUNK = re.compile(rb"@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 _ESCAPE = re.compile(rb"\\([0-7]{3}|.)")
 _LETTERS = {b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
@@ -34,15 +34,15 @@ class _Step:
     gone: bool
     made: bool
     opaque: bool
-    """Whether git shows no lines of it."""
+    """Whether git shows no lines of the file, because its content is binary."""
     hunks: tuple[tuple[int, int, int], ...]
-    """Where in the new file (from 0), how many lines went, how many came."""
+    """Per hunk: the first line in the new file (from 0), the lines removed, and the lines added."""
 
 
 def lineage(history: History, bases: Iterable[str]) -> list[FileLineage]:
-    """Return a row for every text file of these commits of the line, each state of a file once.
+    """Return a row for every state of a text file in the trees of `bases`.
 
-    Raises RegisterError.
+    `bases` are ids of commits on the first-parent line. Raises RegisterError.
     """
     index = {change.commit: number for number, change in enumerate(history.changes)}
     wanted = sorted({index[commit] for commit in bases}, reverse=True)
@@ -108,7 +108,7 @@ def _step(section: bytes) -> _Step:
     first = section.find(b"\n@@ ") + 1
     header = section[:first] if first else section
     lines = header.split(b"\n")
-    # `diff --git a/PATH b/PATH`: both halves are equally long unless it is a rename, which says its paths.
+    # `diff --git a/PATH b/PATH` has halves of equal length, except for a rename, whose paths have own lines.
     halves = lines[0].removeprefix(b"diff --git ")
     old = new = _path(halves[: len(halves) // 2], b"a/")
     for line in lines[1:]:
@@ -133,6 +133,7 @@ def _hunks(lines: list[bytes]) -> Iterator[tuple[int, int, int]]:
         at += 1
         if found:
             went, start, came = (1 if part is None else int(part) for part in found.groups())
+            # For a hunk that only removes lines, git gives the line before the hunk.
             yield (start - 1 if came else start), went, came
             seen = 0
             while seen < went + came:  # content may look like a header, so it is counted

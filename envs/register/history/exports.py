@@ -1,8 +1,8 @@
 """Pull requests and issues of a forge, read from files in the shapes of GitHub's REST API.
 
-Pull requests, issues, comments on either and review comments, as objects of the API's lists, in any mix:
-one array, several arrays one after another (what paging gives), or an object a line. An entry that cannot
-be read is named in `notes` and skipped.
+A file holds objects from the API's lists of pull requests, issues, issue comments and review comments, in any
+mix: one array, several concatenated arrays (the output of paging), or one object per line. An entry that
+cannot be read is skipped and named in `Exports.notes`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Thread:
     opened_at: str
     """ISO 8601, UTC."""
     merge_commit: str = ""
-    """The commit that brought it in; empty for an issue."""
+    """Id of the commit that merged the pull request; empty for an issue."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Exports:
     pulls: Mapping[int, Thread] = field(default_factory=dict)
     issues: Mapping[int, Thread] = field(default_factory=dict)
     comments: Mapping[int, Sequence[Comment]] = field(default_factory=dict)
-    """Comments by number of the pull request or issue, in the order of time."""
+    """Number of the pull request or issue to the comments, oldest first."""
     notes: tuple[str, ...] = ()
     """Entries that could not be read, each with its file, place and reason."""
 
@@ -84,14 +84,17 @@ class _CommentRow:
     issue_url: str = ""
     pull_request_url: str = ""
     path: str | None = None
-    """The file that a review's comment is about."""
+    """The file that a review comment refers to."""
 
 
 _THREAD, _COMMENT = TypeAdapter(_ThreadRow), TypeAdapter(_CommentRow)
 
 
 def read_exports(paths: Sequence[Path]) -> Exports:
-    """Read files, or every JSON file below folders. Raises RegisterError for a path that is neither."""
+    """Read export files, and every JSON file below folders.
+
+    Raises RegisterError for a path that does not exist and for a file that cannot be read.
+    """
     pulls: dict[int, Thread] = {}
     issues: dict[int, Thread] = {}
     comments: defaultdict[int, set[Comment]] = defaultdict(set)
@@ -132,7 +135,10 @@ def _content(file: Path) -> str:
 
 
 def _entries(text: str, troubles: list[str]) -> Iterator[tuple[str, Any]]:
-    """Yield every object with its place; after what is not JSON, go on with the next line."""
+    """Yield the place and value of every entry; after text that is not JSON, continue on the next line.
+
+    Reports on such text are appended to `troubles`.
+    """
     decoder, at = json.JSONDecoder(), 0
     while True:
         at = _next(text, at)
@@ -147,7 +153,7 @@ def _entries(text: str, troubles: list[str]) -> Iterator[tuple[str, Any]]:
             at = len(text) if end < 0 or text[at] == "[" else end
             continue
         if isinstance(value, list):
-            pages = all(isinstance(page, list) for page in value)  # what paging gives when asked to slurp
+            pages = all(isinstance(page, list) for page in value)  # the output of `gh api --paginate --slurp`
             rows = [row for page in value for row in page] if pages else value
             yield from ((f"line {line}, entry {number}", row) for number, row in enumerate(rows, start=1))
         else:
@@ -173,7 +179,7 @@ def _take(
         thread = _thread(_THREAD.validate_python(entry))
         if any(key in entry for key in ("merge_commit_sha", "merged_at", "head")):
             pulls[thread.number] = thread
-        elif "pull_request" in entry:  # an issue's view of a pull request: less than the pull's own
+        elif "pull_request" in entry:  # the list of issues has pull requests too, with fewer fields
             pulls.setdefault(thread.number, thread)
         else:
             issues[thread.number] = thread
@@ -201,7 +207,7 @@ def _thread(row: _ThreadRow) -> Thread:
 
 
 def _comment(row: _CommentRow) -> Comment:
-    # What was edited later may say what was known only then.
+    # An edited comment counts from its last edit: the new text may mention facts of that later time.
     at = max(_utc(row.created_at), _utc(row.updated_at or row.created_at))
     about = f"(on {row.path}) " if row.path else ""
     return Comment(_clean(row.user.login if row.user else ""), at, _clean(about + (row.body or "")))
@@ -212,7 +218,7 @@ def _utc(text: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """Return text that can be encoded as UTF-8, with `\n` as its newline."""
+    """Return text that can be encoded as UTF-8, with line feeds as newlines."""
     return text.replace("\r\n", "\n").encode("utf-8", "replace").decode().strip()
 
 

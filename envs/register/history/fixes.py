@@ -1,7 +1,7 @@
 """A past change, split into the code of the fix and the tests that prove it.
 
-The tests, the files that steer them and CI go to the grader's side, whole: the policy never sees how the
-change altered them. Everything else that the change touched is the reference.
+Tests, test configuration and CI files (`envs.protection`) go to the grader: the policy never sees how the
+change altered these files. The rest of the change is the reference patch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from envs.types import Limits
 
 MAX_FILES = 20
 MAX_LINES = 800
-"""Larger references are rewrites or imports of other people's code, not work to be learned from."""
+"""Largest reference patch, because a larger change is a rewrite or an import of other people's code."""
 _CODE = re.compile(
     r"\.(pyi?|[mc]?js|[jt]sx?|go|rs|java|kt|rb|php|p[lm]|lua|c|h|cc|[ch]pp|cs|scala|swift|hs|ml|exs?|erl|clj|r|jl|sh)",
     re.IGNORECASE,
@@ -25,22 +25,24 @@ _CODE = re.compile(
 
 
 class NoTask(Exception):
-    """The reason why a change makes no task, in a few words that can be counted."""
+    """Raised with the reason why a change makes no task, in a few words that can be counted."""
 
 
 @dataclass(frozen=True)
 class Fix:
-    """One change as a task: the tree before, the tree after, and the patches between them."""
+    """One change as a task: the tree before, the tree after, and the patch of the code between them."""
 
     base: Tree
     solved: Tree
     """The tree after the change, its tests included."""
     reference_patch: str
+    """Unified diff from `base`, without protected files."""
     code: tuple[str, ...]
+    """Source files that the change touched."""
     tests: tuple[str, ...]
     """Test files that the change added or altered."""
     lines: int
-    """Lines that the reference adds or removes."""
+    """Number of lines that the reference patch adds or removes."""
 
     @property
     def trusted(self) -> Tree:
@@ -64,14 +66,14 @@ def refuse_by_names(paths: Sequence[str]) -> str:
 
 
 def is_code(path: str) -> bool:
-    """Whether a path is code that a fix may be in."""
+    """Return whether a path is a source file that a fix may change."""
     return bool(_CODE.fullmatch(PurePosixPath(path).suffix)) and not is_protected(path)
 
 
 def split(base: Tree, after: Tree, left_out: Iterable[str] = ()) -> Fix:
-    """Split the change between two trees; `left_out` are paths it touched that are no regular files.
+    """Split the change between two trees into reference patch and tests.
 
-    Raises NoTask.
+    `left_out` holds the changed paths that are not regular files. Raises NoTask.
     """
     changed = sorted(path for path in base.keys() | after.keys() if base.get(path) != after.get(path))
     reason = refuse_by_names(changed)
@@ -96,7 +98,9 @@ def split(base: Tree, after: Tree, left_out: Iterable[str] = ()) -> Fix:
 
 
 def fitting_limits(reference_patch: str, test_s: float) -> Limits:
-    """Leave room for the reference, which may take two edits a hunk, and for tests that take `test_s`."""
+    """Return limits that the reference patch fits in: two turns per hunk, and ten times `test_s`, the
+    seconds of one test run.
+    """
     turns = 10 + 2 * reference_patch.count("\n@@ ")
     return Limits(max_turns=max(Limits.max_turns, turns), test_s=max(20.0, round(10 * test_s, 1)))
 
@@ -111,7 +115,7 @@ def _touched_lines(patch: str) -> list[str]:
 
 
 def new_names(fix: Fix) -> list[str]:
-    """Return names that the change defines, its tests use, and the base lacks: nobody could guess them."""
+    """Return names that a change defines, its tests use, and the base lacks: a solution cannot guess them."""
     known = _names(fix.base, fix.base)
     return sorted((_names(fix.solved, fix.code) & _names(fix.solved, fix.tests)) - known)
 

@@ -1,8 +1,9 @@
 """Turn a repository's history into a task set: every change that has tests is tried, newest first.
 
-    history -> changes with code and tests -> environment of the time -> proof -> words -> folder
+    history -> changes with code and tests -> environment of the time -> proof -> instruction -> folder
 
-Every change that was looked at is in the set's `candidates.jsonl`, with its task or the reason for none.
+Every examined change has a row in the set's `candidates.jsonl`, with the id of its task or the reason why the
+change makes no task.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from .statements import Words, write_statement
 from .walk import ProvableChange, Walk
 
 HISTORY_S = 600.0
-"""Deadline for fetching and walking a history."""
+"""Deadline for cloning and walking a history."""
 WORKDIR = "/workspace"
 
 
@@ -48,7 +49,7 @@ class ChangeResult:
     key: str
     title: str
     result: str
-    """The id of the task it became, or why it became none."""
+    """The id of the change's task, or the reason why the change makes no task."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +62,19 @@ class GitReport:
     tasks: int
     heldout: int
     looked_at: int
-    """Changes of the history that were looked at, newest first."""
+    """Number of examined changes."""
     candidates: int
-    """Those that change code and tests."""
+    """Number of examined changes that alter code and tests."""
     built: int
-    """Those whose environment builds, with a Python that their tests are for."""
+    """Number of candidates whose environment builds, with a Python that their tests are for."""
     dropped: Mapping[str, int]
-    """Why changes made no task."""
+    """Reason why changes make no task, to the number of changes."""
     environments: tuple[str, ...]
     flaky_tests: int
     bytes_per_task: int
     wall_s: float
     quarantined: Mapping[str, str]
-    """Tasks that were proven and did not hold when they were examined, each with its reason."""
+    """Task id to reason, for tasks that failed the proof of the whole set."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class _Texts:
 
 @dataclass(frozen=True)
 class _Made:
-    """A task with the draft, proof and change that it was made from."""
+    """A task with its change and proof."""
 
     task: Task
     provable: ProvableChange
@@ -103,11 +104,11 @@ def register_git(
 ) -> GitReport:
     """Make tasks from a history, newest changes first, and write them as a task set.
 
-    `name` is the set's, by default the repository's. `recipe` is a file with the one environment of all
-    tasks, where none should be derived; `exports` are answers of GitHub's API about pull requests and issues.
-    The newest tasks are held out: no training tree holds their fixes. A call that was interrupted and is made
-    again goes on with the proofs it had. Raises RegisterError, in one line; then nothing was written and no
-    sandbox is left.
+    `name` is the name of the set; None takes the repository's name. `recipe` is a file with one environment
+    for all tasks; None derives environments from the history. `exports` are files or folders with answers of
+    GitHub's API about pull requests and issues. The newest tasks are held out, so that no training tree holds
+    their fixes. After an interruption, the same call reuses the proofs made so far. Raises RegisterError with
+    a message of one line; in that case nothing was written and no sandbox is left.
     """
     started = time.monotonic()
     settings.check()
@@ -132,7 +133,7 @@ def register_git(
 
 
 def _proven(walk: Walk, settings: RegisterSettings) -> list[tuple[ProvableChange, Proof]]:
-    """Prove changes until there are enough tasks; oldest first."""
+    """Prove changes, newest first, until `settings.limit` are valid; return these oldest first."""
     name, limit = walk.environments.name, settings.limit
     what, proven = f"proving changes of {name}", list[tuple[ProvableChange, Proof]]()
     quiet = replace(settings, progress=silent)
@@ -202,7 +203,7 @@ def _task(task_id: str, provable: ProvableChange, proof: Proof, texts: _Texts) -
 
 
 def _texts(history: History, exports: Exports) -> _Texts:
-    """Describe each change by the issue it closes, if an export knows that issue, else by its own message."""
+    """Describe every change by the exported issues that the change closes, else by its own title and body."""
     past, words = past_changes(history, exports), list[Words]()
     for row, issues in zip(past, issues_of(history, exports), strict=True):
         asked = [part for issue in issues for part in (issue.title, issue.body)]
@@ -211,7 +212,7 @@ def _texts(history: History, exports: Exports) -> _Texts:
 
 
 def _hidden(fix: Fix, tests: Sequence[str]) -> tuple[str, ...]:
-    """Return those of the tests whose files differ between the policy's tree and the graded tree."""
+    """Return the tests whose files differ between the policy's tree and the graded tree."""
     return tuple(test for test in tests if fix.base.get(file := test.split("::")[0]) != fix.solved.get(file))
 
 

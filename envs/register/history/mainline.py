@@ -28,12 +28,14 @@ from .patches import MARK, sections, text_section
 from .repository import Repository
 
 SIZE_LIMIT = 64 * 1024 * 1024
-"""Bytes of one tree that are read at most."""
+"""Largest tree that is read, in bytes."""
 HISTORY_S = 300.0
 """Deadline for one walk over the whole history."""
 _KEPT_TREES = 4
+"""Trees that are held in memory, the latest used."""
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _FIRST_PARENTS = ("--first-parent", "-m", "--reverse", "--no-show-signature", "--no-notes", "--no-color")
+# Nothing of the source may be run: no external diffs, no text converters.
 _PLAIN_DIFF = ("--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/")
 
 Kind = Literal["merge", "squash", "commit"]
@@ -41,21 +43,21 @@ Kind = Literal["merge", "squash", "commit"]
 
 @dataclass(frozen=True)
 class Change:
-    """One step of the default branch."""
+    """One commit of the default branch's first-parent line."""
 
     commit: str
     base: str
-    """The commit before it on this line; empty for the first."""
+    """Id of the preceding commit on the line; empty for the first commit."""
     kind: Kind
     number: int | None
-    """The pull or merge request's, where the message names one."""
+    """Number of the pull or merge request; None if the commit message names no number."""
     title: str
     body: str
     author: str
     merged_at: str
     """ISO 8601, UTC, to the second."""
     files: tuple[str, ...]
-    """Paths it changed, compared with its base; bytes that are not UTF-8 are written as escapes."""
+    """Paths that differ from the base; bytes that are not UTF-8 are written as escapes."""
 
 
 class History:
@@ -77,7 +79,7 @@ class History:
         self.close()
 
     def close(self) -> None:
-        """Forget the repository, and remove it if it was a copy."""
+        """Close the repository, and remove the clone of a URL."""
         self.repository.close()
 
     @cached_property
@@ -86,7 +88,7 @@ class History:
         return tuple(_changes(self.repository, self._timeout_s))
 
     def tree(self, commit: str) -> Tree:
-        """Return a commit's regular files; equal files of all trees in use are one. Raises RegisterError."""
+        """Return a commit's regular files; trees share the objects of equal files. Raises RegisterError."""
         return dict(self._walk(commit)[0])
 
     def left_out(self, commit: str) -> tuple[str, ...]:
@@ -102,9 +104,10 @@ class History:
         return "".join(filter(None, (text_section(part) for _, part in sections(lines))))
 
     def patches(self, *options: str, timeout_s: float = HISTORY_S) -> Iterator[tuple[str, bytes]]:
-        """Yield commit and diff of every changed file, in the line's order, from one walk of git's.
+        """Yield the commit id and the diff of every changed file, oldest change first, from one `git log`.
 
-        A change without files yields nothing. Raises RegisterError.
+        `options` are further options of `git log`. A change without files yields nothing.
+        Raises RegisterError.
         """
         command = ("log", *_FIRST_PARENTS, "-p", *_PLAIN_DIFF, *options, f"--format={MARK.decode()}%H")
         return sections(self.repository.lines(*command, self.head, timeout_s=timeout_s))
@@ -169,7 +172,7 @@ def open_history(source: str, *, timeout_s: float = HISTORY_S) -> History:
 
 
 def readable(path: bytes) -> str:
-    """Write a path's bytes as text; what is not UTF-8 becomes an escape."""
+    """Decode a path; bytes that are not UTF-8 become escapes."""
     return path.decode("utf-8", "backslashreplace")
 
 
@@ -208,7 +211,7 @@ def _changes(repository: Repository, timeout_s: float) -> Iterator[Change]:
         while at + 1 < len(tokens) and tokens[at].lstrip(b"\n").startswith(b":"):
             files.append(readable(tokens[at + 1]))
             at += 2
-        # What a merge brought in was written by whoever wrote the branch, not by who merged it.
+        # The author of a merge only merged: the work is by the author of the branch's last commit.
         line = [*parents.decode().split(), commit.decode()]
         author = authors.get(line[1 if len(line) > 2 else -1], "")
         yield _change(line, author, int(when), _utf8(message), tuple(files))
@@ -247,7 +250,7 @@ _SQUASHED = re.compile(r"(.*?)\s*\((?:#|PR #|pull request #|!)(\d+)\)$")
 
 
 def _described(subject: str, body: str) -> tuple[str, str, int | None]:
-    """Return a message's title, body and number."""
+    """Return title, body and request number of a commit message; None without a number."""
     if gitlab := _GITLAB_LINE.search(body):
         body = _GITLAB_LINE.sub("", body).strip()
         if subject.startswith("Merge branch "):

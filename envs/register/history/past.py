@@ -1,4 +1,4 @@
-"""Past changes of a library, and which of them a task may not show."""
+"""Past changes of a library, and the changes among them that a task may not show."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .mainline import open_history
 from .pulls import past_changes
 
 HISTORY_S = 300.0
-"""Deadline for copying and walking a history."""
+"""Deadline for cloning and walking a history."""
 
 
 @dataclass(frozen=True)
@@ -24,16 +24,16 @@ class Past:
 
     prs: tuple[PullRequest, ...] = ()
     commits: Mapping[str, str] = field(default_factory=dict)
-    """Key of a change to its commit."""
+    """Key of a change to its commit id."""
     notes: tuple[str, ...] = ()
-    """Why there are none."""
+    """Reasons why the past changes could not be read."""
 
     def withheld(self, base: Tree, reference_patch: str, keys: Sequence[str]) -> tuple[str, ...]:
-        """Return the keys of changes that a task may not show: those that mention its fix, and those that its
-        bug takes back.
+        """Return the keys of changes that a task may not show: changes that give the fix away, and `keys`,
+        the changes that the task's bug reverts.
         """
         found = set(keys)
-        for key in keys or ("",):
+        for key in keys or ("",):  # a bug that reverts no change still has a fix to search for
             number = int(key) if key.isdecimal() else None
             found |= {*withheld(self.prs, base, reference_patch, self.commits.get(key, ""), number=number)}
         return tuple(pr.key for pr in self.prs if pr.key in found)
@@ -43,9 +43,10 @@ NO_PAST = Past()
 
 
 def read_past(source: Source) -> Past:
-    """Read the history that ends at a source's commit; none for a source that has no commit.
+    """Read the history that ends at a source's commit; return no changes for a source without a commit.
 
-    A history that cannot be read whole, as a shallow clone's, is left out and named: bugs need none.
+    If the history cannot be read completely (for example, in a shallow clone), the result has no changes and
+    a note with the reason, because only the kind `revert` needs a history.
     """
     if not source.commit:
         return NO_PAST

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 MARK = b"\x01"
-"""Starts the line that names a commit; its id follows."""
+"""First byte of a line that names a commit; the commit id follows."""
 _FILE = b"diff --git "
 _INDEX = re.compile(rb"^index [0-9a-f]+\.\.[0-9a-f]+(?: \d+)?\n", re.MULTILINE)
 _NOT_A_FILE = re.compile(
@@ -19,7 +19,10 @@ _NOT_A_FILE = re.compile(
 
 
 def sections(lines: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
-    """Yield commit (empty when none was named) and diff of each file."""
+    """Split the output of git into pairs of a commit id and the diff of one file.
+
+    The id is empty where the output names no commit.
+    """
     commit, part = "", list[bytes]()
     for line in lines:
         if line.startswith(MARK):
@@ -37,7 +40,10 @@ def sections(lines: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
 
 
 def text_section(section: bytes) -> str | None:
-    """Return one file's diff as text, without object ids; None when the file is not text."""
+    """Return one file's diff as text, without object ids.
+
+    Return None for a binary file, a symbolic link, a submodule, and text that is not UTF-8.
+    """
     at = section.find(b"\n@@ ") + 1
     header, hunks = (section[:at], section[at:]) if at else (section, b"")
     if b"\nBinary files " in header or _NOT_A_FILE.search(header) or b"\0" in hunks:

@@ -1,4 +1,4 @@
-"""Past changes as the `prs` tool shows them: the git history itself, and what a forge's export adds."""
+"""Past changes as rows for the `prs` tool, made from the git history and from a forge's export."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from .mainline import Change, History
 from .patches import text_section
 
 DIFF_CHARS = 64 * 1024
+"""The longest diff of a change that is kept."""
 BODY_CHARS = 16 * 1024
 """The longest body or comment that is kept."""
 _CLOSES = re.compile(
@@ -28,9 +29,9 @@ _CLOSES = re.compile(
 def past_changes(history: History, exports: Exports | Sequence[Path] = ()) -> list[PullRequest]:
     """Return one row for each of `history.changes`, in their order.
 
-    A row's key is the pull request's number where it is known; of several changes that claim a number,
-    the one that merged it gets it. Any other change is `c<N>`, the Nth of the history.
-    Raises RegisterError when the history or an export cannot be read.
+    A row's key is the number of the pull request. If several changes claim the same number, the change that
+    merged the pull request gets the number. Every other change has the key `c<N>`, where N is its position in
+    the history, from 1. Raises RegisterError when the history or an export cannot be read.
     """
     known = exports if isinstance(exports, Exports) else read_exports(exports)
     pulls = _matched(history.changes, known)
@@ -43,13 +44,16 @@ def past_changes(history: History, exports: Exports | Sequence[Path] = ()) -> li
 
 
 def issues_of(history: History, exports: Exports) -> list[tuple[Thread, ...]]:
-    """Return, for each of `history.changes`, the issues that its message closes and an export holds."""
+    """Return, for each of `history.changes`, the exported issues that the change closes.
+
+    An issue is closed by the message of the commit or by the text of its pull request.
+    """
     pulls = _matched(history.changes, exports)
     return [_closed(change, pull, exports) for change, pull in zip(history.changes, pulls, strict=True)]
 
 
 def _matched(changes: Sequence[Change], exports: Exports) -> list[Thread | None]:
-    """Find each change's pull request: by the commit that merged it, else by the number it names."""
+    """Find the pull request of each change: by merge commit, else by the number in the commit message."""
     by_commit = {pull.merge_commit: pull for pull in exports.pulls.values() if pull.merge_commit}
     return [by_commit.get(change.commit) or exports.pulls.get(change.number or 0) for change in changes]
 
@@ -60,6 +64,7 @@ def _keys(changes: Sequence[Change], pulls: Sequence[Thread | None]) -> list[str
     for index, (change, number) in enumerate(zip(changes, numbers, strict=True)):
         if number is not None:
             pull = pulls[index]
+            # The commit that the export names goes first, then a merge, then the earliest change.
             claim = (pull is not None and pull.merge_commit == change.commit, change.kind == "merge", -index)
             owners[number] = max(claim, owners.get(number, claim))
     return [
@@ -69,7 +74,7 @@ def _keys(changes: Sequence[Change], pulls: Sequence[Thread | None]) -> list[str
 
 
 def _diffs(history: History) -> dict[str, str]:
-    """Read every change's diff in one walk."""
+    """Read the diffs of all changes in one walk; return each diff, cut to a limit, by commit id."""
     walk = groupby(history.patches("--no-renames"), key=itemgetter(0))
     return {
         commit: _bounded(filter(None, (text_section(section) for _, section in parts)))

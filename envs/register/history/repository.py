@@ -1,7 +1,7 @@
-"""A git repository's objects, read through an empty repository of our own that borrows them.
+"""Read the objects of a git repository through an empty repository that borrows the source's object folder.
 
-Nothing of the source's configuration takes part: no hooks, filters, attributes, replaced objects or file
-system monitor, and no check of the folder's owner. Shallow and grafted repositories are refused, because
+The source's configuration has no effect: no hooks, filters, attributes, replaced objects or file system
+monitor, and no check of the folder's owner. Shallow and grafted repositories are refused, because
 their parents are not the real ones.
 """
 
@@ -25,20 +25,20 @@ from envs.tasksets.trees import GIT_ENV
 from ..errors import RegisterError
 
 READ_S = 60.0
-"""Deadline for reading objects or for one command on them."""
+"""Deadline for reading one object or for one git command."""
 _ENV = {**GIT_ENV, "GIT_NO_REPLACE_OBJECTS": "1", "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0"}
 
 
 class Repository:
-    """Commands and objects of a repository, from its newest commit `head` on. Safe to share by threads."""
+    """Git commands and objects of a repository, whose newest commit is `head`. Thread-safe."""
 
     def __init__(self, source: str, *, timeout_s: float) -> None:
         """Open a work tree, a bare repository, or a clone of a URL. Raises RegisterError."""
         self.name = _name_of(source)
         self.source = re.sub(r"(?<=://)[^/@]+@", "", source)
-        """What was opened, without a password."""
+        """The path or URL that was opened, without a password."""
         self.scratch = Path(tempfile.mkdtemp(prefix="daythree-history-"))
-        """Holds everything of ours on disk, until `close`."""
+        """Folder for the clone and the borrowing repository; removed by `close`."""
         self._lock = threading.Lock()
         self._reader: Any = None
         try:
@@ -61,6 +61,7 @@ class Repository:
         shallow, form, objects, grafts = facts
         if shallow == "true":
             raise RegisterError(f"{self.source} is a shallow clone; fetch all of it: git fetch --unshallow")
+        # Git prints paths relative to its working directory, which is the scratch folder.
         if (self.scratch / grafts).is_file() and (self.scratch / grafts).read_bytes().strip():
             raise RegisterError(
                 f"{self.source} has a grafted history; use a fresh clone, or remove info/grafts"
@@ -93,7 +94,7 @@ class Repository:
         return _text(out).splitlines(), _text(err)
 
     def lines(self, *command: str, timeout_s: float = READ_S) -> Iterator[bytes]:
-        """Yield the lines of a command's output, newlines kept; it has ended before the first comes.
+        """Run a git command to its end, then yield the lines of its output, newlines kept.
 
         Raises RegisterError.
         """
@@ -118,7 +119,7 @@ class Repository:
         """Return an object's content. Raises RegisterError."""
         with self._lock:
             process = self._process()
-            # A reader that hangs is killed, and then answers nothing.
+            # A reader that hangs is killed, so that its header and data come back too short.
             watchdog = threading.Timer(READ_S, process.proc.kill)
             watchdog.start()
             try:
@@ -165,7 +166,7 @@ def is_address(source: str) -> bool:
 
 
 def _git_folder(source: str) -> Path:
-    """Return the absolute path of the folder git keeps its data in. Raises RegisterError."""
+    """Return the absolute path of a repository's git directory, such as `.git`. Raises RegisterError."""
     path = Path(source).expanduser().absolute()
     if not path.is_dir():
         raise RegisterError(f"there is no folder {source!r}; give the path or the URL of a git repository")
@@ -206,7 +207,7 @@ def _name_of(source: str) -> str:
 
 
 def _quoted(path: Path) -> str:
-    """Quote a path for git's list of borrowed object folders, if it has unusual characters."""
+    """Quote a path with unusual characters for git's list of borrowed object folders."""
     text = str(path)
     if text.startswith('"') or "\n" in text:
         escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

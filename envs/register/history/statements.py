@@ -1,7 +1,7 @@
 """The instruction of a task from a history: title and body of the pull request or the issue, cleaned.
 
-Text that gives the fix away goes (links to the fix, commit ids, diffs, lines of the fix), and so does noise
-(templates, trailers). Where little is left, the failures of the hidden tests are added.
+Text that gives the fix away (links to the fix, commit ids, diffs, lines of the fix) and noise (templates,
+trailers) are removed. If few words are left, the failures of the hidden tests are added.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from .fixes import Fix, added_lines, new_names
 
 MAX_CHARS = 6_000
 ENOUGH_WORDS = 30
-"""A title and body with fewer words than this are poor: the failing tests are added."""
+"""The failures of the hidden tests are added to a title and body with fewer words than this."""
 SHOWN_FAILURES = 3
 MESSAGE_CHARS = 300
 _TELLING = 8
-"""Characters that an added line must have to be recognised in prose."""
+"""Fewest characters of an added line that is searched for in prose."""
 
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _FENCE = re.compile(r"^(```|~~~)([^\n]*)\n(.*?)^\1[ \t]*$", re.DOTALL | re.MULTILINE)
@@ -53,9 +53,10 @@ class Words:
 
 
 def write_statement(words: Words, fix: Fix, failures: Mapping[str, Failure], *, past: Collection[str]) -> str:
-    """Return a task's instruction; `past` are the keys of the changes that may be spoken of.
+    """Return a task's instruction, of at most about `MAX_CHARS` characters.
 
-    Always says what has to hold for the hidden tests to have a chance: names that only they know.
+    `past` holds the keys of the changes that the instruction may mention. The instruction lists the new names
+    that the hidden tests use, because a solution cannot guess these names.
     """
     title, body = clean(words.title, fix, past=past), clean(words.body, fix, past=past)
     title = title.splitlines()[0] if title else ""
@@ -70,7 +71,10 @@ def write_statement(words: Words, fix: Fix, failures: Mapping[str, Failure], *, 
 
 
 def clean(text: str, fix: Fix, *, past: Collection[str]) -> str:
-    """Remove from a text everything that gives the fix away or describes no problem."""
+    """Remove from a text everything that gives the fix away or does not describe the problem.
+
+    `past` holds the keys of the changes that the text may mention.
+    """
     telling = {line for line in added_lines(fix.reference_patch) if len(line) >= _TELLING}
     text = _COMMENT.sub("", text.replace("\r\n", "\n"))
     text = _FENCE.sub(lambda found: "" if _tells(found, telling) else found[0], text)

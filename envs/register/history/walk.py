@@ -1,4 +1,4 @@
-"""Walk a history, newest change first: which changes could be tasks, and in which environment."""
+"""Walk a history, newest change first, for changes that could be tasks, and choose their environments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ProvableChange:
     """A change with code, tests, and an environment that builds."""
 
     place: int
-    """Index in the history, and so in the list of past changes."""
+    """Index of the change in `History.changes`, and in the list of past changes."""
     change: Change
     fix: Fix
     environment: str
@@ -30,24 +30,25 @@ class ProvableChange:
 
 @dataclass
 class Walk:
-    """Yields drafts, and records the result of every change that was looked at."""
+    """Yields drafts, and records the result of every examined change."""
 
     history: History
     environments: Environments
     backend: Backend
     progress: Progress = silent
     results: dict[int, str] = field(default_factory=dict)
-    """By place: why the change is no task; the caller adds the result of the proof."""
+    """Place of a change to the reason why it makes no task; the caller adds the results of proofs."""
     pending: dict[str, ProvableChange] = field(default_factory=dict)
-    """By draft id."""
+    """Id of a draft to its change; the caller removes the entry when the proof arrives."""
     with_tests: set[int] = field(default_factory=set)
     """Places of the changes that alter code and tests, whatever their result."""
     built: set[int] = field(default_factory=set)
-    """Places of those among them whose environment builds."""
+    """Places, out of `with_tests`, of the changes whose environment builds."""
     _unbuilt: dict[str, str] = field(default_factory=dict)
+    """Name of an environment to the error of its build; empty for a build that succeeded."""
 
     def drafts(self) -> Iterator[Draft]:
-        """Yield drafts worth proving, newest first. Raises SandboxUnavailable if no image can be built."""
+        """Yield drafts worth proving, newest first. Raises RegisterError if the history cannot be read."""
         for place in reversed(range(len(self.history.changes))):
             try:
                 provable = self._provable(place)
@@ -89,7 +90,7 @@ class Walk:
         return ProvableChange(place, change, fix.over(added), choice.name)
 
     def _build(self, name: str) -> None:
-        """Make an environment's image exist. Raises NoTask; an environment that failed is not tried again."""
+        """Build the image of an environment; a failed build is not tried again. Raises NoTask."""
         if name not in self._unbuilt:
             image = self.environments.chosen[name].image
             try:

@@ -1,7 +1,7 @@
-"""A bug: one changed place in the code, or several that have to be mended together.
+"""A bug: one edit of the code, or several edits that have to be undone together.
 
 Three modules make bugs: `mutate` (one change to the syntax tree, a function without its body),
-`reverts` (a hunk of a past change taken back), `several` (bugs that belong together).
+`reverts` (a reverted hunk of a past change), `several` (combinations of related bugs).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class Bug:
     kind: str
     edits: tuple[Mutation, ...]
     keys: tuple[str, ...] = ()
-    """Past changes that it takes back, in part."""
+    """Keys of the past changes that the bug reverts in part."""
 
     def __post_init__(self) -> None:
         spans = sorted((edit.path, edit.start, edit.end) for edit in self.edits)
         assert spans, "a bug changes something"
-        assert all(one[0] != two[0] or one[2] <= two[1] for one, two in pairwise(spans)), (
+        assert all(first[0] != second[0] or first[2] <= second[1] for first, second in pairwise(spans)), (
             "the edits of a bug do not overlap"
         )
 
@@ -54,12 +54,12 @@ class Bug:
 
     @property
     def places(self) -> tuple[str, ...]:
-        """The edited functions, `path::function`, each once."""
+        """The edited functions, `path::function`, without duplicates."""
         return tuple(dict.fromkeys(edit.place for edit in self.edits))
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The edited files, each once."""
+        """The edited files, without duplicates."""
         return tuple(dict.fromkeys(edit.path for edit in self.edits))
 
     def only(self, edits: Iterable[Mutation]) -> Bug:
@@ -67,9 +67,9 @@ class Bug:
         return Bug(self.kind, tuple(edits), self.keys)
 
     def files(self, tree: Tree) -> Tree:
-        """Return the changed files, with the bug in them."""
+        """Return the changed files with the bug, by path."""
         changed: Tree = {}
-        for edit in sorted(self.edits, key=lambda each: (each.path, -each.start)):  # offsets stay true
+        for edit in sorted(self.edits, key=lambda edit: (edit.path, -edit.start)):  # offsets stay true
             entry = changed.get(edit.path, tree[edit.path])
             changed[edit.path] = TreeFile(edit.apply(entry.data), entry.executable)
         return changed

@@ -1,4 +1,4 @@
-"""The order in which bugs are tried: spread over functions and kinds, the same for the same seed."""
+"""The order of trials of bugs: spread over functions and kinds, and equal for equal seeds."""
 
 from __future__ import annotations
 

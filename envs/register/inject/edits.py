@@ -1,7 +1,7 @@
 """One function for each kind of bug: from a site in the syntax tree to replacements of source bytes.
 
-An edit may turn out to be no bug (the same program, or none that compiles); `envs.register.inject.mutate`
-checks that. Positions are byte offsets, as the syntax tree counts them.
+An edit may give an equal program or a program that does not compile (`envs.register.inject.mutate.is_sound`
+checks both). Positions are byte offsets, because the syntax tree counts columns in bytes.
 """
 
 from __future__ import annotations
@@ -59,28 +59,28 @@ class SourceText:
         self._starts = [0, *accumulate(len(line) for line in data.splitlines(keepends=True))]
 
     def offset(self, line: int, column: int) -> int:
-        """Byte offset of a line (from 1) and a column in bytes (from 0)."""
+        """Return the byte offset of a line (from 1) and a column in bytes (from 0)."""
         return self._starts[line - 1] + column
 
     def line_of(self, offset: int) -> int:
-        """The line (from 1) that holds a byte."""
+        """Return the line (from 1) that holds the byte at an offset."""
         return bisect.bisect_right(self._starts, offset)
 
     def span(self, node: ast.expr | ast.stmt) -> tuple[int, int]:
-        """Start and end of a node."""
+        """Return the byte offsets of a node's start and end."""
         assert node.end_lineno is not None and node.end_col_offset is not None, "parsed nodes have an end"
         return self.offset(node.lineno, node.col_offset), self.offset(node.end_lineno, node.end_col_offset)
 
     def text(self, start: int, end: int) -> str:
-        """The text between two offsets."""
+        """Return the text between two byte offsets."""
         return self.data[start:end].decode()
 
     def of(self, node: ast.expr | ast.stmt) -> str:
-        """A node's text."""
+        """Return a node's text."""
         return self.text(*self.span(node))
 
     def whole_lines(self, start: int, end: int) -> tuple[int, int] | None:
-        """The lines around a span, newline included, when nothing else but a comment is on them."""
+        """Return the byte offsets of a span's whole lines; None if other code is on these lines."""
         first = self._starts[self.line_of(start) - 1]
         last = min(self._starts[self.line_of(end - 1)], len(self.data))
         alone = not self.data[first:start].strip() and re.fullmatch(
@@ -89,7 +89,7 @@ class SourceText:
         return (first, last) if alone else None
 
     def is_remark(self, line: int) -> bool:
-        """Whether a line (from 1) is blank, or a comment and nothing else."""
+        """Return whether a line (from 1) is blank or only a comment."""
         text = self.data[self._starts[line - 1] : self._starts[line]].strip()
         return not text or text.startswith(b"#")
 
@@ -105,7 +105,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Scope:
-    """The variables of one function, each with the line that first binds it."""
+    """The variables of a function: name to the line that first binds the variable."""
 
     names: dict[str, int]
 
@@ -124,12 +124,12 @@ class Scope:
 
 @dataclass(frozen=True)
 class Site:
-    """A node that may be changed, with what surrounds it."""
+    """A node that may be changed, with the surrounding syntax."""
 
     node: ast.AST
     parent: ast.AST
     block: tuple[ast.stmt, ...]
-    """The statements beside it, where it is a statement."""
+    """The statements of the node's block, if the node is a statement."""
     scope: Scope
 
 
@@ -147,9 +147,9 @@ def _bound(node: ast.AST) -> Iterator[ast.Name]:
 
 
 def _between(source: SourceText, start: int, end: int, pattern: str, text: str) -> Iterator[Edit]:
-    """Replace the one match of `pattern` between two operands; none where comments or breaks hide it."""
+    """Replace the only match of `pattern` between two operands; yield nothing if a comment is there too."""
     gap = source.text(start, end)
-    if "#" in gap or not gap.isascii():
+    if "#" in gap or not gap.isascii():  # a match counts characters, an edit counts bytes
         return
     matches = list(re.finditer(pattern, gap))
     if len(matches) == 1:
@@ -219,10 +219,10 @@ def swapped_arguments(site: Site, source: SourceText, _: random.Random) -> Itera
     for first, second in zip(node.args, node.args[1:], strict=False):
         if isinstance(first, ast.Starred) or isinstance(second, ast.Starred):
             break
-        one, two = source.span(first), source.span(second)
-        gap = source.text(one[1], two[0])
+        left, right = source.span(first), source.span(second)
+        gap = source.text(left[1], right[0])
         if "#" not in gap:
-            yield Edit(one[0], two[1], source.of(second) + gap + source.of(first))
+            yield Edit(left[0], right[1], source.of(second) + gap + source.of(first))
 
 
 def dropped_statement(site: Site, source: SourceText, _: random.Random) -> Iterator[Edit]:
@@ -255,7 +255,10 @@ def wrong_variable(site: Site, source: SourceText, generator: random.Random) -> 
 
 
 def inverted_condition(site: Site, source: SourceText, _: random.Random) -> Iterator[Edit]:
-    """`if ready` to `if not ready`, `if not ready` to `if ready`. Loops stay: they would not end."""
+    """`if ready` to `if not ready`, `if not ready` to `if ready`.
+
+    Conditions of loops stay, because an inverted loop would not end.
+    """
     node, parent = site.node, site.parent
     is_test = isinstance(parent, (ast.If, ast.IfExp)) and parent.test is node
     is_filter = isinstance(parent, ast.comprehension) and any(condition is node for condition in parent.ifs)

@@ -1,7 +1,7 @@
-"""Take test functions out of the tree a policy sees, by deleting their source spans.
+"""Remove test functions from the tree that a policy sees, by deleting their source lines.
 
-Half of the failing tests stay visible as the bug's report; the other half decides whether the fix is a
-real one. Files of the grader keep them all.
+Half of the failing tests stay visible as a report of the bug; the hidden half decides whether a fix is real.
+The grader's files keep all tests.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Hidden:
 
     tree: Tree
     tests: tuple[str, ...]
-    """Ids, out of those asked for, that the tree no longer holds."""
+    """Ids of the failing tests whose functions were removed."""
     removed_lines: Mapping[str, tuple[int, ...]]
-    """By path, the numbers (from 1) of the lines that are gone, as they were."""
+    """Path to the removed lines, as line numbers (from 1) of the full file."""
 
     def line(self, path: str, number: int) -> int:
         """Convert a line number of the full file to that of the shortened file."""
@@ -33,15 +33,15 @@ class Hidden:
 
 
 def function_of(test_id: str) -> str:
-    """The test function of a test id: `tests/test_a.py::TestB::test_c[1]` without its parameters."""
+    """Return a test id without its parameters: `a.py::test_b` for `a.py::test_b[1]`."""
     head, bracket, _ = test_id.partition("[")
     return head if bracket else test_id
 
 
 def hide_half(tree: Tree, failing: Sequence[str], *, seed: str) -> Hidden:
-    """Take half of the failing test functions (rounded down) out of the tree; the seed decides which.
+    """Remove half of the failing test functions (rounded down) from the tree; the seed makes the choice.
 
-    Functions that other code in their file refers to, or that a class inherits, stay.
+    A function stays if code in the same file refers to the function or to its class.
     """
     named = sorted({function_of(test) for test in failing})
     chosen = [name for name in named if _span(tree, name) is not None]
@@ -62,7 +62,7 @@ def hide_half(tree: Tree, failing: Sequence[str], *, seed: str) -> Hidden:
 
 
 def _span(tree: Tree, name: str) -> tuple[int, int] | None:
-    """First and last line (from 1) of a test function, decorators included; None where it must stay."""
+    """Return first and last line (from 1) of a decorated test function; None if the function must stay."""
     path, *names = name.split("::")
     if path not in tree or not names:
         return None
@@ -94,7 +94,7 @@ def _span(tree: Tree, name: str) -> tuple[int, int] | None:
 
 @lru_cache(maxsize=64)
 def _read(data: bytes) -> tuple[ast.Module | None, frozenset[str]]:
-    """A test file's syntax tree, and every name that its code refers to."""
+    """Return the syntax tree of a test file, and every name that the code refers to."""
     module = parse(data)
     nodes = list(ast.walk(module)) if module else []
     names = {node.id for node in nodes if isinstance(node, ast.Name)}

@@ -1,8 +1,8 @@
-"""Turn a library with working tests into a task set: put bugs in, and keep those that its tests notice.
+"""Turn a library with working tests into a task set: inject bugs, and keep the bugs that the tests notice.
 
     source -> project -> image -> working tests -> bugs tried -> tasks -> folder
 
-Everything is held in memory until the end, so a run that fails leaves nothing behind.
+All results are held in memory until the end, so a failed registration leaves no files behind.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ class InjectReport:
     tasks: int
     heldout: int
     candidates: int
-    """Bugs that were tried."""
+    """Number of bugs that were tried."""
     dropped: Mapping[str, int]
-    """Why bugs made no task."""
+    """Reason why bugs make no task, to the number of bugs."""
     quarantined: Mapping[str, str]
-    """Tasks that did not hold when they were proven as a whole, each with its reason."""
+    """Task id to reason, for tasks that failed the proof of the whole set."""
     stable_tests: int
     flaky_tests: tuple[str, ...]
     suite_s: float
@@ -70,12 +70,12 @@ class TriedBug:
     function: str
     edits: int
     keys: tuple[str, ...]
-    """Past changes that the bug takes back, in part."""
+    """Keys of the past changes that the bug reverts in part."""
     result: str
     """`kept`, or why the bug makes no task."""
     failing: int
     task: str
-    """The task that was made of the bug; empty for none."""
+    """Id of the task that was made from the bug; empty without a task."""
 
 
 def register_inject(
@@ -83,8 +83,8 @@ def register_inject(
 ) -> InjectReport:
     """Make tasks from a library and write them as a task set; `settings.limit` must be given.
 
-    `kinds` are `KIND` or `KIND=SHARE` each (`kinds.read_kinds`); None is the default mix.
-    Raises RegisterError, in one line; then nothing was written and no sandbox is left.
+    `kinds` has entries `KIND` or `KIND=SHARE` (`kinds.read_kinds`); None is the default mix.
+    Raises RegisterError with a message of one line; in that case nothing was written and no sandbox is left.
     """
     started = time.monotonic()
     settings.check()
@@ -150,7 +150,7 @@ def _suite(project: Project, spec: SandboxSpec, settings: RegisterSettings) -> S
 
 
 def _possible(shares: Mapping[str, float], past: Past) -> dict[str, float]:
-    """Drop the kind that needs a history, if there is none. Raises RegisterError when no kind is left."""
+    """Drop the kind `revert` without past changes. Raises RegisterError when no kind is left."""
     found = {kind: share for kind, share in shares.items() if past.prs or kind != REVERT}
     if not found:
         raise RegisterError("no past changes to take back; use a git repository with its history")
@@ -158,7 +158,7 @@ def _possible(shares: Mapping[str, float], past: Past) -> dict[str, float]:
 
 
 def _tried(search: BugSearch, tasks: Sequence[Task]) -> list[TriedBug]:
-    """One row for each bug that was tried, in that order."""
+    """Return a row for every tried bug, in the order of trials."""
     made = {id(probe): task.id for probe, task in zip(search.wanted, tasks, strict=True)}
     return [
         TriedBug(

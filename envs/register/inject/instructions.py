@@ -19,7 +19,10 @@ FRAMES = 3
 
 
 def write_instruction(visible: Sequence[str], failures: Mapping[str, Failure], hidden: Hidden) -> str:
-    """Describe the failing tests that the policy's tree still holds, the first of them in detail."""
+    """Describe the failing tests that the policy's tree still holds, the first test with a traceback.
+
+    `failures` maps test ids to failures on the full tree; `hidden` converts the line numbers.
+    """
     assert visible, "an instruction needs a test that can be seen to fail"
     first = next((test for test in visible if test in failures), visible[0])
     others = [test for test in visible if test != first]

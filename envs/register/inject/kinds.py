@@ -8,14 +8,14 @@ from ..errors import RegisterError
 
 EDIT, BODY, REVERT, SEVERAL = "edit", "body", "revert", "several"
 SHARES: Mapping[str, float] = {EDIT: 0.6, BODY: 0.15, REVERT: 0.15, SEVERAL: 0.1}
-"""One change to the syntax tree; a function without its body; a hunk of a past change taken back; two or
-three of these together. Shares of the tasks; what has too few bugs leaves its share to `edit`."""
+"""Share of each kind in the tasks: a change to the syntax tree; a function without its body; a reverted hunk
+of a past change; two or three bugs together. A kind with too few bugs leaves its rest to `edit`."""
 
 
 def read_kinds(kinds: Sequence[str] | None) -> dict[str, float]:
-    """Shares, which add up to 1, from `KIND` or `KIND=SHARE` each; the default mix for None.
+    """Parse entries `KIND` or `KIND=SHARE` into shares that add up to 1; None gives the default mix.
 
-    Kinds without a share count alike. Raises RegisterError.
+    A missing share counts as 1. Raises RegisterError.
     """
     shares: dict[str, float] = dict(SHARES) if kinds is None else {}
     for text in kinds or ():

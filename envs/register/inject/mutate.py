@@ -1,9 +1,9 @@
 """Mutations of Python source: every site where a bug can be put, as an exact replacement of bytes.
 
 The syntax tree gives the position and the replacement; the file is never printed from the tree, so
-formatting, comments and line endings stay as they are outside the one replaced span. Only code inside
-functions counts. Left alone: docstrings, annotations, decorators, assertions, f-strings, `if
-TYPE_CHECKING`, `__repr__`, log calls, and what an exception says.
+formatting, comments and line endings outside the replaced span do not change. Only code inside functions is
+mutated. Left alone: docstrings, annotations, decorators, assertions, f-strings, `if TYPE_CHECKING`,
+`__repr__`, log calls, and the arguments of raised exceptions.
 
 Kinds: operator, comparison, off-by-one, boundary constant, swapped arguments, dropped statement, wrong
 variable, inverted condition (`envs.register.inject.edits` has one function for each), and a removed body.
@@ -28,7 +28,7 @@ _NOTHING = "raise NotImplementedError"
 
 @dataclass(frozen=True)
 class Mutation:
-    """One bug: bytes `start` to `end` of a file are replaced."""
+    """A replacement of the bytes `start` to `end` of a file: `before` becomes `after`."""
 
     kind: str
     path: str
@@ -47,12 +47,12 @@ class Mutation:
         return f"{self.path}::{self.function}"
 
     def apply(self, data: bytes) -> bytes:
-        """Return the unmodified file's bytes with the bug in them."""
+        """Return the file with the bug, given the unmodified file."""
         assert data[self.start : self.end] == self.before.encode(), f"{self.path} is not the file it was"
         return data[: self.start] + self.after.encode() + data[self.end :]
 
     def undo(self, data: bytes) -> bytes:
-        """Take the bug out again."""
+        """Return the unmodified file, given the file with the bug."""
         end = self.start + len(self.after.encode())
         assert data[self.start : end] == self.after.encode(), f"{self.path} does not have this bug"
         return data[: self.start] + self.before.encode() + data[end:]
@@ -65,6 +65,7 @@ def find_mutations(path: str, data: bytes, *, seed: int = 0) -> list[Mutation]:
     an equal or invalid program: call `is_sound` before use.
     """
     tree = parse(data)
+    # The columns of the syntax tree do not count a byte order mark.
     if tree is None or data.startswith(b"\xef\xbb\xbf"):
         return []
     source = SourceText(data)
@@ -79,14 +80,14 @@ def find_mutations(path: str, data: bytes, *, seed: int = 0) -> list[Mutation]:
                 found += [
                     _mutation(kind, path, qualname, source, edit) for edit in make(site, source, generator)
                 ]
-    return sorted(set(found), key=lambda each: (each.start, each.end, each.kind, each.after))
+    return sorted(set(found), key=lambda bug: (bug.start, bug.end, bug.kind, bug.after))
 
 
 def find_removals(path: str, data: bytes) -> list[Mutation]:
     """Return a mutation for every function whose body can be removed: signature and docstring stay, and a
     call raises.
 
-    Comments inside the body are removed too. Functions that do nothing, or are only declared, give none.
+    Comments inside the body are removed too. Empty functions and mere declarations have no such mutation.
     """
     tree = parse(data)
     if tree is None or data.startswith(b"\xef\xbb\xbf"):
@@ -111,14 +112,14 @@ def _mutation(kind: str, path: str, qualname: str, source: SourceText, edit: Edi
 
 
 def _body(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.stmt]:
-    """A function's statements without its docstring."""
+    """Return a function's statements without the docstring."""
     first = function.body[0]
     documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
     return function.body[1:] if documented else function.body
 
 
 def _emptied(function: ast.FunctionDef | ast.AsyncFunctionDef, source: SourceText) -> Edit | None:
-    """Return the mutation that removes a body and the comments before it; None for an empty body."""
+    """Return the edit that removes a body with its comments; None for an empty or declared function."""
     names = {
         getattr(decorator, "attr", getattr(decorator, "id", "")) for decorator in function.decorator_list
     }
@@ -140,7 +141,7 @@ def _emptied(function: ast.FunctionDef | ast.AsyncFunctionDef, source: SourceTex
 
 
 def _sites(function: ast.FunctionDef | ast.AsyncFunctionDef, scope: Scope) -> Iterator[Site]:
-    """Return every node of a function that may be changed, with its surroundings."""
+    """Yield every node of a function that may be changed."""
     body = _body(function)
     for default in [*function.args.defaults, *[value for value in function.args.kw_defaults if value]]:
         yield from _visit(default, function, (), scope)
@@ -153,7 +154,7 @@ def _visit(node: ast.AST, parent: ast.AST, block: tuple[ast.stmt, ...], scope: S
         return
     yield Site(node, parent, block, scope)
     if isinstance(node, (ast.Raise, ast.Assert, ast.JoinedStr)):
-        return  # the statement itself may be dropped; what it says is not code under test
+        return  # the statement itself may be dropped; its message is not code under test
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list", "type_params"):
             continue

@@ -1,6 +1,6 @@
-"""Try bugs: put each into the code, run the nearest tests, and record the failures.
+"""Try bugs: put a bug into the code, run the nearest tests, and record the failures.
 
-Every trial of a bug has a sandbox of its own, opened with the unmodified tree.
+Every trial has its own sandbox, opened with the unmodified tree.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Probe:
     passing: tuple[str, ...] = ()
     failures: Mapping[str, Failure] = field(default_factory=dict)
     duration_s: float = 0.0
-    """One run of `test_files`."""
+    """Duration of one run of `test_files`."""
 
 
 class Prober:
@@ -56,9 +56,9 @@ class Prober:
     def probe(self, backend: Backend, bug: Bug) -> Probe:
         """Try one bug.
 
-        Of several edits none may be idle: some test that fails with all of them must fail with every subset
-        of them, so that only undoing each edit is a fix. Raises SandboxUnavailable when sandboxes can no
-        longer be started.
+        A bug of several edits must have no idle edit: every proper subset of the edits must fail a test that
+        fails with the whole bug, so that a fix has to undo all edits.
+        Raises SandboxUnavailable when sandboxes can no longer be started.
         """
         try:
             found = self._whole(backend, bug)
@@ -73,8 +73,8 @@ class Prober:
     def _whole(self, backend: Backend, bug: Bug) -> Probe:
         """Run the tests twice if the first run is promising, because the failures must not depend on chance.
 
-        The first run takes the test files that call the mutated functions, which is quick and settles most;
-        the second takes all files that a task is graded by.
+        The first run takes the test files that call the mutated functions, which is quick and settles most
+        bugs; the second run takes all files that a task is graded by.
         """
         suite = self._suite
         close_by, files = suite.nearest_files(bug.places), suite.graded_files(bug.places)
@@ -95,7 +95,7 @@ class Prober:
         return Probe(bug, KEPT, files, failing, passing, failures, full.duration_s)
 
     def _is_silent(self, backend: Backend, bug: Bug, tests: tuple[str, ...]) -> bool:
-        """Return whether none of these tests fails."""
+        """Return whether none of these tests fails with the bug."""
         with self._opened(backend) as sandbox:
             report = self._run(sandbox, bug, self._suite.nearest_files(bug.places))
         return set(tests).isdisjoint(_failing(report, self._suite))
@@ -108,7 +108,7 @@ class Prober:
 
     @contextmanager
     def _opened(self, backend: Backend) -> Iterator[Sandbox]:
-        """Open a sandbox with the unmodified tree. A failure to open is an outage, no fault of the bug."""
+        """Open a sandbox with the unmodified tree. Raises SandboxUnavailable if opening fails in any way."""
         try:
             sandbox = backend.open(self._spec, timeout_s=SETUP_S, content=self._content)
         except SandboxError as error:
@@ -120,14 +120,14 @@ class Prober:
 
 
 def _parts(bug: Bug) -> Iterator[Bug]:
-    """Every bug that is some of a bug's edits, but not all."""
+    """Yield a bug for every proper subset of a bug's edits."""
     for size in range(1, len(bug.edits)):
         for edits in combinations(bug.edits, size):
             yield bug.only(edits)
 
 
 def _refusal(report: RunReport, suite: Suite) -> str:
-    """Say why a run makes no task, or return an empty string."""
+    """Return why a run makes no task, or an empty string."""
     if report.timed_out:
         return "timeout"
     if report.collect_errors:

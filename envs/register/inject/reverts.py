@@ -1,7 +1,7 @@
-"""Bugs out of the history: a hunk of a past change is reverted where the code is still as the change left it.
+"""Bugs from the history: a hunk of a past change is reverted if the code still has the hunk's new lines.
 
-Only hunks inside one function count, and only those that leave every function where it is: what a change
-added as a whole is a feature, and its absence no bug. Diffs are read, never applied with fuzz.
+Only hunks inside one function count, and only if the revert adds or removes no function: a function that a
+change added as a whole is a feature, and its absence is no bug. Hunks must match exactly, without fuzz.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .mutate import Mutation
 
 @dataclass(frozen=True)
 class Hunk:
-    """One run of lines in a past change, with the unchanged lines around it."""
+    """The lines of one hunk before and after a past change, context lines included."""
 
     path: str
     before: bytes
@@ -30,7 +30,7 @@ class Hunk:
 
 
 def find_reverts(tree: Tree, paths: Iterable[str], prs: Iterable[PullRequest]) -> list[Bug]:
-    """Return every hunk of past changes to these files that can be taken back, with its change's key."""
+    """Return a bug for every hunk of past changes to `paths` that can be reverted, with the change's key."""
     wanted = frozenset(paths)
     return [
         Bug.of(edit, keys=(pr.key,))
@@ -41,7 +41,7 @@ def find_reverts(tree: Tree, paths: Iterable[str], prs: Iterable[PullRequest]) -
 
 
 def read_hunks(diff: str) -> Iterator[Hunk]:
-    """Read the hunks of changed files, but not of renamed ones, out of a diff made by git."""
+    """Yield the hunks of changed files, but not of renamed files, from a diff made by git."""
     old, new = "", ""
     before: list[bytes] = []
     after: list[bytes] = []
@@ -59,7 +59,7 @@ def read_hunks(diff: str) -> Iterator[Hunk]:
                 left = _lengths(line)
             continue
         mark, text = line[:1], line[1:].encode("utf-8", "surrogateescape") + b"\n"
-        if mark == "\\":  # the line before it has no end
+        if mark == "\\":  # `\ No newline at end of file`
             continue
         if mark in ("-", " ", ""):
             before.append(text)
@@ -72,9 +72,9 @@ def read_hunks(diff: str) -> Iterator[Hunk]:
 
 
 def taken_back(hunk: Hunk, data: bytes) -> Mutation | None:
-    """Return the edit that replaces a hunk's new lines by its old ones, or None.
+    """Return the edit that replaces a hunk's new lines by the hunk's old lines, or None.
 
-    None where the hunk's text occurs not exactly once in the file, and where the edit would reach beyond one
+    None if the new lines do not occur exactly once in the file, or if the edit would reach beyond one
     function, add or remove a function, or change no code.
     """
     if not hunk.after or data.count(hunk.after) != 1:
@@ -108,7 +108,7 @@ def _common(left: list[bytes], right: list[bytes]) -> int:
 
 
 def _changed_function(now: bytes, then: bytes) -> str | None:
-    """Return the innermost function that holds the whole difference of two programs; None without one."""
+    """Return the innermost function that holds the whole difference of two programs, or None."""
     code, older = _code(now), _code(then)
     if code is None or older is None or code.names != older.names or code.outline != older.outline:
         return None
@@ -123,9 +123,9 @@ class _Code:
 
     names: tuple[str, ...]
     functions: tuple[str, ...]
-    """The code of each function that has a name."""
+    """Code of every function, in the order of `names`."""
     outline: str
-    """Everything outside of functions, and where these are."""
+    """Code outside of functions, and the places of functions."""
 
 
 @lru_cache(maxsize=64)
@@ -150,7 +150,7 @@ def _forget_docstrings(tree: ast.Module) -> None:
 
 
 def _outline(tree: ast.Module) -> str:
-    """Return a program as text in which every function is only a name; changes the syntax tree."""
+    """Return a program as text in which every function is only a name. Modifies `tree`."""
     for function in [function_node for function_node, _ in functions(tree)]:
         function.body, function.decorator_list = [], []
         function.args = ast.arguments([], [], None, [], [], None, [])

@@ -14,13 +14,13 @@ from .probe import KEPT, Probe
 from .several import several
 
 Attempt = Callable[[Iterator[Bug]], Generator[Probe, None, None]]
-"""Tries bugs, in their order; it may be ahead of what it yields (`envs.parallel.in_order`)."""
+"""Tries bugs and yields probes in the order of the bugs; may take bugs ahead (`envs.parallel.in_order`)."""
 PARTS = 3
-"""Single bugs that have to be known for each bug of several."""
+"""Kept single bugs that are needed for every bug of the kind `several`."""
 
 
 class BugSearch:
-    """The search for bugs that make tasks: bugs tried so far, and those wanted as tasks.
+    """The search for bugs that make tasks: `tried` has all probes, `wanted` the probes that become tasks.
 
     The order of trials depends on the seed and on earlier results, not on the number of sandboxes.
     """
@@ -58,7 +58,7 @@ class BugSearch:
         self.wanted += self._kept(self._bugs[kind], wanted, found)
 
     def _kept(self, supply: _BugQueue, wanted: int, found: Callable[[int], None]) -> list[Probe]:
-        """Try bugs until `count` are kept, or the queue is empty."""
+        """Try bugs until `wanted` bugs are kept, or the queue is empty."""
         kept: list[Probe] = []
         if wanted < 1:
             return kept
@@ -75,11 +75,11 @@ class BugSearch:
 
 
 class _BugQueue:
-    """Bugs of one kind. Bugs that were handed out and not tried are handed out again."""
+    """Bugs of one kind. Bugs that were yielded but not tried are yielded again by the next `ahead`."""
 
     def __init__(self, bugs: Iterator[Bug]) -> None:
         self.done = 0
-        """How many were tried."""
+        """Number of bugs that were tried."""
         self._bugs, self._seen = bugs, list[Bug]()
 
     def ahead(self) -> Iterator[Bug]:

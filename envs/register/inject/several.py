@@ -1,4 +1,4 @@
-"""Several bugs at once: two or three that were noticed alone, in functions that belong together."""
+"""Combine two or three single bugs, which tests notice, into a bug of the kind `several`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .bugs import SEVERAL, Bug
 from .probe import Probe
 
 TRIPLE_EVERY = 3
-"""Each third is a bug of three places."""
+"""Every third bug has three parts, if a third related part exists."""
 
 
 def several(parts: Sequence[Probe], suite: Suite, *, seed: int) -> Iterator[Bug]:
@@ -31,9 +31,11 @@ def several(parts: Sequence[Probe], suite: Suite, *, seed: int) -> Iterator[Bug]
         chosen = list(pair)
         thirds = [part for part in parts if _is_third(part, pair, suite)]
         if thirds and number % TRIPLE_EVERY == 0:
-            chosen.append(min(thirds, key=lambda each: used[each.bug]))
+            chosen.append(min(thirds, key=lambda part: used[part.bug]))
         used.update(part.bug for part in chosen)
-        edits = sorted((edit for part in chosen for edit in part.bug.edits), key=lambda e: (e.path, e.start))
+        edits = sorted(
+            (edit for part in chosen for edit in part.bug.edits), key=lambda edit: (edit.path, edit.start)
+        )
         yield Bug(SEVERAL, tuple(edits), tuple(sorted({key for part in chosen for key in part.bug.keys})))
 
 
@@ -43,22 +45,24 @@ def _is_third(part: Probe, pair: Sequence[Probe], suite: Suite) -> bool:
     )
 
 
-def _related(one: Probe, other: Probe, suite: Suite) -> bool:
-    """Return whether two bugs are in different functions, and one test notices both or one function calls the
+def _related(first: Probe, second: Probe, suite: Suite) -> bool:
+    """Return whether two bugs are in different functions that share a failing test, or of which one calls the
     other.
     """
-    if not _apart(one.bug, other.bug):
+    if not _apart(first.bug, second.bug):
         return False
     called = any(
         b in suite.steps.get(a, ()) or a in suite.steps.get(b, ())
-        for a in one.bug.places
-        for b in other.bug.places
+        for a in first.bug.places
+        for b in second.bug.places
     )
-    return called or not set(one.failing).isdisjoint(other.failing)
+    return called or not set(first.failing).isdisjoint(second.failing)
 
 
-def _apart(one: Bug, other: Bug) -> bool:
-    """Return whether no function of one bug is, or is inside, a function of the other."""
+def _apart(first: Bug, second: Bug) -> bool:
+    """Return whether the bugs share no function, and no function of either bug encloses one of the other."""
     return not any(
-        f"{a}.".startswith(f"{b}.") or f"{b}.".startswith(f"{a}.") for a in one.places for b in other.places
+        f"{a}.".startswith(f"{b}.") or f"{b}.".startswith(f"{a}.")
+        for a in first.places
+        for b in second.places
     )

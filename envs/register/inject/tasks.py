@@ -34,7 +34,10 @@ def make_tasks(
     past: Past = NO_PAST,
     heldout: float = HELDOUT,
 ) -> list[Task]:
-    """Write one task for each kept bug; their numbers say nothing about the bugs."""
+    """Make one task for every kept bug, in the order of `kept`.
+
+    `heldout` is the share of tasks in the split `heldout`.
+    """
     name = canonical(project.source.name)
     groups = bound_together([probe.bug.places for probe in kept])
     away = held_out(groups, heldout)
@@ -53,10 +56,10 @@ def make_tasks(
 
 
 def bound_together(bugs: Sequence[Sequence[str]]) -> list[str]:
-    """Name, for the functions of each bug (`path::function`), the group that a split must not divide.
+    """Return the group of every bug; a split must not divide a group.
 
-    Functions are in one group when one bug is in both, or when one is inside the other; a group has the name
-    of its first function.
+    `bugs` has the functions (`path::function`) of every bug. Two functions are in the same group if a bug is
+    in both, or if one function encloses the other. A group has the name of its first function.
     """
     places = sorted({place for bug in bugs for place in bug})
     leader = {place: place for place in places}
@@ -67,8 +70,8 @@ def bound_together(bugs: Sequence[Sequence[str]]) -> list[str]:
         return place
 
     inside = [(a, b) for a in places for b in places if b.startswith(f"{a}.")]
-    for one, other in [*inside, *((bug[0], place) for bug in bugs for place in bug[1:])]:
-        first, second = sorted((lead(one), lead(other)))
+    for left, right in [*inside, *((bug[0], place) for bug in bugs for place in bug[1:])]:
+        first, second = sorted((lead(left), lead(right)))
         leader[second] = first
     return [lead(bug[0]) for bug in bugs]
 
@@ -109,7 +112,7 @@ def _task(
 
 
 def _prove(source: Tree, base: Tree, solved: Tree, base_patch: str, reference_patch: str) -> None:
-    """The stored patches lead from the source to exactly the trees that were run."""
+    """Check that the stored patches lead from the source to the tested trees. Raises PatchError."""
     found = apply_patch(source, base_patch)
     if found != base or apply_patch(found, reference_patch) != solved:
         raise PatchError("a stored patch does not lead to the tree that was tested; please report this")

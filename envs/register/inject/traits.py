@@ -1,13 +1,13 @@
 """Measures of a task's difficulty, derived from how the bug was made and noticed.
 
-Recorded in `Task.traits`, where samplers and reports find it:
+The measures are recorded in `Task.traits`, for samplers and reports:
 
-    kind       what kind of bug                     path, line, function   of its first edit
-    places     every changed function               functions, files       how many there are
+    kind       kind of the bug                      path, line, function   of the first edit
+    places     every changed function               functions, files       number of changed ones
     lines      lines the reference patch adds and removes
     failing    tests that fail                      calling    stable tests that call a changed function
-    distance   call steps from where a failure shows to the nearest changed function: 0 when the innermost
-               frame of the project is in one; left out where it is not known
+    distance   call steps from a failure's frame to the nearest changed function: 0 if the innermost frame of
+               the project is in a changed function; left out if unknown
 """
 
 from __future__ import annotations
@@ -56,9 +56,10 @@ def changed_lines(patch: str) -> int:
 
 
 def distance(failure: Failure, bug: Bug, steps: Mapping[str, frozenset[str]]) -> int | None:
-    """Call steps between a failure's innermost frame and the nearest function of a bug; None if unknown.
+    """Return the call steps between a failure's innermost frame and the nearest function of a bug, or None.
 
-    Up the stack where a function of the bug is on it, else down the calls that were seen when all was well.
+    Steps are counted up the stack if the stack has a function of the bug, else down the calls of the
+    unchanged library (`steps`: function to called functions). None if neither leads to the bug.
     """
     if not failure.frames:
         return None
@@ -83,6 +84,6 @@ def _steps_down(
 
 
 def _is_of(place: str, frame: StackFrame) -> bool:
-    """Whether a frame, which knows no class, may be of a function (`path::Class.function`)."""
+    """Return whether a frame, which has no class, may belong to a function (`path::Class.function`)."""
     path, _, function = place.partition("::")
     return path == frame.path and function.rpartition(".")[2] == frame.function

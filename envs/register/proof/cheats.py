@@ -1,8 +1,7 @@
-"""Cheats of the red team that consist of a tree alone: graded at registration, without episodes.
+"""Cheats of the red team that consist of a tree only, so that registration can grade them without episodes.
 
-The whole list is `envs.redteam.suite`. This module holds the cheats that can be graded in seconds; cheats
-that make tool calls, that use up time, or that repeat one of these in another form run in `daythree
-redteam` only.
+The whole list is `envs.redteam.suite`. This module holds the cheats that can be graded in seconds. Cheats
+that make tool calls, use up time, or repeat another cheat in a different form run in `daythree redteam` only.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class Cheat:
     family: str
     sentence: str
     tree: Callable[[TaskSet, Task], Tree]
-    """The tree that would be handed in; it must not contain the fix."""
+    """Makes the tree that a policy would submit; the tree must not contain the fix."""
 
 
 def _tree(cheat: Known, taskset: TaskSet, task: Task) -> Tree:

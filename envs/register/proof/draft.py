@@ -1,8 +1,8 @@
-"""Prove a draft by its tests: run them before the fix and after it, several times each, the way grading does.
+"""Prove drafts by their tests, which run several times before the fix and after it, the way grading does.
 
-Every run has a sandbox of its own, which holds what a verdict would be made from: the submission (nothing
-before the fix, the reference after it) under the trusted files. What disqualifies a draft ends its proof at
-once, so that hopeless ones cost a run or two.
+Every run has its own sandbox with the tree that grading would run: the submission (the base tree before the
+fix, the reference after it) under the trusted files. The first disqualification ends a proof, so a hopeless
+draft costs a run or two.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .proofs import VALID, WRONG_PYTHON, Draft, Journal, Proof, proof_key
 from .reach import files_to_run, has_python_tests, tests_near, tests_of
 
 RUN_S = 180.0
-"""Deadline of any run."""
+"""Deadline of one test run."""
 SLOW_S = 60.0
 """A task whose tests take longer is dropped: every episode waits for them."""
 WHOLE_S = 15.0
@@ -48,11 +48,11 @@ def prove_drafts(
     *,
     journal: Journal | None = None,
 ) -> Generator[Proof, None, None]:
-    """Yield the proof of each draft, in their order; several are at work at once.
+    """Yield the proof of every draft, in the order of `drafts`; several drafts are proven in parallel.
 
-    `environments`, by name, are read when a draft comes up, and their images must be there. Proofs that the
-    journal knows are not made again. Closing the generator ends every sandbox. Raises RegisterOutage when
-    sandboxes can no longer be started.
+    `environments` maps names to runtimes whose images exist; an entry is read when its draft comes up. Proofs
+    in the journal are reused. Closing the generator ends every sandbox. Raises RegisterOutage when sandboxes
+    can no longer be started.
     """
     runs = settings.runs
     assert runs >= 1, "a proof takes at least one run before the fix and one after it"
@@ -65,7 +65,7 @@ def prove_drafts(
         if known:
             return known
         proof = prove_draft(draft, environment, backend=backend, runs=runs, slow=slow)
-        if journal is not None and proof.result != BROKEN:  # that may have been the machine's doing
+        if journal is not None and proof.result != BROKEN:  # the machine may be at fault
             journal.add(key, proof)
         return proof
 
@@ -79,8 +79,9 @@ def prove_drafts(
 
 
 def prove_draft(draft: Draft, environment: Runtime, *, backend: Backend, runs: int, slow: set[str]) -> Proof:
-    """Prove one draft. `slow` remembers environments whose whole suite takes too long.
+    """Prove one draft with `runs` runs before the fix and as many after the fix.
 
+    `slow` collects the names of environments whose whole suite takes too long; later drafts skip such suites.
     Raises RegisterOutage when sandboxes cannot be started.
     """
     trial = Trial(draft, environment, backend)
@@ -91,7 +92,7 @@ def prove_draft(draft: Draft, environment: Runtime, *, backend: Backend, runs: i
 
 
 class Disqualified(Exception):
-    """Why a draft makes no task. Takes a few words."""
+    """Raised with the reason why a draft makes no task, in a few words that can be counted."""
 
 
 class Trial:
@@ -133,7 +134,7 @@ class Trial:
         return self._concluded(files, before, after)
 
     def evidence(self) -> dict[str, object]:
-        """The observations for `lock.json`."""
+        """Return the observations that `lock.json` keeps: outcomes, reasons, number of sandboxes, seconds."""
         seconds = round(time.monotonic() - self._started, 2)
         return {**self._evidence, "sandboxes": self._sandboxes, "seconds": seconds}
 
@@ -153,7 +154,7 @@ class Trial:
         )
 
     def _collected(self, files: Sequence[str], after: RunReport) -> tuple[str, ...]:
-        """Leave out files that cannot be collected even after the fix."""
+        """Return the files without those that cannot be collected even after the fix."""
         broken = {path.split("::")[0]: _last_line(text) for path, text in after.collect_errors.items()}
         if broken:
             self._evidence["left_out"] = {**broken}
@@ -168,8 +169,9 @@ class Trial:
     def _widened(
         self, touched: Sequence[str], slow: set[str]
     ) -> tuple[str, tuple[str, ...], RunReport | None]:
-        """Choose the guard against side effects: the rule's name, the test files, and their run after the
-        fix.
+        """Choose the test files that guard against side effects of a fix.
+
+        Return the name of the rule, the files, and their run after the fix (None if not run).
         """
         chosen, name = tuple(touched), self._draft.environment
         if not has_python_tests(self._environment.tests):
@@ -243,7 +245,7 @@ class Trial:
             except SandboxUnavailable as error:
                 outage = str(error)
                 continue
-            except SandboxError:  # it was there, and did not take the tree
+            except SandboxError:  # the sandbox started, and then failed
                 report = None
             if report is not None:
                 return report
@@ -288,7 +290,7 @@ def _is_hopeless(report: RunReport) -> bool:
 
 
 def _failures(report: RunReport, tests: Sequence[str]) -> dict[str, Failure]:
-    """Why tests failed: their own failures, and those of files that could not be collected."""
+    """Return failures by test id, and by path for files that could not be collected."""
     found = {test: report.failures[test] for test in tests if test in report.failures}
     for path, text in report.collect_errors.items():
         error, _, message = _last_line(text).partition(": ")

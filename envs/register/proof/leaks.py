@@ -1,7 +1,7 @@
-"""Proof that the `prs` tool gives no fix away: every call is made, and every answer searched for signs.
+"""Check that the `prs` tool gives no fix away: make every call, and search every answer for signs of the fix.
 
 A sign (`envs.register.proof.withheld`) is a word, a line, an id or a number of the fix that the base tree
-does not hold already.
+lacks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PAGE = re.compile(r"\n\(page \d+ of (\d+)\)$")
 
 
 def pr_leaks(taskset: TaskSet) -> list[str]:
-    """Name every answer of the `prs` tool that holds a sign of its task's fix; empty when none does.
+    """Return a line for every answer of the `prs` tool that holds a sign of its task's fix.
 
     For every task: a search for every word of the fix, every change read to its last page, every line
     blamed (one line for each change that touched a file), the recent changes of every path.
@@ -41,6 +41,7 @@ def pr_leaks(taskset: TaskSet) -> list[str]:
         sandbox = FakeSandbox(SandboxSpec(image="", workdir=task.workdir), files)
         at = ToolContext(sandbox, taskset, task)
         for call in _calls(taskset, task, base):
+            # An answer to `blame` begins with the place in the question, which is no leak.
             shown = wanted.found_in(_answer(call, at).removeprefix(call.blame or ""))
             if shown:
                 found.append(f"{task.id}: prs {_spelled(call)} shows {shown[0]}")
@@ -48,7 +49,7 @@ def pr_leaks(taskset: TaskSet) -> list[str]:
 
 
 def _signs(taskset: TaskSet, task: Task, base: Tree) -> Signs:
-    """Collect the fix's signs, without the fixed phrases of the tool."""
+    """Collect the signs of a task's fix, except words of the tool's fixed phrases."""
     number = None
     if taskset.manifest.kind in KINDS_WITH_THE_FIX_IN_THE_HISTORY and task.past < len(taskset.prs):
         key = taskset.prs[task.past].key

@@ -1,4 +1,4 @@
-"""Which tests prove a fix: outcomes of each test id in runs before the fix and in runs after it."""
+"""Find the tests that prove a fix, by the outcomes of test ids in runs before the fix and after the fix."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ _FAILING = frozenset({"failed", "error", "unfinished", "missing"})
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Every id that passed at least once, in at most one of four lists, each sorted.
+    """Test ids in four sorted lists without common ids.
 
-    In none of them are tests that never failed before the fix and did not pass there either, as those that
-    were skipped: they prove nothing.
+    No list has a test whose outcomes prove nothing, such as a test that is skipped before the fix, or a test
+    that fails before and after the fix.
     """
 
     fail_to_pass: tuple[str, ...]
-    """Failed, broke or missing in every run before, passed in every run after."""
+    """Tests that failed, broke or were missing in every run before the fix, and passed in every run after."""
     pass_to_pass: tuple[str, ...]
-    """Passed in every run of both."""
+    """Tests that passed in every run."""
     flaky: tuple[str, ...]
-    """Of changing outcome in the runs before, or in the runs after."""
+    """Tests whose outcome varies between the runs before the fix, or between the runs after."""
     broken: tuple[str, ...]
-    """Passed in every run before and in none after: the fix takes them away."""
+    """Tests that passed in every run before the fix and in no run after: the fix breaks or removes them."""
 
 
 def compare(before: Sequence[RunReport], after: Sequence[RunReport]) -> Outcomes:
-    """Sort the ids of several runs of the same tests on the tree before a fix, and on the tree after it."""
+    """Compare runs of the same tests on the tree before a fix with runs on the tree after the fix."""
     lists: dict[str, list[str]] = {"fail_to_pass": [], "pass_to_pass": [], "flaky": [], "broken": []}
     for test in sorted({test for report in (*before, *after) for test in report.outcomes}):
         lists.get(_list_of(_seen(before, test), _seen(after, test)), []).append(test)
@@ -37,7 +37,7 @@ def compare(before: Sequence[RunReport], after: Sequence[RunReport]) -> Outcomes
 
 
 def _seen(reports: Sequence[RunReport], test: str) -> frozenset[str]:
-    """Summarise a test's outcomes over runs: `passed`, `failed`, or `no proof` for any other mixture."""
+    """Return the kinds of a test's outcomes over runs: `passed`, `failed`, and `no proof` for all others."""
     return frozenset(_kind(report.outcomes.get(test, "missing")) for report in reports)
 
 

@@ -1,8 +1,8 @@
 """A change to be proven (`Draft`), the outcome of proving it (`Proof`), and proofs on disk (`Journal`).
 
-The journal lets an interrupted registration go on where it stopped. It has one JSON object a line and is only
-ever appended to: `{"key": …, "proof": {…}}`. A line that was torn when the machine stopped is not read. A
-later line for the same key counts.
+The journal lets an interrupted registration continue. The file has one JSON object per line, `{"key": …,
+"proof": {…}}`, and is only appended to. A line that is not whole, because the machine stopped, is skipped. Of
+several lines with the same key, the last line counts.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from sandboxes.images.build import cache_folder
 
 VALID = "valid"
 WRONG_PYTHON = "its tests are for another Python"
-"""They are no syntax that the environment's Python knows: there is no environment for them here."""
+"""Result for tests whose syntax the environment's Python does not know."""
 RULES = 2
-"""Raised when the same draft may give another proof, so that kept proofs of old rules are not believed."""
+"""Version of the rules of a proof; other rules need a new version, so that old proofs are not reused."""
 
 
 @dataclass(frozen=True)
@@ -36,21 +36,21 @@ class Draft:
 
     id: str
     environment: str
-    """Name of the environment that it runs in."""
+    """Name of the environment in which the tests run."""
     base: Tree
-    """What a policy would start from."""
+    """The tree that a policy would start from."""
     solved: Tree
     """The tree after the change; its protected files are the trusted ones."""
     reference_patch: str
-    """Unified diff from `base`, the code part of the change."""
+    """Unified diff from `base`, with the code part of the change."""
     test_files: tuple[str, ...]
     """Test files that the change touched."""
     origin: str
-    """The commit, or the row, that it was made from."""
+    """The commit or the row that the draft was made from."""
     named: tuple[str, ...] = ()
-    """Those of the test files that are known to hold tests, whatever they are called."""
+    """Test files, out of `test_files`, that hold tests even if their names do not say so."""
     workdir: str = SandboxSpec.workdir
-    """Where the tree is laid; an image may expect it in one place."""
+    """Folder of the tree in the sandbox; an image may expect a certain folder."""
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,17 @@ class Proof:
 
     id: str
     result: str
-    """`valid`, or why it makes no task, in a few words that can be counted."""
+    """`valid`, or why the draft makes no task, in a few words that can be counted."""
     fail_to_pass: tuple[str, ...] = ()
     pass_to_pass: tuple[str, ...] = ()
     flaky: tuple[str, ...] = ()
-    """Ids whose outcome varied between runs of the same tree; in neither list."""
+    """Ids whose outcome varied between runs of the same tree; not in `fail_to_pass` or `pass_to_pass`."""
     failures: Mapping[str, Failure] = field(default_factory=dict)
-    """Why tests failed before the fix, by id; by path for a file that could not be collected."""
+    """Failures before the fix by test id, and by path for a file that could not be collected."""
     test_files: tuple[str, ...] = ()
     """Files to run for a verdict."""
     test_s: float = 0.0
-    """The longest run of them after the fix."""
+    """Duration of the longest run of `test_files` after the fix."""
     evidence: dict[str, Any] = field(default_factory=dict, hash=False)
 
     @property
@@ -78,7 +78,7 @@ class Proof:
 
 
 def proof_key(draft: Draft, environment: Runtime, runs: int) -> str:
-    """SHA-256 over everything that decides a proof."""
+    """Return the SHA-256 over everything that decides a proof."""
     decisive = [
         RULES,
         runs,
@@ -98,12 +98,12 @@ _PROOF = TypeAdapter(Proof)
 
 
 class Journal:
-    """Proofs by the digest of what decided them (`proof_key`). Methods may be called from several threads."""
+    """Proofs by `proof_key`, kept in a file. Methods may be called from several threads."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.reused = 0
-        """How many proofs were there already when they were asked for."""
+        """Number of calls of `find` that returned a proof."""
         self._lock = threading.Lock()
         self._proofs = dict(_read(path)) if path.is_file() else {}
 
@@ -116,7 +116,10 @@ class Journal:
         return len(self._proofs)
 
     def find(self, key: str, draft_id: str) -> Proof | None:
-        """Return a proof that was made before, for a draft that may have another id now."""
+        """Return the proof for a key, or None.
+
+        The proof gets the id `draft_id`, because a draft may have had another id when the proof was made.
+        """
         with self._lock:
             proof = self._proofs.get(key)
             self.reused += proof is not None

@@ -1,4 +1,4 @@
-"""Take tasks out of a task set, never silently: each moves to `quarantine.jsonl` with its reason."""
+"""Remove tasks from a task set: every removed task moves to `quarantine.jsonl` with a reason."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ TASKS, QUARANTINE, LOCK = "tasks.jsonl", "quarantine.jsonl", "lock.json"
 
 
 def quarantine(folder: Path, reasons: Mapping[str, str]) -> TaskSet:
-    """Move tasks, by id, to the quarantine, and return the set as it is then.
+    """Move tasks to the quarantine and return the remaining set. `reasons` maps task ids to reasons.
 
-    The rows are kept whole there, and so are their trees. The set is rewritten beside its place and takes
-    it at the end. Raises TaskSetError when a task is not in the set, or the set cannot be written.
+    Whole rows and trees of the tasks are kept. The set is rewritten in a copy that replaces the folder at the
+    end. Raises TaskSetError when a task is not in the set, or the set cannot be written.
     """
     taskset = load_taskset(folder)
     for name in reasons:
@@ -38,14 +38,14 @@ def quarantine(folder: Path, reasons: Mapping[str, str]) -> TaskSet:
 
 
 def add_evidence(folder: Path, evidence: Mapping[str, Any]) -> None:
-    """Add to the evidence in a set's `lock.json`. Raises TaskSetError."""
+    """Merge entries into the evidence in a set's `lock.json`. Raises TaskSetError."""
     with _rewriting(folder) as beside:
         _relock(beside, evidence=evidence)
 
 
 @contextmanager
 def _rewriting(folder: Path) -> Iterator[Path]:
-    """Give a copy of a set to change; afterwards it stands in the set's place. Raises TaskSetError."""
+    """Yield a copy of a set to change; the copy then replaces the set. Raises TaskSetError."""
     try:
         above = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.absolute().parent))
         try:
@@ -65,7 +65,7 @@ def _rewriting(folder: Path) -> Iterator[Path]:
 
 
 def _relock(folder: Path, *, away: Collection[str] = (), evidence: Mapping[str, Any] | None = None) -> None:
-    """Bring `lock.json` in line with what was rewritten; the digests of all else stay as recorded."""
+    """Update `lock.json` after a rewrite; digests of files that were not rewritten stay as recorded."""
     lock = json.loads((folder / LOCK).read_bytes())
     if away:
         for name in (TASKS, QUARANTINE):

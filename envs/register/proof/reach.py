@@ -1,4 +1,4 @@
-"""Which test files a change can reach: all test files, and those that import a changed module."""
+"""Find the test files of a tree, and the test files among them that import a changed module."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAMED_TEST = re.compile(r"test|spec", re.IGNORECASE)
 
 
 def has_python_tests(setup: RunnerSetup) -> bool:
-    """Return whether the test files are Python files whose names say that they hold tests."""
+    """Return whether the runner takes Python test files, which are recognised by their names."""
     return setup.runner in ("pytest", "unittest")
 
 
@@ -28,9 +28,9 @@ def tests_of(tree: Mapping[str, TreeFile]) -> tuple[str, ...]:
 def files_to_run(
     paths: Sequence[str], tree: Mapping[str, TreeFile], setup: RunnerSetup, *, called: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """Choose the paths to run: test files by name, or, where none is called so, files that define tests.
+    """Choose the files to run out of `paths`: files with names of tests, else files that define tests.
 
-    `called` are test files whatever their names are.
+    Paths in `called` are test files whatever their names are.
     """
     if not has_python_tests(setup):
         return tuple(path for path in paths if _NAMED_TEST.search(PurePosixPath(path).name)) or tuple(paths)
@@ -51,7 +51,7 @@ def tests_near(reference_patch: str, trusted: Mapping[str, TreeFile], setup: Run
 
 
 def _module_names(path: str, setup: RunnerSetup) -> Iterator[str]:
-    """The dotted names a path may be imported by: one for each import folder that it lies in."""
+    """Yield the dotted names of a module: a name for every import folder that holds the path."""
     if not path.endswith(".py"):
         return
     inside = PurePosixPath(path).with_suffix("")
@@ -63,7 +63,7 @@ def _module_names(path: str, setup: RunnerSetup) -> Iterator[str]:
 
 
 def _imported(source: bytes) -> Iterable[str]:
-    """Every dotted name that a file imports, and that a name imported from somewhere could be."""
+    """Yield every dotted name that a file may import: `a` and `a.b` for `from a import b`."""
     try:
         module = syntax_tree(source)
     except (SyntaxError, ValueError, RecursionError):

@@ -1,7 +1,7 @@
 """Search an image for the fixes of a task set: in every file, archive and git object.
 
-An image of a library's dependencies may hold the library itself, in a later version: as a dependency of a
-dependency, in a wheel, in a package cache. One pass over an image looks for the fixes of all its tasks.
+An image with a library's dependencies may hold a later version of the library itself: as a dependency of a
+dependency, in a wheel, in a package cache. One pass over an image searches for the fixes of all its tasks.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from sandboxes.backend import Backend
 from sandboxes.base import Sandbox, SandboxSpec
 
 SCAN_S = 300.0
-"""Deadline for looking through one image."""
+"""Deadline for the scan of one image."""
 TELLING = 12
-"""Characters of a line, spaces around it not counted, that make it worth looking for."""
+"""Fewest characters, without spaces around, of a line that is searched for."""
 ALONE = 30
-"""Characters that must match in a file of another name: short lines are written twice by chance."""
+"""Fewest matching characters in a file of another name, because short lines recur by chance."""
 _SMALL = 32
-"""Bytes of a file below which equal content means nothing."""
+"""Equal content of files with fewer bytes proves nothing."""
 _SYSTEM = ("/proc", "/sys", "/dev")
 
 
@@ -40,11 +40,11 @@ class FixSide:
     files: Mapping[str, str]
     """SHA-256 of a file's content to its path."""
     sizes: Mapping[str, int]
-    """SHA-256 to bytes."""
+    """SHA-256 of a file's content to its size in bytes."""
     objects: Mapping[str, str]
-    """Git's id of the same content to its path."""
+    """Git's blob id of a file's content to its path."""
     lines: Mapping[str, frozenset[str]]
-    """Path to the telling lines that it has and the base tree has nowhere."""
+    """Path to the file's telling lines that no file of the base tree has."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,17 @@ class ImageScan:
     """Findings of one pass over an image."""
 
     leaks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By task: places that hold its fix, each with what they hold."""
+    """Task id to descriptions of the places that hold the fix."""
     complete: bool = False
     looked: int = 0
-    """Files, archive members and git objects."""
+    """Number of files, archive members and git objects that were examined."""
     unread: int = 0
-    """Those that could not be read: not a policy's either, damaged, or too large."""
+    """Number of files that could not be read: without permission (as for a policy), damaged, or too large."""
     seconds: float = 0.0
 
 
 def scan_taskset(taskset: TaskSet, *, backend: Backend) -> dict[str, ImageScan]:
-    """Look through the image of every environment that tasks use, by its name. Raises SandboxError."""
+    """Scan the images of all environments that tasks use; return scans by name. Raises SandboxError."""
     scans = {}
     for name in sorted({task.environment for task in taskset.tasks}):
         tasks = [task for task in taskset.tasks if task.environment == name]
@@ -81,12 +81,12 @@ def scan_taskset(taskset: TaskSet, *, backend: Backend) -> dict[str, ImageScan]:
 
 
 def leaks(sandbox: Sandbox, base: Tree, solved: Tree) -> list[str]:
-    """Name the places of a sandbox's image that hold what only `solved` has. Raises SandboxError."""
+    """Describe the places of a sandbox's image with content that only `solved` has. Raises SandboxError."""
     return list(scan_image(sandbox, {"": fix_side(base, solved)}).leaks.get("", ()))
 
 
 def fix_side(base: Tree, solved: Tree) -> FixSide:
-    """Return what the tree after a fix has and the base has not, its hidden tests included."""
+    """Return the content that `solved`, hidden tests included, has and `base` lacks."""
     known = {entry.data for entry in base.values()}
     changed = {path: entry for path, entry in solved.items() if entry.data not in known}
     whole = {path: entry for path, entry in changed.items() if len(entry.data) >= _SMALL}
@@ -103,14 +103,17 @@ def fix_side(base: Tree, solved: Tree) -> FixSide:
 
 
 def scan_image(sandbox: Sandbox, sides: Mapping[str, FixSide], *, timeout_s: float = SCAN_S) -> ImageScan:
-    """Look for several fixes in one pass over everything but the working directory. Raises SandboxError."""
+    """Search for fixes (`sides`, by task id) in one pass over all files outside the working directory.
+
+    Raises SandboxError.
+    """
     lines = sorted({line for side in sides.values() for group in side.lines.values() for line in group})
     request = {
         "files": {digest: size for side in sides.values() for digest, size in side.sizes.items()},
         "objects": sorted({name for side in sides.values() for name in side.objects}),
         "lines": lines,
         "skip": [*_SYSTEM, sandbox.spec.workdir],
-        "limit_s": 0.9 * timeout_s,
+        "limit_s": 0.9 * timeout_s,  # the program stops by itself, in time for its summary
     }
     result = sandbox.exec(
         ["python3", "-I", "-c", resources.files("envs.register.proof").joinpath("scanner.py").read_text()],
@@ -138,7 +141,7 @@ def scan_image(sandbox: Sandbox, sides: Mapping[str, FixSide], *, timeout_s: flo
 def _places(
     side: FixSide, found: Iterable[Mapping[str, Any]], lines: list[str], common: frozenset[str]
 ) -> Iterable[str]:
-    """Return those of the found places that hold this fix, each once."""
+    """Yield a description of every found place that holds this fix, once per place."""
     named: set[str] = set()
     for row in found:
         place = row["place"]
@@ -153,8 +156,9 @@ def _places(
 
 
 def _held(side: FixSide, place: str, matched: set[str]) -> str:
-    """Return the fixes whose added lines a place holds: half of the lines in a file of the same name, else
-    two thirds.
+    """Describe the added lines that a place holds, or return an empty string for too few lines.
+
+    A file of the same name must hold half of the lines that a fix adds to a file, another file two thirds.
     """
     name = PurePosixPath(place.replace("!", "/")).name
     for path, added in side.lines.items():
@@ -170,7 +174,7 @@ def _held(side: FixSide, place: str, matched: set[str]) -> str:
 
 
 def _common(found: Iterable[Mapping[str, Any]], lines: list[str], library: str) -> frozenset[str]:
-    """Lines that Python's own library has too: they tell of no project."""
+    """Return the searched lines that Python's standard library has: such lines belong to no project."""
     inside = tuple(f"{library}/{name}" for name in ("site-packages/", "dist-packages/"))
     return frozenset(
         lines[number]

@@ -1,12 +1,12 @@
-"""Looks through a whole file system for known files and lines: a program that is sent into a sandbox.
+"""Search a whole file system for known files and lines: a program that is sent into a sandbox.
 
-Its source travels as text (`python3 -I -c`), so it uses the standard library only. One JSON object comes on
-standard input:
+The source travels as text (`python3 -I -c`), so the program uses the standard library only. Standard input
+has one JSON object:
 
     {"files": {SHA-256: bytes}, "objects": [git blob], "lines": [text], "skip": [folder], "limit_s": float}
 
-and JSON lines go to the descriptor named by DAYTHREE_REPORT_FD: what was found where, and last how far it
-got. Every regular file is looked at, what is in archives, and every blob of every git object store.
+JSON lines go to the file descriptor in DAYTHREE_REPORT_FD: a line per finding, and last a summary. The search
+covers every regular file, the members of archives, and every blob of every git object store.
 """
 
 # Over a whole file system, plain strings are several times as fast as paths.
@@ -27,7 +27,7 @@ import time
 import zipfile
 
 TEXT_LIMIT = 16 << 20
-"""Larger files are compared whole, not line by line."""
+"""Files with more bytes are compared as a whole, not line by line."""
 MEMBER_LIMIT = 64 << 20
 DEPTH = 3
 ZIPS = (".zip", ".whl", ".egg", ".jar", ".pyz")
@@ -86,7 +86,7 @@ class Scan:
         self.content(path, data, DEPTH)
 
     def content(self, place, data, depth):
-        """Compare one file's bytes; open it where it is an archive."""
+        """Compare a file's bytes; open an archive, `depth` levels deep."""
         if time.monotonic() > self.deadline:
             raise OutOfTime
         self.looked += 1
@@ -106,7 +106,7 @@ class Scan:
                 self.unread += 1
 
     def git_store(self, folder):
-        """Every blob of an object store, whatever refers to it, its alternates included."""
+        """Search every blob of an object store and its alternates, also blobs without a commit."""
         with tempfile.TemporaryDirectory() as scratch:
             environment = {**os.environ, "GIT_ALTERNATE_OBJECT_DIRECTORIES": folder, "HOME": scratch}
             environment |= {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
@@ -127,7 +127,7 @@ class Scan:
                 process.communicate()
 
     def blobs(self, folder, stream):
-        """What `git cat-file --batch` writes: a line of name, kind and size, the data, a line feed."""
+        """Search the output of `git cat-file --batch`: a line of name, kind and size; data; a line feed."""
         for header in iter(stream.readline, b""):
             name, kind, size = header.decode().split()
             data = stream.read(int(size) + 1)[:-1]
@@ -139,7 +139,7 @@ class Scan:
 
 
 def members(name, data):
-    """The files of an archive; none where it is no archive."""
+    """Yield name and content of the files in an archive; nothing for other files."""
     if name.endswith(ZIPS):
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for info in archive.infolist():

@@ -1,4 +1,4 @@
-"""Prove a task by grading it: the empty patch and every cheat must score 0, the reference patch 1."""
+"""Prove tasks by grading: the empty patch and every cheat must score 0, the reference patch 1."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class TaskCheck:
 
     id: str
     problems: tuple[str, ...]
-    """Empty when the task is what it claims to be."""
+    """Faults of the task; empty for a sound task."""
     seconds: float
     cheats: Mapping[str, str] = field(default_factory=dict)
-    """Cheats that were tried: `refused` as tampering, `graded` and scored 0, `nothing to hand in` where none
-    of it may travel or the task has no code for it, or `passes`."""
+    """Name of a tried cheat to its outcome: `refused` as tampering, `graded` with score 0, `nothing to
+    hand in` if the submission has no change, or `passes`."""
 
 
 def prove_tasks(taskset: TaskSet, settings: ProofSettings, *, share: int | None = None) -> list[TaskCheck]:
-    """Prove every task of a set; with `share`, on each task only so many of the cheats, by turns.
+    """Prove every task of a set, with all cheats, or with `share` cheats per task (`by_turns`).
 
     Raises SandboxError.
     """
@@ -59,7 +59,7 @@ def prove_tasks(taskset: TaskSet, settings: ProofSettings, *, share: int | None 
 
 
 def by_turns(number: int, share: int | None) -> Sequence[Cheat]:
-    """Choose the cheats for task `number`, so that tasks that follow each other get all of them."""
+    """Return `share` cheats for task `number` (from 0); the next task gets the cheats that follow."""
     if share is None or share >= len(CHEATS):
         return CHEATS
     start = number * share
@@ -69,7 +69,7 @@ def by_turns(number: int, share: int | None) -> Sequence[Cheat]:
 def prove_task(
     taskset: TaskSet, task: Task, cheats: Sequence[Cheat], *, backend: Backend, runs: int
 ) -> TaskCheck:
-    """Prove one task: nothing scores 0, the reference 1 in every run, each cheat 0. Raises SandboxError."""
+    """Prove that the empty patch and cheats score 0, and the reference 1 in all runs. Raises SandboxError."""
     started, problems = time.monotonic(), list[str]()
     score = partial(grade, taskset=taskset, task=task, backend=backend)
     if score(submission_of(taskset.base_tree(task), taskset, task)).resolved:
@@ -87,10 +87,10 @@ def prove_task(
 
 
 def fate(submission: Submission) -> str:
-    """Say why a submission scores 0 without a run of the tests, or return an empty string.
+    """Return why a submission needs no test run to score 0, or an empty string.
 
-    Tampering scores 0 whatever the tests give; a submission without a change is the empty patch, which is
-    graded anyway.
+    Tampering scores 0 whatever the outcome of the tests. A submission without a change is the empty patch,
+    which is graded separately.
     """
     if submission.tampered:
         return REFUSED

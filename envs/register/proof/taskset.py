@@ -1,7 +1,6 @@
 """Prove a task set as a whole: before it is written (`write_proven`), and again at any later time (`check`).
 
-Each task is proven by grading, and the fix must be nowhere to be read: neither in an image nor through the
-`prs` tool.
+Grading proves every task, and no fix may be readable in an image or through the `prs` tool.
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ from .scan import ImageScan, scan_taskset
 from .task import TaskCheck, prove_tasks
 
 SHARE = 4
-"""Cheats tried on each task when a set is registered; all of them are, on some task."""
+"""Fewest cheats tried on each task at registration; the tasks of a set take turns to cover all cheats."""
 
 SHOWN = 3
-"""Leaks of one task that are reported."""
+"""Most leaks that are reported for one task."""
 
 REFERENCE_RUNS = 1
-"""Times the reference must pass when a set is written: the tests ran many times on the way here."""
+"""Runs of the reference when a set is written; the tests already ran several times before."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +47,13 @@ class TaskSetProof:
 
     checks: tuple[TaskCheck, ...]
     scans: Mapping[str, ImageScan]
-    """By environment."""
+    """Name of an environment to the scan of its image."""
     problems: tuple[str, ...]
     """Faults of the set as a whole."""
 
     @property
     def unfinished(self) -> tuple[str, ...]:
-        """Scans that did not come to their end, one line each."""
+        """A line for every scan that ran out of time."""
         return tuple(
             f"the image of environment {name} could not be looked through in time"
             for name, scan in self.scans.items()
@@ -63,11 +62,11 @@ class TaskSetProof:
 
     @property
     def failing(self) -> dict[str, str]:
-        """Tasks that are not what they claim to be, each with the reasons."""
+        """Task id to problems, for tasks with problems."""
         return {check.id: "; ".join(check.problems) for check in self.checks if check.problems}
 
     def evidence(self, runs: int) -> dict[str, Any]:
-        """The part that `lock.json` keeps."""
+        """Return the part that `lock.json` keeps; `runs` is the number of reference runs."""
         return {
             "reference_runs": runs,
             "tasks": {check.id: dict(check.cheats) for check in self.checks},
@@ -80,7 +79,10 @@ class TaskSetProof:
 
 
 def prove_taskset(taskset: TaskSet, settings: ProofSettings, *, every_cheat: bool) -> TaskSetProof:
-    """Prove a set whose images are there. Raises SandboxError."""
+    """Prove a set whose images exist, with every cheat on every task or with a share of the cheats per task.
+
+    Raises SandboxError.
+    """
     if not taskset.tasks:
         return TaskSetProof((), {}, ("it has no tasks",))
     share = None if every_cheat else max(SHARE, math.ceil(len(CHEATS) / len(taskset.tasks)))
@@ -100,7 +102,7 @@ def _scanned(taskset: TaskSet, settings: ProofSettings) -> dict[str, ImageScan]:
 
 
 def _leaks(taskset: TaskSet, scans: Mapping[str, ImageScan]) -> dict[str, list[str]]:
-    """Where each task's fix can be read, one line a place."""
+    """Return task ids to the places where the fix can be read, a line per place."""
     found: dict[str, list[str]] = {task.id: [] for task in taskset.tasks}
     for scan in scans.values():
         for name, places in scan.leaks.items():
@@ -112,7 +114,7 @@ def _leaks(taskset: TaskSet, scans: Mapping[str, ImageScan]) -> dict[str, list[s
 
 
 def _untouched(taskset: TaskSet, backend: Backend) -> list[str]:
-    """A sandbox in which nothing was done must give an empty submission. Raises SandboxError."""
+    """Return the changes that an untouched sandbox seems to submit; none are right. Raises SandboxError."""
     task = taskset.tasks[0]
     sandbox = backend.open(sandbox_spec(taskset, task), timeout_s=SETUP_S)
     try:
@@ -142,14 +144,14 @@ class Written:
 
     taskset: TaskSet
     quarantined: Mapping[str, str]
-    """Tasks that did not hold, each with its reason; also in `quarantine.jsonl`."""
+    """Task id to reason, for tasks that failed the proof; also in `quarantine.jsonl`."""
 
 
 def write_proven(proposal: Proposal, settings: RegisterSettings) -> Written:
-    """Prove a task set and write it to `settings.out`; a task that does not hold is quarantined.
+    """Prove a task set and write the set to `settings.out`; a task that fails the proof is quarantined.
 
-    The images must be there. Until everything is proven, nothing stands at `settings.out`. Raises
-    TaskSetError, SandboxError, and RegisterError when no task is left or the set as a whole is wrong.
+    The images must exist. `settings.out` is not created before the proof is complete. Raises TaskSetError,
+    SandboxError, and RegisterError when no task is left or the set as a whole has a fault.
     """
     folder, name, tasks = settings.out, proposal.manifest.name, proposal.tasks
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -190,9 +192,9 @@ class CheckReport:
     """Faults of the set as a whole."""
     wall_s: float
     cheats: tuple[str, ...] = ()
-    """Every cheat that was tried."""
+    """Names of all tried cheats."""
     quarantined: Mapping[str, str] = field(default_factory=dict)
-    """Tasks that were taken out of the set, each with its reason."""
+    """Task id to reason, for tasks that were removed from the set."""
 
     @property
     def broken(self) -> tuple[TaskCheck, ...]:
@@ -213,7 +215,7 @@ def check(
     progress: Progress = silent,
 ) -> CheckReport:
     """Prove a task set again: for every task the empty patch, the reference patch (`runs` times) and every
-    cheat are graded, digests are compared, and the images are looked through.
+    cheat are graded, digests are compared, and the images are scanned.
 
     With `remove`, tasks that fail are moved to the quarantine with their reasons. Raises RegisterError when
     the set cannot be read or the sandboxes fail.

@@ -33,16 +33,16 @@ class Signs:
     """Words, lines, ids and numbers that give a fix away."""
 
     words: frozenset[str]
-    """New as they are written."""
+    """Words that the base tree lacks, in this spelling."""
     folded: frozenset[str]
-    """New in whatever case, in lower case."""
+    """Words, in lower case, that the base tree lacks in any case."""
     lines: frozenset[str]
-    """New lines, white space made single."""
+    """Lines that the base tree lacks, with single spaces as white space."""
     commit: str = ""
     number: int | None = None
 
     def found_in(self, text: str) -> list[str]:
-        """Name the signs that a text holds: prose, which a diff may follow."""
+        """Describe the signs that a text holds; the text is prose, optionally followed by a diff."""
         held = _content(text)
         found = [
             f"the word {word}" for word in sorted((held.words & self.words) | (held.folded & self.folded))
@@ -50,7 +50,7 @@ class Signs:
         found += [
             f"the line {line}" for line in sorted(self.lines) if line in held.lines or line in held.prose
         ]
-        if self.commit and any(self.commit.startswith(id_) for id_ in held.ids):
+        if self.commit and any(self.commit.startswith(prefix) for prefix in held.ids):
             found.append(f"the commit {self.commit[:7]}")
         if self.number in held.numbers:
             found.append(f"the number {self.number}")
@@ -65,7 +65,7 @@ class _Content:
     folded: frozenset[str]
     lines: frozenset[str]
     prose: str
-    """What comes before a diff, white space made single."""
+    """The text before the diff, with single spaces as white space."""
     ids: frozenset[str]
     numbers: frozenset[int]
 
@@ -91,10 +91,10 @@ def signs(base: Tree, reference_patch: str, *, commit: str = "", number: int | N
 def withheld(
     prs: Sequence[PullRequest], base: Tree, reference_patch: str, commit: str, *, number: int | None = None
 ) -> tuple[str, ...]:
-    """Return the keys of those changes that hold a sign of the fix, anywhere that the tool could show it.
+    """Return the keys of the changes that show a sign of the fix in any text of the `prs` tool.
 
-    `number` is the fix's own, where it has one. Give the changes before the base; those after it are
-    never shown.
+    `prs` are the changes before the base; the tool never shows later changes. `commit` (or an empty string)
+    and `number` (or None) identify the fix itself.
     """
     wanted = signs(base, reference_patch, commit=commit, number=number)
     return tuple(row.key for row in prs if speaks_of(row, wanted))

@@ -31,7 +31,7 @@ def agrees(upstream: Any, history: History) -> int:
             if not entry.data or b"\0" in entry.data:
                 assert not known
                 continue
-            row = max(known, key=lambda each: each.since)
+            row = max(known, key=lambda state: state.since)
             found = [
                 history.changes[row.change_of(line + 1) or 0].commit
                 for line in range(entry.data.count(b"\n"))

@@ -40,7 +40,8 @@ def test_every_kind_of_change_is_one_step_of_the_first_parent_line(upstream: Any
     reverted = upstream.commit('Revert "Say three (#9)"', {"a.py": "a = 2\n"})
     with opened(upstream) as history:
         seen = [
-            (one.commit, one.kind, one.number, one.title, one.body, one.author) for one in history.changes
+            (change.commit, change.kind, change.number, change.title, change.body, change.author)
+            for change in history.changes
         ]
         assert seen == [
             (root, "commit", None, "Begin", "The first words.", "Ada"),
@@ -50,7 +51,7 @@ def test_every_kind_of_change_is_one_step_of_the_first_parent_line(upstream: Any
             (plain, "merge", None, "Merge branch 'develop'", "", "Ada"),
             (reverted, "commit", None, 'Revert "Say three (#9)"', "", "Ada"),
         ]
-        assert [one.base for one in history.changes] == ["", root, github, squashed, gitlab, plain]
+        assert [change.base for change in history.changes] == ["", root, github, squashed, gitlab, plain]
         assert history.changes[1].files == ("a.py", "b.py"), "a merge is all that its branch brought"
         assert history.changes[0].merged_at == "2024-01-02T12:00:00Z"
         assert history.head == reverted
@@ -135,7 +136,7 @@ def test_a_bare_repository_a_linked_work_tree_and_an_address_read_alike(
     for place in places:
         with open_history(str(place), timeout_s=READ_S) as history:
             found.append((history.changes, history.tree(history.head)))
-    assert all(one == found[0] for one in found)
+    assert all(reading == found[0] for reading in found)
 
 
 def test_nothing_of_the_source_is_run_and_nothing_stays_behind(upstream: Any, tmp_path: Path) -> None:
@@ -165,7 +166,7 @@ def test_replaced_objects_are_not_believed(upstream: Any) -> None:
     upstream.repo.git.reset("--quiet", "--hard", real)
     upstream.repo.git.replace(real, fake)
     with opened(upstream) as history:
-        assert [one.title for one in history.changes] == ["Real"]
+        assert [change.title for change in history.changes] == ["Real"]
         assert history.tree(real)["a.py"].data == b"a = 1\n"
 
 

@@ -76,7 +76,7 @@ def test_an_export_adds_words_labels_and_the_discussion_of_the_issue(upstream: A
         comment(5, "Why not 1?", "2024-01-03T00:00:00Z", "pull_request") | {"path": "a.py"},
         comment(5, "Edited", "2024-01-02T00:00:00Z") | {"updated_at": "2024-02-02T00:00:00Z"},
     ]
-    (folder / "comments.jsonl").write_text("".join(json.dumps(each) + "\n" for each in said))
+    (folder / "comments.jsonl").write_text("".join(json.dumps(row) + "\n" for row in said))
     exports = read_exports([folder])
     with open_history(str(upstream.folder), timeout_s=30) as history:
         first, second = past_changes(history, exports)
@@ -88,14 +88,14 @@ def test_an_export_adds_words_labels_and_the_discussion_of_the_issue(upstream: A
         "ada-l",
         ("bug",),
     )
-    assert [(each.at, each.text) for each in first.discussion] == [
+    assert [(entry.at, entry.text) for entry in first.discussion] == [
         ("2023-12-30T00:00:00Z", "Issue #4: Counter is off\n\nIt says 0."),
         ("2023-12-31T00:00:00Z", "Same here"),
         ("2024-01-03T00:00:00Z", "(on a.py) Why not 1?"),
         ("2024-02-02T00:00:00Z", "Edited"),
     ], "a comment counts from when it was last edited"
     assert (second.key, second.title) == ("6", "Two"), "found by the commit that merged it"
-    assert [[issue.title for issue in each] for each in closed] == [["Counter is off"], []]
+    assert [[issue.title for issue in group] for group in closed] == [["Counter is off"], []]
 
 
 def test_what_cannot_be_read_in_an_export_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:

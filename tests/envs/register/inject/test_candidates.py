@@ -23,8 +23,8 @@ def test_functions_take_turns_and_kinds_stay_even():
     few = [bug(name, kind, 1) for name in ("one", "two", "three") for kind in "ab"]
     order = list(spread(many + few, seed=1))
     assert sorted(map(repr, order)) == sorted(map(repr, many + few))
-    assert {each.function for each in order[:4]} == {"big", "one", "two", "three"}
-    assert max(Counter(each.kind for each in order[:8]).values()) <= 4
+    assert {tried.function for tried in order[:4]} == {"big", "one", "two", "three"}
+    assert max(Counter(tried.kind for tried in order[:8]).values()) <= 4
     assert order == list(spread(many + few, seed=1)) != list(spread(many + few, seed=2))
 
 
@@ -35,7 +35,7 @@ def test_only_functions_that_a_stable_test_calls_get_bugs_and_no_program_comes_t
     found = candidates(project, suite, seed=0)
     edits = list(found[EDIT])
     assert edits
-    assert {each.function for each in edits} == {"initials"}
-    assert len({each.files(project.tree)[each.path].data for each in edits}) == len(edits)
-    assert [each.function for each in found[BODY]] == ["initials"]
+    assert {edit.function for edit in edits} == {"initials"}
+    assert len({edit.files(project.tree)[edit.path].data for edit in edits}) == len(edits)
+    assert [removal.function for removal in found[BODY]] == ["initials"]
     assert list(found[REVERT]) == []

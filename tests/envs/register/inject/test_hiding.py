@@ -40,7 +40,7 @@ def test_lines_below_a_hidden_function_move_up(library: Path):
     hidden = next(
         found for seed in "abcdefgh" if (found := hide_half(tree, failing, seed=seed)).tests[0] in CLAMP
     )
-    before, after = (each[path].data.decode().splitlines() for each in (tree, hidden.tree))
+    before, after = (files[path].data.decode().splitlines() for files in (tree, hidden.tree))
     line = next(number for number, text in enumerate(before, start=1) if "test_start" in text)
     assert after[hidden.line(path, line) - 1] == before[line - 1]
     assert hidden.line("other.py", 7) == 7

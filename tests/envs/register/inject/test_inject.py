@@ -111,7 +111,7 @@ def test_a_task_that_is_not_what_it_claims_is_found_out(library: Path, tmp_path:
     (out / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     proof = check(out, runs=2, backend=docker)
     assert not proof.ok
-    assert [(each.id, each.problems) for each in proof.broken] == [
+    assert [(task.id, task.problems) for task in proof.broken] == [
         (rows[0]["id"], ("the reference patch fails 2 of 2 times",))
     ]
     assert len(proof.problems) == 2

@@ -22,21 +22,21 @@ def bugs_in(source: str) -> list[Mutation]:
 
 
 def changes(source: str, kind: str) -> set[tuple[str, str]]:
-    return {(each.before, each.after) for each in bugs_in(source) if each.kind == kind}
+    return {(mutation.before, mutation.after) for mutation in bugs_in(source) if mutation.kind == kind}
 
 
 @pytest.mark.parametrize("path", REAL_FILES, ids=lambda path: path.name)
 def test_every_bug_in_real_source_changes_one_span_and_can_be_undone(path: Path):
     data = path.read_bytes()
     found = find_mutations(path.name, data)
-    assert len({each.kind for each in found}) == 8
-    for each in found:
-        changed = each.apply(data)
+    assert len({mutation.kind for mutation in found}) == 8
+    for mutation in found:
+        changed = mutation.apply(data)
         assert changed != data
-        assert changed[: each.start] == data[: each.start]
-        assert changed.endswith(data[each.end :])
-        assert each.undo(changed) == data
-        assert each.line == data[: each.start].count(b"\n") + 1
+        assert changed[: mutation.start] == data[: mutation.start]
+        assert changed.endswith(data[mutation.end :])
+        assert mutation.undo(changed) == data
+        assert mutation.line == data[: mutation.start].count(b"\n") + 1
 
 
 @settings(max_examples=25, deadline=None)
@@ -44,16 +44,16 @@ def test_every_bug_in_real_source_changes_one_span_and_can_be_undone(path: Path)
 def test_a_sound_bug_parses_and_stays_inside_the_function_it_names(draw: st.DataObject):
     path = draw.draw(st.sampled_from(REAL_FILES))
     data = path.read_bytes()
-    each = draw.draw(st.sampled_from(find_mutations(path.name, data, seed=draw.draw(st.integers(0, 5)))))
-    if not is_sound(each, data):
+    mutation = draw.draw(st.sampled_from(find_mutations(path.name, data, seed=draw.draw(st.integers(0, 5)))))
+    if not is_sound(mutation, data):
         return
-    changed = each.apply(data)
+    changed = mutation.apply(data)
     assert ast.dump(ast.parse(changed)) != ast.dump(ast.parse(data))
     tree = parse(data)
     assert tree is not None
-    node = {name: node for node, name in functions(tree)}[each.function]
+    node = {name: node for node, name in functions(tree)}[mutation.function]
     assert node.end_lineno is not None
-    assert node.lineno <= each.line <= node.end_lineno
+    assert node.lineno <= mutation.line <= node.end_lineno
 
 
 def test_the_seed_decides_and_nothing_else():
@@ -90,12 +90,16 @@ def test_the_seed_decides_and_nothing_else():
 )
 def test_each_kind_makes_its_bug(source: str, kind: str, expected: tuple[str, str]):
     assert expected in changes(source, kind)
-    assert all(is_sound(each, source.encode()) for each in bugs_in(source) if each.kind == kind)
+    assert all(is_sound(mutation, source.encode()) for mutation in bugs_in(source) if mutation.kind == kind)
 
 
 def test_swapped_arguments_keep_the_text_of_both():
     data = b"def f(a, b):\n    return g(a,  # first\n             b) + g(a, key=b) + g( a , (b) )\n"
-    found = [each.apply(data) for each in find_mutations("m.py", data) if each.kind == "swapped arguments"]
+    found = [
+        mutation.apply(data)
+        for mutation in find_mutations("m.py", data)
+        if mutation.kind == "swapped arguments"
+    ]
     assert found == [data.replace(b"g( a , (b) )", b"g( b , (a) )")]
 
 
@@ -121,7 +125,7 @@ def test_an_exception_may_be_dropped_but_its_words_stay():
     found = bugs_in("def f(a):\n    if a:\n        raise ValueError('a' + str(a))\n    return a\n")
     assert ("        raise ValueError('a' + str(a))\n", "") not in {(e.before, e.after) for e in found}
     assert ("raise ValueError('a' + str(a))", "pass") in {(e.before, e.after) for e in found}
-    assert not [each for each in found if each.kind == "operator"]
+    assert not [mutation for mutation in found if mutation.kind == "operator"]
 
 
 @pytest.mark.parametrize("data", [b"def f(:\n", b"\xff\xfe", b"# coding: latin-1\nx = '\xe9'\n", b"\x00"])
@@ -131,8 +135,8 @@ def test_what_is_not_utf8_python_has_no_bugs(data: bytes):
 
 def test_windows_line_ends_and_wide_characters_keep_positions_right():
     data = "def f(é, b):\r\n    ü = é + b  # ß\r\n    return ü - 1\r\n".encode()
-    for each in find_mutations("a.py", data):
-        assert each.undo(each.apply(data)) == data
+    for mutation in find_mutations("a.py", data):
+        assert mutation.undo(mutation.apply(data)) == data
     assert {(e.before, e.after, e.line) for e in find_mutations("a.py", data) if e.kind == "operator"} == {
         ("+", "-", 2),
         ("-", "+", 3),
@@ -141,7 +145,7 @@ def test_windows_line_ends_and_wide_characters_keep_positions_right():
 
 def test_a_bug_refuses_a_file_that_is_not_the_one_it_was_found_in():
     data = b"def f(a, b):\n    return a + b\n"
-    bug = next(each for each in find_mutations("a.py", data) if each.kind == "operator")
+    bug = next(mutation for mutation in find_mutations("a.py", data) if mutation.kind == "operator")
     with pytest.raises(AssertionError, match="not the file it was"):
         bug.apply(data.replace(b"+", b"-"))
 
@@ -152,13 +156,13 @@ def test_a_body_taken_out_of_real_source_leaves_signature_and_docstring(path: Pa
     found = find_removals(path.name, data)
     assert len(found) > 10
     was = {name: node for node, name in functions(ast.parse(data))}
-    for each in found:
-        changed = each.apply(data)
-        assert is_sound(each, data)
-        assert each.undo(changed) == data
-        node = {name: node for node, name in functions(ast.parse(changed))}[each.function]
-        assert ast.dump(node.args) == ast.dump(was[each.function].args)
-        assert ast.get_docstring(node) == ast.get_docstring(was[each.function])
+    for mutation in found:
+        changed = mutation.apply(data)
+        assert is_sound(mutation, data)
+        assert mutation.undo(changed) == data
+        node = {name: node for node, name in functions(ast.parse(changed))}[mutation.function]
+        assert ast.dump(node.args) == ast.dump(was[mutation.function].args)
+        assert ast.get_docstring(node) == ast.get_docstring(was[mutation.function])
         assert ast.unparse(node.body[-1]) == "raise NotImplementedError"
         assert len(node.body) == 1 + (ast.get_docstring(node) is not None)
 
@@ -184,7 +188,7 @@ def test_a_body_taken_out_of_real_source_leaves_signature_and_docstring(path: Pa
 )
 def test_a_body_goes_with_its_remarks_and_nothing_else(source: str, expected: str):
     data = source.encode()
-    found = next(each for each in find_removals("a.py", data) if each.function == "f")
+    found = next(mutation for mutation in find_removals("a.py", data) if mutation.function == "f")
     assert found.apply(data).decode() == expected
 
 

@@ -44,7 +44,7 @@ def test_each_bug_meets_the_unmodified_tree_and_leaves_nothing_open(
     assert len(backend.opened) == 2
     for sandbox in backend.opened:
         written = [
-            each for each in project.tree if sandbox.files[f"/workspace/{each}"] != project.tree[each].data
+            path for path in project.tree if sandbox.files[f"/workspace/{path}"] != project.tree[path].data
         ]
         assert written == [PATH]
         assert sandbox.closed

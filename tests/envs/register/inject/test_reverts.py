@@ -43,23 +43,23 @@ def change(before: str, after: str) -> PullRequest:
 
 def test_each_hunk_that_still_stands_is_a_bug_in_its_function():
     found = find_reverts(tree(NEW), ["words.py"], [change(OLD, NEW)])
-    assert [(each.kind, each.path, each.function, each.keys) for each in found] == [
+    assert [(bug.kind, bug.path, bug.function, bug.keys) for bug in found] == [
         (REVERT, "words.py", "shorten", ("12",)),
         (REVERT, "words.py", "last", ("12",)),
     ]
     assert found[0].line == 7
     both = tree(NEW)
-    for each in reversed(found):
-        assert len(each.edits) == 1
-        both |= each.files(both)
+    for bug in reversed(found):
+        assert len(bug.edits) == 1
+        both |= bug.files(both)
     assert both["words.py"].data.decode() == OLD
 
 
 def test_what_is_taken_back_is_what_git_would_take_back():
     pr = change(OLD, NEW)
-    hunks = [each for each in read_hunks(pr.diff) if each.path == "words.py"]
+    hunks = [hunk for hunk in read_hunks(pr.diff) if hunk.path == "words.py"]
     assert len(hunks) == 2
-    assert all(each.after in NEW.encode() and each.before in OLD.encode() for each in hunks)
+    assert all(hunk.after in NEW.encode() and hunk.before in OLD.encode() for hunk in hunks)
     assert apply_patch(tree(OLD), pr.diff) == tree(NEW)
 
 
@@ -89,5 +89,5 @@ def test_lines_that_look_like_headers_and_a_missing_last_line_end_are_text():
     before = "def f(a):\n    b = '''\n-- a\n++ b\n@@ -1 +1 @@\n'''\n    return a"
     after = before.replace("-- a\n++ b\n", "").replace("return a", "return a + b")
     found = find_reverts(tree(after + "\n"), ["words.py"], [change(before + "\n", after + "\n")])
-    assert [each.files(tree(after + "\n"))["words.py"].data.decode() for each in found] == [before + "\n"]
+    assert [bug.files(tree(after + "\n"))["words.py"].data.decode() for bug in found] == [before + "\n"]
     assert list(read_hunks(change(before, after).diff))[1].after.decode().rstrip("\n") in after

@@ -50,15 +50,15 @@ def hunted(
         trying(lambda bug: bug.edits[0].start % 3 != 0, ahead=ahead), SUITE, bugs, name="x", seed=0
     )
     search.run(shares, limit)
-    return search, Counter(each.bug.kind for each in search.wanted)
+    return search, Counter(probe.bug.kind for probe in search.wanted)
 
 
 def test_every_kind_gets_its_share_and_everything_tried_is_remembered():
     search, kinds = hunted(read_kinds(None), 40, supply())
     assert kinds == {"operator": 24, REMOVAL: 6, REVERTED: 6, TOGETHER: 4}
     assert len(search.tried) > 40
-    assert len({each.bug for each in search.tried}) == len(search.tried)
-    assert all(each.result == KEPT and each in search.tried for each in search.wanted)
+    assert len({probe.bug for probe in search.tried}) == len(search.tried)
+    assert all(probe.result == KEPT and probe in search.tried for probe in search.wanted)
 
 
 def test_what_a_kind_lacks_single_edits_make_up():
@@ -71,14 +71,14 @@ def test_what_a_kind_lacks_single_edits_make_up():
 def test_how_many_sandboxes_there_are_changes_nothing():
     few, _ = hunted(read_kinds(None), 30, supply(bodies=3), ahead=1)
     many, _ = hunted(read_kinds(None), 30, supply(bodies=3), ahead=40)
-    assert [each.bug for each in few.wanted] == [each.bug for each in many.wanted]
-    assert [each.bug for each in few.tried] == [each.bug for each in many.tried]
+    assert [probe.bug for probe in few.wanted] == [probe.bug for probe in many.wanted]
+    assert [probe.bug for probe in few.tried] == [probe.bug for probe in many.tried]
 
 
 def test_several_alone_are_made_of_bugs_that_become_no_tasks():
     search, kinds = hunted(read_kinds(["several"]), 4, supply())
     assert kinds == {TOGETHER: 4}
-    assert sum(each.result == KEPT for each in search.tried) == 4 + 12
+    assert sum(probe.result == KEPT for probe in search.tried) == 4 + 12
 
 
 def test_kinds_are_read_with_their_shares():

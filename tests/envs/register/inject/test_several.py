@@ -50,9 +50,9 @@ def test_bugs_in_one_function_or_in_one_inside_it_stay_apart():
 def test_parts_are_used_evenly_every_third_bug_has_three_places_and_keys_are_kept():
     parts = [part(f"f{number}", "t", start=3 * number, key=str(number)) for number in range(9)]
     found = list(several(parts, suite(), seed=1))[:9]
-    assert [len(each.edits) for each in found] == [2, 2, 3] * 3
-    assert max(Counter(place for each in found for place in each.places).values()) <= 3
-    assert all(each.kind == SEVERAL and len(each.keys) == len(each.edits) for each in found)
+    assert [len(bug.edits) for bug in found] == [2, 2, 3] * 3
+    assert max(Counter(place for bug in found for place in bug.places).values()) <= 3
+    assert all(bug.kind == SEVERAL and len(bug.keys) == len(bug.edits) for bug in found)
     assert found == list(several(parts, suite(), seed=1))[:9] != list(several(parts, suite(), seed=2))[:9]
 
 

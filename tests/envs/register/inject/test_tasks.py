@@ -38,7 +38,7 @@ SPEC = SandboxSpec(image="daythree/x:1")
 def bug_in(project: Project, function: str) -> Bug:
     path = "tinylib/numbers.py" if function in ("clamp", "total") else "tinylib/words.py"
     found = find_mutations(path, project.tree[path].data)
-    return Bug.of(next(each for each in found if each.function == function))
+    return Bug.of(next(edit for edit in found if edit.function == function))
 
 
 def kept(bug: Bug, failing: tuple[str, ...]) -> Probe:

@@ -17,7 +17,7 @@ runs = st.lists(
 
 
 def reports(outcomes: list[dict[str, str]]) -> list[RunReport]:
-    return [RunReport(outcomes=each, finished=True) for each in outcomes]
+    return [RunReport(outcomes=run, finished=True) for run in outcomes]
 
 
 def one(before: list[str], after: list[str]) -> str:
@@ -26,7 +26,7 @@ def one(before: list[str], after: list[str]) -> str:
     def run(outcome: str) -> RunReport:
         return RunReport(outcomes={} if outcome == "missing" else {"t": outcome})
 
-    found = compare([run(each) for each in before], [run(each) for each in after])
+    found = compare([run(outcome) for outcome in before], [run(outcome) for outcome in after])
     names = ("fail_to_pass", "pass_to_pass", "flaky", "broken")
     return " ".join(name for name in names if getattr(found, name))
 
@@ -63,7 +63,7 @@ def test_the_lists_share_no_test_and_say_what_every_run_said(
 ) -> None:
     found = compare(reports(before), reports(after))
     lists = (found.fail_to_pass, found.pass_to_pass, found.flaky, found.broken)
-    assert len({test for each in lists for test in each}) == sum(map(len, lists))
+    assert len({test for tests in lists for test in tests}) == sum(map(len, lists))
     for test in (*found.fail_to_pass, *found.pass_to_pass):
         assert all(report.get(test) == "passed" for report in after)
     for test in found.fail_to_pass:

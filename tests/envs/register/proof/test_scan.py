@@ -90,7 +90,7 @@ def test_a_fix_is_found_in_files_archives_and_git_stores_and_named_with_its_plac
     made = sandbox.exec(f"cd /tmp && {git} && {who} && rm f && {more}", timeout_s=30)
     assert made.exit_code == 0, made
     found = leaks(sandbox, BASE, SOLVED)
-    places = {each.partition(" ")[0].partition("!")[0] for each in found}
+    places = {line.partition(" ")[0].partition("!")[0] for line in found}
     assert places == {
         "/tmp/site/renamed.py",
         "/tmp/site/lines.py",
@@ -100,5 +100,5 @@ def test_a_fix_is_found_in_files_archives_and_git_stores_and_named_with_its_plac
         "/tmp/r/.git/objects",
     }
     assert "/tmp/site/renamed.py is lines.py after the fix" in found
-    assert any("added lines of lines.py" in each for each in found)
-    assert sum("/tmp/r/.git/objects!" in each for each in found) == 2, "one packed, one loose"
+    assert any("added lines of lines.py" in line for line in found)
+    assert sum("/tmp/r/.git/objects!" in line for line in found) == 2, "one packed, one loose"

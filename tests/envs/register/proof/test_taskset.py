@@ -39,7 +39,7 @@ def test_a_task_that_does_not_hold_is_quarantined_and_the_others_are_there_with_
     proposal = Proposal(calculator.manifest, [task, idle], trees, evidence={"runs": 2})
     done = write_proven(proposal, RegisterSettings(out=out, backend=backend))
     assert done.quarantined == {"calculator-0002": "the reference patch fails 1 of 1 times"}
-    assert [each.id for each in done.taskset.tasks] == ["calculator-0001"]
+    assert [kept.id for kept in done.taskset.tasks] == ["calculator-0001"]
     assert verify_lock(done.taskset) == []
     assert [path.name for path in out.parent.iterdir()] == ["calculator"]
     evidence = json.loads((out / "lock.json").read_text())["evidence"]
@@ -78,7 +78,7 @@ def test_a_task_whose_fix_the_past_changes_tell_of_is_quarantined(
     trees = [calculator.source_tree(task)]
     proposal = Proposal(calculator.manifest, [closed, open_book], trees, prs=prs)
     done = write_proven(proposal, RegisterSettings(out=tmp_path / "set", backend=backend))
-    assert [each.id for each in done.taskset.tasks] == [task.id]
+    assert [kept.id for kept in done.taskset.tasks] == [task.id]
     assert "return a + b" in done.quarantined["calculator-0002"]
 
 
