@@ -68,12 +68,9 @@ def mean(inputs: AdvantageInputs) -> list[float]:
 def mean_std(inputs: AdvantageInputs) -> list[float]:
     """Subtract the mean and divide by the population standard deviation (GRPO, arXiv 2402.03300).
 
-    Where all outcomes are equal and only a shaped reward differs, the mean alone is subtracted: a difference
-    of a few tokens among solved episodes would otherwise weigh as much as that between solved and failed.
+    However small the differences are: beside a shaped reward, `mean` keeps small differences small.
     """
     differences = mean(inputs)
-    if inputs.trajectories and len({trajectory.reward for trajectory in inputs.trajectories}) == 1:
-        return differences
     scale = 1 / math.sqrt(math.fsum(d * d for d in differences) / len(differences))
     return [difference * scale for difference in differences]
 

@@ -32,7 +32,7 @@ def test_it_solves_some_of_every_family_and_fails_some_of_every_family() -> None
         taskset = MemoryTaskSet.of(draw_repository(name, "train"), name, "train")
         for task in taskset.tasks:
             trajectory = run_episode(MemoryEnv(taskset), TeacherPolicy(), task=task, seed=seed)
-            assert trajectory.stop is StopReason.SUBMITTED
+            assert trajectory.stop in (StopReason.SUBMITTED, StopReason.MAX_TURNS)
             rewards[task.traits["family"]].append(trajectory.reward)
     rates = {family: sum(scores) / len(scores) for family, scores in rewards.items()}
     assert set(rates) == {"code", "test", "pr", "two", "alias"}
@@ -74,8 +74,8 @@ def test_it_leaves_the_code_in_a_new_state_each_time_and_recovers_from_refused_e
             (call,) = action.calls
             observation, _, terminated, truncated, _ = env.step(call)
             over = terminated or truncated
-            if failed:
-                assert call.name == "edit" and not observation.is_error
+            if failed:  # the teacher looks again, or knows better at once
+                assert call.name in ("edit", "view") and not observation.is_error
             failed = observation.is_error
             refused += failed
             if call.name == "edit" and not failed:
