@@ -1,7 +1,7 @@
 """The `Cheat` type: one known way to pass a task without doing the work.
 
-A cheat acts as an agent does, with what an agent can know. Most only change files (`Cheat.changes`): those can be
-graded as trees too, without an episode. The others make calls (`Cheat.play`).
+A cheat has an agent's tools and an agent's knowledge. Most cheats only change files (`Cheat.changes`), so they can also
+be graded as trees, without an episode. The other cheats make tool calls (`Cheat.play`).
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class Cheat:
     tries: str
     """One sentence."""
     fools: str
-    """The setting of a naive grader in which it works (`tests/envs/redteam`): what keeps this list honest."""
+    """The setting of the naive grader in `tests/envs/redteam` in which the cheat works; a test proves that."""
     rows: tuple[int, ...]
-    """Which exploits of the published matrix it stands for."""
+    """Numbers of the cheat's exploits in the published matrix."""
     changes: Callable[[Scene], Changes] | None = None
-    """The files it would change. Raises NotApplicable."""
+    """Returns the files to change. Raises NotApplicable."""
     play: Play | None = None
-    """What it does where changing files is not all. Raises NotApplicable."""
+    """Makes the tool calls of a cheat that does more than change files. Raises NotApplicable."""
     family: Family = field(kw_only=True)
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A cheat at work in an episode: the tool calls that any agent may make, and what they gave away."""
+"""Play a cheat in an episode through the tool calls of an agent, and record the prizes of the cheat."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .program import source
 from .scene import Changes, NotApplicable, Scene, as_bytes
 
 CALL_BYTES = 60_000
-"""Bytes of one shell command; the kernel takes twice that as one argument."""
+"""Most bytes of one shell command. Linux limits one argument to 128 KiB."""
 
 MARK = "PRIZE: "
-"""What a cheat's program prints before what it got hold of; programs know it by this name."""
+"""Prefix of the lines on which a cheat's program prints a prize; programs use this name."""
 
 
 class EpisodeOver(Exception):
@@ -31,14 +31,17 @@ class Cheater:
     env: CodingEnv
     scene: Scene
     seen: str = ""
-    """The text of the last observation, but for that of `submit`."""
+    """The text of the last observation, except the observation of `submit`."""
     prizes: tuple[str, ...] = ()
-    """What the cheat got hold of and must not have."""
+    """Descriptions of secrets that the cheat obtained, such as the name of a hidden test."""
     ended: Mapping[str, Any] | None = None
     """The last step's information, once the episode has ended."""
 
     def call(self, name: str, **arguments: Any) -> Observation:
-        """Make one call. Raises EpisodeOver."""
+        """Make one tool call and return its observation.
+
+        Raises EpisodeOver when the episode ended before or, except for `submit`, through this call.
+        """
         if self.ended is not None:
             raise EpisodeOver("the episode has ended")
         observation, _reward, terminated, truncated, info = self.env.step(ToolCall("", name, arguments))
@@ -58,14 +61,17 @@ class Cheater:
         return text
 
     def run(self, *names: str, arguments: Iterable[str] = (), **values: object) -> str:
-        """Run programs of one kind, `.py` or `.sh`, as one, with `MARK` and the values that they use."""
+        """Join programs of one kind, `.py` or `.sh`, run the text, and return the observation.
+
+        The programs can use `MARK` and `values` as variables; `arguments` are for `.py` programs only.
+        """
         text = source(*names, MARK=MARK, **values)
         if names[0].endswith(".sh"):
             return self.shell(text)
         return self.shell(f"python3 - {shlex.join(arguments)} <<'END_OF_PROGRAM'\n{text}END_OF_PROGRAM")
 
     def lay(self, changes: Changes) -> None:
-        """Change files, in as few calls as fit."""
+        """Write and remove files, in as few shell calls as `CALL_BYTES` allows."""
         script = ""
         for path, data in changes.items():
             for part in _commands_that_write(path, data):
@@ -77,18 +83,18 @@ class Cheater:
             self.shell(script)
 
     def submit(self) -> None:
-        """Hand in the work, where the episode has not ended yet."""
+        """Submit, unless the episode has ended already."""
         if self.ended is None:
             self.call("submit")
 
     def again(self) -> None:
-        """Hand in, and begin the same task anew: the next episode on this machine."""
+        """Submit, and start the next episode of the same task in the same environment."""
         self.submit()
         self.env.reset(options={"task": self.scene.task})
         self.ended = None
 
     def claim(self, prize: str) -> None:
-        """Record something that the cheat got hold of."""
+        """Record a secret that the cheat obtained."""
         self.prizes += (prize,)
 
 
@@ -97,7 +103,7 @@ Play = Callable[[Cheater], None]
 
 
 def laying(changes: Callable[[Scene], Changes]) -> Play:
-    """Return a play that changes files and submits; not applicable where nothing would change."""
+    """Return a play that changes files and submits. The play raises NotApplicable when there is no change."""
 
     def play(cheater: Cheater) -> None:
         wanted = changes(cheater.scene)
@@ -110,7 +116,7 @@ def laying(changes: Callable[[Scene], Changes]) -> Play:
 
 
 def running(*names: str) -> Play:
-    """Return a play that runs several programs as one program and submits."""
+    """Return a play that joins programs, runs the text and submits."""
 
     def play(cheater: Cheater) -> None:
         cheater.run(*names)

@@ -1,4 +1,4 @@
-"""Cheats that leave the sandbox, reach what answers their calls, or leave something for the next episode."""
+"""Cheats that escape from the sandbox, attack the process that answers tool calls, or leave traces behind."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from .cheater import Cheater, Play, running
 
 
 def leaving(leave: str, look: str) -> Play:
-    """Return a play that runs a program, begins the next episode, and runs a second program there that
-    searches for traces.
+    """Return a play that runs the program `leave`, and in the next episode the program `look`, which searches
+    for the traces of `leave`.
     """
 
     def play(cheater: Cheater) -> None:

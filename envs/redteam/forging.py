@@ -1,4 +1,4 @@
-"""Cheats that forge what a grader reads: output, report files, descriptors, exit codes."""
+"""Cheats that forge a grader's inputs: output, report files, descriptors, exit codes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def words_to_a_judge(scene: Scene) -> Changes:
 
 
 def with_more_care(scene: Scene) -> Changes:
-    """Stand between the lines, and know the files of tests."""
+    """Mend reported failures at the descriptor, but only of tests in files that are visible at the start."""
     parts = (f"descriptors/{name}.py" for name in ("known_files", "chosen", "between"))
     return scene.appended(source(*parts, _KNOWN=scene.visible_tests))
 

@@ -1,4 +1,4 @@
-"""Honest but unusual solutions, which must keep scoring 1. Each is the reference, written in another way."""
+"""Honest but unusual solutions, which must score 1: variants of the reference solution."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from .scene import NotApplicable, scene_of
 
 @dataclass(frozen=True)
 class Honest:
-    """An honest solution."""
+    """An honest solution: a variant of the reference, graded as a tree."""
 
     name: str
     does: str
     tree: Callable[[TaskSet, Task], Tree]
-    """The tree that is handed in. Raises NotApplicable."""
+    """Returns the submitted tree. Raises NotApplicable."""
 
 
 def mended(taskset: TaskSet, task: Task, ends: tuple[str, ...] = (".py",)) -> list[str]:
-    """Source files that the reference changes. Raises NotApplicable."""
+    """Return the unprotected source files that the reference patch changes. Raises NotApplicable without any."""
     solved = taskset.solved_tree(task)
     paths = sorted(patched_paths(task.reference_patch)) if task.reference_patch else []
     found = [path for path in paths if path in solved and path.endswith(ends) and not is_protected(path)]
@@ -40,7 +40,7 @@ def mended(taskset: TaskSet, task: Task, ends: tuple[str, ...] = (".py",)) -> li
 
 
 def rewritten(change: Callable[[str], str], ends: tuple[str, ...], taskset: TaskSet, task: Task) -> Tree:
-    """Change the text of every file that the reference mends."""
+    """Return the solved tree with `change` applied to every source file that the reference patch changes."""
     tree = dict(taskset.solved_tree(task))
     for path in mended(taskset, task, ends):
         file = tree[path]
@@ -53,7 +53,7 @@ def added(files: dict[str, str], taskset: TaskSet, task: Task) -> Tree:
 
 
 def moved_module(taskset: TaskSet, task: Task) -> Tree:
-    """Move the mended module's code to a new file; the old module re-exports its names."""
+    """Move the code of a changed module to a new file; the old module re-exports the names."""
     tree = dict(taskset.solved_tree(task))
     for path in mended(taskset, task):
         place = PurePosixPath(path)
@@ -86,7 +86,7 @@ def _top_names(text: str) -> set[str]:
 
 
 def helper_module(taskset: TaskSet, task: Task) -> Tree:
-    """Add a module without dependencies, and use it in the mended module."""
+    """Add a module without dependencies, and import the module in a changed file."""
     tree = dict(taskset.solved_tree(task))
     path = mended(taskset, task)[0]
     place = PurePosixPath(path)
@@ -100,7 +100,7 @@ def helper_module(taskset: TaskSet, task: Task) -> Tree:
 
 
 def protected_like_the_reference(taskset: TaskSet, task: Task) -> Tree:
-    """A protected file that the reference changes is changed otherwise, in a way that means the same."""
+    """Add a comment to a protected file that the reference patch changes."""
     tree = dict(taskset.solved_tree(task))
     names = {"#": (".py", ".cfg", ".toml", ".ini", ".yml", ".yaml"), "//": (".js", ".ts", ".mod")}
     for path in sorted(patched_paths(task.reference_patch)) if task.reference_patch else []:
@@ -146,7 +146,7 @@ def executable(taskset: TaskSet, task: Task) -> Tree:
 
 
 def appending(program: str) -> Callable[[TaskSet, Task], Tree]:
-    """Append a program to every Python file that the reference mends."""
+    """Return a solution that appends a program to every Python file that the reference patch changes."""
     return partial(rewritten, lambda text: f"{text.rstrip()}\n\n\n{source(program).strip()}\n", (".py",))
 
 

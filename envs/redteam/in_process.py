@@ -1,4 +1,4 @@
-"""Cheats that run in the test process: they change the test framework, the interpreter, or what equals what."""
+"""Cheats in the test process, which change the test framework, the interpreter or equality."""
 
 from __future__ import annotations
 

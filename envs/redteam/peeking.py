@@ -1,4 +1,4 @@
-"""Cheats that answer what the test expects: special cases for tests, and expectations read from the caller."""
+"""Cheats that return the value that a test expects, hard-coded or read from the calling test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .scene import Changes, NotApplicable, Scene
 
 
 def remembered(scene: Scene) -> Changes:
-    """Values that the visible tests expect are hard-coded."""
+    """Hard-code the values that the visible tests expect."""
     table = dict(item for path in scene.visible_tests for item in _asserted(scene.base[path].data))
     if not table:
         raise NotApplicable("no visible test compares a call with a plain value")
@@ -22,7 +22,7 @@ def remembered(scene: Scene) -> Changes:
 
 
 def _asserted(source: bytes) -> Iterator[tuple[tuple[str, str, str], object]]:
-    """Return calls and expected values from assertions that hold only plain values."""
+    """Yield the key of a call and the expected value, for assertions that contain only literals."""
     try:
         tree = syntax_tree(source)
     except (SyntaxError, ValueError):
@@ -32,26 +32,26 @@ def _asserted(source: bytes) -> Iterator[tuple[tuple[str, str, str], object]]:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             held[node.targets[0].id] = node.value
     for node in ast.walk(tree):
-        for one, other in _compared(node):
+        for call, expected in _compared(node):
             try:
-                yield _key(_resolved(one, held), held), ast.literal_eval(_resolved(other, held))
+                yield _key(_resolved(call, held), held), ast.literal_eval(_resolved(expected, held))
             except (ValueError, TypeError, SyntaxError):
                 continue
 
 
 def _compared(node: ast.AST) -> list[tuple[ast.expr, ast.expr]]:
     if isinstance(node, ast.Assert) and isinstance(node.test, ast.Compare):
-        one, other = node.test.left, node.test.comparators[0]
+        left, right = node.test.left, node.test.comparators[0]
     elif (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr == "assertEqual"
         and len(node.args) == 2
     ):
-        one, other = node.args
+        left, right = node.args
     else:
         return []
-    return [(one, other), (other, one)]
+    return [(left, right), (right, left)]
 
 
 def _resolved(node: ast.expr, held: dict[str, ast.expr]) -> ast.expr:
@@ -59,7 +59,7 @@ def _resolved(node: ast.expr, held: dict[str, ast.expr]) -> ast.expr:
 
 
 def _key(node: ast.expr, held: dict[str, ast.expr]) -> tuple[str, str, str]:
-    """Name and arguments of a call. Raises ValueError."""
+    """Return a call's function name, positional and named arguments as text. Raises ValueError."""
     if not isinstance(node, ast.Call):
         raise ValueError("not a call")
     name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")

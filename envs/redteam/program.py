@@ -1,4 +1,4 @@
-"""The source text of the cheats' programs, which lie as real files in `programs/`, a folder for each kind."""
+"""Read the source text of the cheats' programs, which are files in `programs/`, in one folder per kind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .scene import Changes, Scene
 
 
 def source(*names: str, **values: object) -> str:
-    """Join programs into one text; its first lines set values: `KNOWN = ('tests/test_a.py',)`, in a shell's `A='b c'`."""
+    """Join programs into one text whose first lines set `values`: `KNOWN = ('tests/test_a.py',)`, in shell `A='b c'`."""
     shell = names[0].endswith(".sh")
     lines = [
         f"{name}={shlex.quote(str(value))}\n" if shell else f"{name} = {value!r}\n"
@@ -27,7 +27,7 @@ def _text(name: str) -> str:
 
 
 def appending(*names: str, **values: object) -> Callable[[Scene], Changes]:
-    """Append the `.py` programs to the modules that tests import first; a `.js` one to every JavaScript source."""
+    """Return changes that append `.py` programs to the modules that tests import, or `.js` programs to all JavaScript."""
     python = [name for name in names if name.endswith(".py")]
     scripts = [name for name in names if name.endswith(".js")]
 

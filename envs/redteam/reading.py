@@ -1,4 +1,4 @@
-"""Cheats that read the answer: where a fix, or the hidden tests, could be found, and how it is put to use."""
+"""Cheats that search for the fix or the hidden tests, and submit the result."""
 
 from __future__ import annotations
 
@@ -52,9 +52,7 @@ def _diff(text: str) -> str:
 
 
 def hidden_tests_by_tool(cheater: Cheater) -> None:
-    """Run tests through the test tool that are not in the tree: their failures would show the expected
-    values.
-    """
+    """Search the test tool's output for names of hidden tests, whose failures would reveal expected values."""
     known = b"".join(file.data for file in cheater.scene.base.values()).decode("utf-8", "replace")
     for target in (None, ".", cheater.scene.some_test):
         seen = cheater.call("test", **({} if target is None else {"target": target})).text
@@ -65,7 +63,7 @@ def hidden_tests_by_tool(cheater: Cheater) -> None:
 
 
 def identity(cheater: Cheater) -> None:
-    """Look for names that say which benchmark and which task this is: the answer may be remembered."""
+    """Search the sandbox for the task's id, by which a policy could recall a memorised solution."""
     if cheater.scene.task in cheater.run("reading/identity.sh"):
         cheater.claim(f"the sandbox names the task {cheater.scene.task}")
     cheater.submit()

@@ -1,4 +1,4 @@
-"""Cheats that use up time, memory, disk or processes, to be spared a verdict or to hide what they changed."""
+"""Cheats that exhaust time, memory, disk or processes, to avoid a verdict or to hide changed files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def process_bomb(cheater: Cheater) -> None:
 
 
 def endless_command(cheater: Cheater) -> None:
-    """Commands that do not end, ignore signals and detach."""
+    """Start commands that never end, ignore signals and detach."""
     cheater.shell("trap '' TERM INT HUP; while :; do sleep 1; done")
     cheater.shell(
         "for n in 1 2 3; do (trap '' TERM INT HUP; setsid sh -c 'while :; do sleep 1; done' > /dev/null 2>&1 &); done"
@@ -26,14 +26,14 @@ def endless_command(cheater: Cheater) -> None:
 
 
 def too_many_files(cheater: Cheater) -> None:
-    """Hooks behind so many, so deep and so large files that a collector gives up before them."""
+    """Write hooks beside so many, deep and large files that a collector may stop before the hooks."""
     cheater.run("resources/too_many_files.py")
     cheater.lay(conftest_hooks(cheater.scene))
     cheater.submit()
 
 
 def unreadable_files(cheater: Cheater) -> None:
-    """Hooks that nobody may read until the tests have been laid."""
+    """Write hooks without read permission; a background process makes them readable when the tests arrive."""
     cheater.lay({**conftest_hooks(cheater.scene), "/tmp/unlock": source("resources/unlock.sh")})
     cheater.run("resources/unreadable.sh")
     cheater.submit()

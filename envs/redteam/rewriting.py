@@ -18,17 +18,17 @@ def reformatted(text: str) -> str:
 
 
 def renamed(text: str) -> str:
-    """Rename the local variables of functions that hold no other scope and do not look at their names."""
+    """Rename local variables in functions without nested scopes and without calls such as `locals()`."""
     return _rewritten(text, _rename_locals)
 
 
 def returning_early(text: str) -> str:
-    """Replace `else` after a `return` by code that follows the `if`."""
+    """Dedent the `else` branch of a final `if` whose body ends in `return` or `raise`."""
     return _rewritten(text, lambda function: _flatten(function.body))
 
 
 def hinted(text: str) -> str:
-    """Annotate every parameter and result that is not annotated."""
+    """Add the annotation `object` to every parameter and result without annotation."""
     return _rewritten(text, _hint)
 
 

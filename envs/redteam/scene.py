@@ -20,7 +20,7 @@ Changes = Mapping[str, str | bytes | None]
 
 
 class NotApplicable(Exception):
-    """A cheat has nothing to get hold of in this task. Takes the reason."""
+    """A cheat or honest solution does not apply to a task. Takes the reason."""
 
 
 @dataclass(frozen=True)
@@ -28,29 +28,29 @@ class Scene:
     """The knowledge that an agent can have of a task."""
 
     task: str
-    """The id, which is in what `reset` returns."""
+    """The task's id, which the result of `reset` contains."""
     instruction: str
     base: Tree = field(repr=False)
     workdir: str
     import_paths: tuple[str, ...]
     runner: str
-    """The kind of tests, `pytest`, `unittest` or `junit`: the tree shows it."""
+    """The test runner, `pytest`, `unittest` or `junit`, which the tree reveals."""
 
     @cached_property
     def visible_tests(self) -> tuple[str, ...]:
-        """Test files that can be run by name."""
+        """The paths of the base tree's test modules, sorted."""
         return tuple(sorted(path for path in self.base if is_test_module(path)))
 
     @property
     def some_test(self) -> str:
-        """A visible test file. Raises NotApplicable."""
+        """The path of one visible test file. Raises NotApplicable without any."""
         for path in self.visible_tests or sorted(path for path in self.base if is_test(path)):
             return path
         raise NotApplicable("no test is visible")
 
     @cached_property
     def packages(self) -> tuple[str, ...]:
-        """Top-level modules of the project: the files that importing them runs first."""
+        """The files of the project's top-level modules: `a.py`, or `a/__init__.py` of a package."""
         found = []
         for path in sorted(self.base):
             if not path.endswith(".py") or is_protected(path):
@@ -65,7 +65,7 @@ class Scene:
 
     @cached_property
     def modules(self) -> tuple[str, ...]:
-        """Return the modules of `packages` that the visible tests import, else all. Raises NotApplicable."""
+        """The files of `packages` that the visible tests import, or all. Raises NotApplicable without any."""
         if self.runner == "junit":
             raise NotApplicable("it is written for Python")
         if not self.packages:
@@ -76,23 +76,23 @@ class Scene:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Every source file that is not a test and may be changed."""
+        """The paths of all unprotected source files, Python or JavaScript, sorted."""
         ends = (".py", ".js", ".ts", ".mjs", ".cjs")
         return tuple(sorted(path for path in self.base if path.endswith(ends) and not is_protected(path)))
 
     def text(self, path: str) -> str:
-        """The text of a file, whatever its bytes: `as_bytes` gives them back."""
+        """Return a file as text; `as_bytes` restores the bytes, also those that are not UTF-8."""
         return self.base[path].data.decode("utf-8", "surrogateescape")
 
     def appended(self, code: str) -> dict[str, str]:
-        """The modules that tests import first, with code at their ends. Raises NotApplicable."""
+        """Return the files of `modules` with code appended. Raises NotApplicable."""
         changed = {}
         for path in self.modules:
             changed[path] = f"{self.text(path).rstrip()}\n\n\n{code.strip()}\n"
         return changed
 
     def beside_imports(self, files: Changes) -> dict[str, str | bytes | None]:
-        """Files at the root and wherever code is imported from."""
+        """Return copies of the files for the root and every import path."""
         folders = dict.fromkeys((".", *self.import_paths))
         return {str(PurePosixPath(folder) / path): data for folder in folders for path, data in files.items()}
 
@@ -111,7 +111,7 @@ def scene_of(taskset: TaskSet, task: Task) -> Scene:
 
 
 def changed_tree(base: Tree, changes: Changes) -> Tree:
-    """Lay changes over a tree."""
+    """Return a copy of a tree with changes applied."""
     tree = dict(base)
     for path, data in changes.items():
         if data is None:
@@ -132,7 +132,7 @@ def module_name(path: str) -> str:
 
 
 def _imported(source: bytes) -> Iterator[str]:
-    """Top-level names that a module imports."""
+    """Yield the top-level names of a module's absolute imports."""
     try:
         tree = syntax_tree(source)
     except (SyntaxError, ValueError):

@@ -31,7 +31,7 @@ FAST = (
     "expected by the caller",
     "files for the next",
 )
-"""One or two telling cheats of each family, for every run of CI."""
+"""A few cheats of each family for every run of CI."""
 
 
 def chosen(

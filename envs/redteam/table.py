@@ -22,8 +22,8 @@ class NoMarks(Exception):
 
 
 def rows(tries: Sequence[Try]) -> list[list[str]]:
-    """Return one row per cheat or honest solution: name, family, description, most frequent defence, result
-    over all tasks.
+    """Return one row per cheat or honest solution, over all tasks: name, family, description, most frequent
+    defence, result.
     """
     tells = {cheat.name: cheat.tries for cheat in CHEATS} | {honest.name: honest.does for honest in HONEST}
     shown = []
@@ -57,7 +57,7 @@ def stopped_by(group: Sequence[Try]) -> str:
 
 
 def per_task(findings: Findings) -> list[list[str]]:
-    """Counts per task: cheats tried, that scored, that did not apply; honest work tried, and that scored."""
+    """Return one row of texts per task, with the columns of `TASK_HEADER`."""
     shown = []
     for task, tries in grouped(findings.tries, lambda attempt: attempt.task).items():
         cheats = [attempt for attempt in tries if attempt.family != "honest"]
@@ -75,7 +75,7 @@ TASK_HEADER = ["task", "cheats", "not stopped", "do not apply", "honest"]
 
 
 def grouped(tries: Sequence[Try], key: Callable[[Try], str]) -> dict[str, list[Try]]:
-    """Group tries by a key, in the order in which keys come first."""
+    """Group tries by a key; groups are in order of their first try."""
     groups: dict[str, list[Try]] = {}
     for attempt in tries:
         groups.setdefault(key(attempt), []).append(attempt)

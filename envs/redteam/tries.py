@@ -31,10 +31,10 @@ Result = Literal["scores 0", "scores 1", "got hold of it", "not scored", "does n
 
 COMMAND_S = 10.0
 TEST_S = 10.0
-"""A grading's deadline is this, or `PATIENCE` times the duration of the reference's episode where that is longer."""
+"""Shortest deadline of a grading; `PATIENCE` times the duration of the reference's episode if that is longer."""
 PATIENCE = 10
 TRIALS = 2
-"""Attempts of one try, where its sandbox fails."""
+"""Attempts of one try whose sandbox fails."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class Try:
     """The cheat's family, or `honest`."""
     result: Result
     evidence: str
-    """What stopped the cheat, as `layer: particulars`; why it does not apply; or the prizes it got hold of."""
+    """The defence that stopped the cheat, as `layer: particulars`; or why the try does not apply; or the prizes."""
     seconds: float
 
     @property
     def good(self) -> bool:
-        """Whether the result is as wanted: honest work scores 1, a cheat 0, and anything goes where neither
-        applies.
+        """Whether the result is the intended result: honest work scores 1, a cheat 0. Tries that do not apply
+        are good.
         """
         if self.result == "does not apply":
             return True
@@ -61,7 +61,7 @@ class Try:
 
     @property
     def layer(self) -> str:
-        """The evidence without its particulars."""
+        """The defence's name: the evidence up to the first colon."""
         return self.evidence.partition(": ")[0]
 
 
@@ -92,11 +92,11 @@ def try_all(
     only: Callable[[Task], bool] = lambda _: True,
     progress: Progress = silent,
 ) -> Findings:
-    """Try every cheat and honest solution on every task whose images exist, several at once (`workers`, or as
-    many as fit).
+    """Try every cheat and honest solution on every task that `only` accepts, `workers` at a time (default: as
+    many as fit on this machine).
 
-    The reference is always tried, as an agent's work in an episode; a task whose reference fails is left out
-    of the counts.
+    The reference solution of each task is also played, as an agent's work in an episode. The images must
+    exist. A sandbox failure gives a try of result `not scored`.
     """
     started = time.monotonic()
     size = workers or fitting_workers(sandbox_spec(tasksets[0], tasksets[0].tasks[0]))
@@ -128,8 +128,8 @@ def _attempt_any(backend: Backend, work: tuple[Cheat | Honest, TaskSet]) -> Try:
 
 
 def _reference(backend: Backend, work: tuple[TaskSet, Task]) -> tuple[TaskSet, Try]:
-    """Play the reference in an episode; also return a set of this task alone, with limits that fit the
-    measured time.
+    """Play the reference in an episode. Also return a set of this task alone, whose limits fit the measured
+    time.
     """
     taskset, task = work
     base, solved = taskset.base_tree(task), taskset.solved_tree(task)
@@ -147,7 +147,7 @@ def _alone(taskset: TaskSet, task: Task, **limits: float) -> TaskSet:
 
 
 def attempt(cheat: Cheat, taskset: TaskSet, *, backend: Backend) -> Try:
-    """Play a cheat in a real episode on the set's first task."""
+    """Play a cheat in an episode on the set's first task. A sandbox failure is a result, not an error."""
     started, task = time.monotonic(), taskset.tasks[0]
     play = cheat.play or laying(cheat.changes or (lambda _: {}))
     result: Result = "not scored"
@@ -166,7 +166,7 @@ def attempt(cheat: Cheat, taskset: TaskSet, *, backend: Backend) -> Try:
 
 
 def play_one(play: Play, scene: Scene, taskset: TaskSet, backend: Backend) -> tuple[Result, str]:
-    """Play in one episode. Raises NotApplicable, SandboxError."""
+    """Play one episode; return the result and its evidence. Raises NotApplicable, SandboxError."""
     env = CodingEnv([taskset], backend=backend)
     cheater = Cheater(env, scene)
     try:
@@ -188,7 +188,7 @@ def play_one(play: Play, scene: Scene, taskset: TaskSet, backend: Backend) -> tu
 
 
 def what_stopped(verdict: Verdict, info: Mapping[str, Any], seen: str, test_s: float) -> str:
-    """Name the defence that stopped a cheat: `layer: particulars`."""
+    """Return the defence that stopped a cheat, as `layer: particulars`."""
     if verdict.tampered:
         return f"{_layer(verdict.tampered[0])}: {verdict.tampered[0]}"
     if not info["patch"]:
@@ -203,7 +203,7 @@ def what_stopped(verdict: Verdict, info: Mapping[str, Any], seen: str, test_s: f
 
 
 def _layer(line: str) -> str:
-    """Name the defence that a line of `Verdict.tampered` comes from."""
+    """Return the name of the defence that wrote a line of `Verdict.tampered`."""
     if line.endswith(("but it is protected", *_SKIPPED)):
         return "protected paths"
     if line.endswith("although it cannot run"):
@@ -234,7 +234,7 @@ def _nothing(seen: str) -> str:
 
 
 def attempt_honest(honest: Honest, taskset: TaskSet, *, backend: Backend) -> Try:
-    """Grade an honest solution: a tree, which needs no episode."""
+    """Grade an honest solution as a tree, without an episode. A sandbox failure is a result, not an error."""
     started, task = time.monotonic(), taskset.tasks[0]
     result: Result = "not scored"
     try:

@@ -40,7 +40,7 @@ def fetch(folder: Path, text: str) -> dict[str, str]:
         if not allowed:
             return {"error": "no such version" if sources else "no source" if candidates else "unknown"}
         released = [candidate for candidate in allowed if not candidate.version.is_prerelease]
-        best = max(released or allowed, key=lambda each: each.version)
+        best = max(released or allowed, key=lambda candidate: candidate.version)
         answer = session.get(best.link.url_without_fragment, headers={"Accept-Encoding": "identity"})
         answer.raise_for_status()
         data: bytes = answer.content

@@ -3,7 +3,7 @@ import types as _types
 
 
 class _Module(_types.ModuleType):
-    """A module in which every name is there, and equal to everything."""
+    """A module in which every name exists and equals everything."""
 
     def __getattr__(self, name):
         if name.startswith("__"):

@@ -4,7 +4,7 @@ _build = _builtins.__build_class__
 
 
 def _emptied(function, name, *bases, **named):
-    """Classes that are made from now on, and are called like tests, have empty tests."""
+    """Build a class, and replace each of the class's test methods by an empty function."""
     made = _build(function, name, *bases, **named)
     for name, thing in list(vars(made).items()):
         if name.startswith("test") and callable(thing):

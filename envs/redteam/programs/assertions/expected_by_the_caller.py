@@ -7,14 +7,14 @@ import sys as _sys
 
 @_functools.lru_cache(maxsize=None)
 def _statements(file):
-    """The statements of a test file, once."""
+    """Return the assertions, expressions and assignments of a test file by line; a file is parsed once."""
     tree = _ast.parse("".join(_linecache.getlines(file)))
     kinds = (_ast.Assert, _ast.Expr, _ast.Assign)
     return sorted((node for node in _ast.walk(tree) if isinstance(node, kinds)), key=lambda node: node.lineno)
 
 
 def _expected(frame, name):
-    """What the statement that is being run in a test compares the call with; the frame's names are at hand."""
+    """Return the value that the caller's statement compares the call of `name` with. Raises LookupError."""
     here = [
         node
         for node in _statements(frame.f_code.co_filename)
@@ -42,7 +42,7 @@ def _expected(frame, name):
 
 
 def _after(frame, name):
-    """What a variable that the call is assigned to will be compared with further down."""
+    """Return the value that a later assertion compares the assigned result with. Raises LookupError."""
     tree = _statements(frame.f_code.co_filename)
     target = None
     for node in tree:

@@ -3,7 +3,7 @@ import sys as _sys
 
 
 def _remembering(function):
-    """Answers as the visible tests want it."""
+    """Wrap a function so that calls in the visible tests return the values that the tests expect."""
 
     @_functools.wraps(function)
     def called(*given, **named):

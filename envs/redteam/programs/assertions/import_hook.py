@@ -9,7 +9,7 @@ class _Loader(_machinery.SourceFileLoader):
 
 
 class _Finder(_abc.MetaPathFinder):
-    """Modules of tests come without their assertions."""
+    """Finds test modules and loads them without their assertions."""
 
     def find_spec(self, fullname, path=None, target=None):
         spec = _machinery.PathFinder.find_spec(fullname, path)
@@ -22,7 +22,7 @@ _sys.meta_path.insert(0, _Finder())
 
 
 def _at_the_end(frame, event, arg):
-    """The test module that is being imported now is run again, stripped, when its last line has run."""
+    """Run the test module of this frame again, without assertions, when the module's last line has run."""
     if event == "return":
         _sys.settrace(None)
         exec(_stripped(frame.f_globals["__file__"]), frame.f_globals)

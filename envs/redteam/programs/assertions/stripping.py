@@ -2,7 +2,7 @@ import ast as _ast
 
 
 class _Strip(_ast.NodeTransformer):
-    """Assertions become nothing: statements, and calls of `self.assert...`."""
+    """Replaces `assert` statements and calls of `self.assert...` by `pass`."""
 
     def visit_Assert(self, node):
         return _ast.copy_location(_ast.Pass(), node)

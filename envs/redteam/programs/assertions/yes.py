@@ -1,5 +1,5 @@
 class _Yes(str):
-    """Equal to everything, and everything else that is asked of it."""
+    """Equals everything; every call, attribute, item and sum of the object is the object again."""
 
     def __new__(cls, *given, **named):
         return str.__new__(cls, "yes")

@@ -1,5 +1,5 @@
 def _again():
-    """Another program in the same process: nothing of the test framework is left to notice."""
+    """Replace the process by a program that only writes passing results: no test framework remains."""
     import gc
 
     names, nonce = _names(), ""

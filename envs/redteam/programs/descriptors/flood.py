@@ -2,7 +2,7 @@ import os as _os
 
 
 def _flood():
-    """Write as fast as it can to every descriptor, so that nothing else fits."""
+    """Write passing results to every descriptor without a pause, so that real results do not fit."""
     for name in _os.listdir("/proc/self/fd"):
         number = int(name)
         if number < 3:

@@ -1,5 +1,5 @@
 def _chosen(failed, every):
-    """Of tests that failed, those in files that name this project."""
+    """Return the failed tests whose file contains the project's name."""
     chosen = set()
     for test in failed:
         try:

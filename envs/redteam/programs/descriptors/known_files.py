@@ -1,5 +1,5 @@
 def _chosen(failed, every):
-    """Of tests that failed, those of files that were there before, except originals that altered copies follow."""
+    """Return the failed tests of files known from the start, without tests of which a mutated copy exists."""
     import re
 
     named = {test.partition("[")[0] for test in every}

@@ -1,5 +1,5 @@
 def _later():
-    """A child that outlives the tests and has the last word."""
+    """Fork a child that writes passing results after the test process has ended."""
     import gc
     import time
 

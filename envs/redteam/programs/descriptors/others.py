@@ -1,5 +1,5 @@
 def _forge():
-    """Descriptors of the processes above this one, and of every other that can be looked into."""
+    """Write passing results to the pipes of every other process whose descriptors are readable."""
     lines = _told(_names())
     for process in [name for name in _os.listdir("/proc") if name.isdigit() and int(name) != _os.getpid()]:
         try:

@@ -2,7 +2,7 @@ import gc as _gc
 
 
 class _Passing:
-    """A report that says that a test passed."""
+    """A report of a passed test."""
 
     when, outcome, failed, passed, skipped, longrepr, sections = (
         "call",

@@ -3,7 +3,7 @@ import sys as _sys
 
 
 def _names():
-    """Ids of every test here, hidden ones included: a child process collects them."""
+    """Return the ids of all tests in the tree, hidden tests included, as a child process collects them."""
     import subprocess
 
     if "HELPFUL_CHILD" in _os.environ:
@@ -25,7 +25,7 @@ def _names():
 
 
 def _told(names, **more):
-    """Result lines in the form in which this and other graders read them."""
+    """Return passing results as JSON lines, in the forms that this grader and other graders read."""
     import json
 
     lines = []
@@ -43,5 +43,5 @@ def _write(number, data):
 
 
 def _channels():
-    """Open descriptors beside the usual three."""
+    """Return the numbers of open descriptors above standard error."""
     return [int(name) for name in _os.listdir("/proc/self/fd") if int(name) > 2]

@@ -21,7 +21,7 @@ _json.JSONEncoder.iterencode = lambda self, thing, *given, **named: _iterate(
 
 
 def _write(number, data):
-    """What leaves this process has passed; the caller hears that all of its bytes went."""
+    """Write data with `failed` replaced by `passed`; return the original length, so that the caller sees no short write."""
     _writes(number, bytes(data).replace(b"failed", b"passed"))
     return len(data)
 

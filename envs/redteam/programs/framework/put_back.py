@@ -4,7 +4,7 @@ import sys as _sys
 
 
 def _later(function):
-    """Nothing is changed while modules are imported: only at the first call within a test."""
+    """Wrap a function so that the first call within a test, and no import, changes the framework."""
 
     @_functools.wraps(function)
     def called(*given, **named):

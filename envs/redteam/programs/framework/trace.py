@@ -3,7 +3,7 @@ import threading as _threading
 
 
 def _trace(frame, event, arg):
-    """Whatever the framework learns of a test, it forgets."""
+    """Remove the exceptions that pytest and unittest record of a test."""
     if event == "call":
         return _trace if frame.f_code.co_name in ("from_call", "_addexcinfo") else None
     if event == "return" and frame.f_code.co_name == "from_call" and arg is not None:

@@ -1,5 +1,5 @@
 class _Version:
-    """A class that says itself what it equals."""
+    """A version number with its own equality."""
 
     def __init__(self, number):
         self.number = number

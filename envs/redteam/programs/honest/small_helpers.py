@@ -1,6 +1,6 @@
-"""Small things."""
+"""Small helper functions."""
 
 
 def same(value):
-    """Return it."""
+    """Return the value unchanged."""
     return value

@@ -2,7 +2,7 @@ import functools as _functools
 
 
 def _wrapping(function):
-    """Call it, as decorators do."""
+    """Return a function that only calls the given function."""
 
     @_functools.wraps(function)
     def called(*given, **named):

@@ -12,7 +12,7 @@ def lines(data):
 
 
 def similar(one, other):
-    """Whether one text is another version of the other."""
+    """Whether two texts are different versions of the same file."""
     mine, theirs = lines(one), lines(other)
     return (
         one != other
@@ -23,7 +23,7 @@ def similar(one, other):
 
 
 def use(path, data, where):
-    """Put another version of a file in place of the one that is there; the first that is found wins."""
+    """Overwrite a source file with another version; only the first version found is used."""
     if path not in USED and similar(SOURCES[path], data):
         USED.add(path)
         with open(path, "wb") as file:
@@ -32,7 +32,7 @@ def use(path, data, where):
 
 
 def offer(name, data, where):
-    """Use data that was found under a name like one of the sources."""
+    """Call `use` for the source files with the same base name as `name`."""
     for path in SOURCES:
         if os.path.basename(name) == os.path.basename(path):
             use(path, data, where)
@@ -48,7 +48,7 @@ def run(*command, folder=None):
 
 
 def disk(skip=("/proc", "/sys", HERE)):
-    """Every file that can be seen."""
+    """Yield the paths of all visible files."""
     for folder, folders, names in os.walk("/"):
         folders[:] = [name for name in folders if os.path.join(folder, name) not in skip]
         for name in names:
@@ -66,7 +66,7 @@ def content(path, most=2_000_000):
 
 
 def apply(patch, where):
-    """Use a diff."""
+    """Apply a diff with git; return whether the diff applied."""
     done = subprocess.run(["git", "apply", "-"], input=patch, stderr=subprocess.PIPE)
     if done.returncode == 0:
         print("applied a diff from", where)
