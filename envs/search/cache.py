@@ -49,8 +49,8 @@ class MemoryCache(Generic[T]):
 
 
 class DiskCache:
-    """A cache of bytes by key: one file each, with a checksum, written whole. An unwritable folder is no
-    error.
+    """A cache of bytes by key, in one file per key with a checksum. Files are written atomically; an
+    unwritable folder is no error.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -80,7 +80,7 @@ class TieredCache(Generic[T]):
     def __init__(
         self, disk: DiskCache, *, limit: int, encode: Callable[[T], bytes], decode: Callable[[bytes], T]
     ) -> None:
-        """`decode` raises ValueError for damaged bytes."""
+        """`limit` bounds the total weight in memory. `decode` must raise ValueError for damaged bytes."""
         self._memory: MemoryCache[T] = MemoryCache(limit)
         self._disk, self._encode, self._decode = disk, encode, decode
 

@@ -27,7 +27,7 @@ class Embedder(Protocol):
 
     @property
     def name(self) -> str:
-        """Which model answers; vectors of different names are never mixed."""
+        """The model's name; vectors of different models are never compared."""
         ...
 
     def embed(self, texts: Sequence[str], *, timeout_s: float) -> list[list[float]]:
@@ -53,7 +53,7 @@ class EndpointEmbedder:
     """An embedder behind `URL/embeddings`, as OpenAI's API defines it. The key comes from the environment."""
 
     def __init__(self, url: str, model: str, *, batch: int = 64) -> None:
-        """`url` ends where `/embeddings` begins, usually in `/v1`."""
+        """`url` lacks the final `/embeddings` and mostly ends in `/v1`; `batch` is the most texts a request."""
         self._url = url.rstrip("/") + "/embeddings"
         self._model, self._batch = model, batch
         key = next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), "")

@@ -38,15 +38,15 @@ class NothingThereError(LookupError):
 
 @dataclass(frozen=True)
 class Finder:
-    """A search: where to look, and how much to show."""
+    """A search in one state of a tree. `limit` is the most results that an answer shows."""
 
     index: TreeIndex
     indexes: Indexes
     paths: frozenset[str]
-    """The files that are looked at."""
+    """The paths of the files to search."""
     limit: int
     partial: bool = False
-    """So much was changed in the sandbox that not all of it is searched."""
+    """Whether the sandbox has more changed files than a search covers."""
 
     def definition(self, query: str) -> str:
         """Describe where a name is defined; in files without a grammar, the lines that hold the word."""
@@ -83,7 +83,7 @@ class Finder:
         return f"{path}:{line}: {self._line(path, line)}" + (f"  [in {around}]" if around else "")
 
     def meaning(self, query: str, embedder: Embedder | None) -> str:
-        """Show the passages that answer a question best: by BM25, joined with embeddings where there are."""
+        """Show the best passages for a question, ranked by BM25, and by embeddings with an embedder."""
         places = self.index.places
         ranked = [number for number in self.index.rank(query) if places[number].path in self.paths]
         note = []

@@ -48,11 +48,11 @@ class Definition:
     kind: str
     name: str
     qualified: str
-    """With the names of what it lies in: `Command.invoke`."""
+    """The name after the names of the enclosing definitions: `Command.invoke`."""
     start: int
     end: int
     line: int
-    """Where its name is."""
+    """The line of the name."""
     inside_function: bool = False
 
 
@@ -130,7 +130,7 @@ def _loaded(grammar: Grammar) -> tuple[Any, Any, Any]:
 
 
 def _nested(found: Iterable[tuple[str, Any, Any]]) -> Iterator[Definition]:
-    """Assign every definition the chain of definitions around it."""
+    """Yield definitions with qualified names; `found` holds (kind, name node, definition node)."""
     rows = []
     for kind, name, node in found:
         whole = node.parent if node.parent is not None and node.parent.type.startswith("decorated") else node

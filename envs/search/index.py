@@ -67,7 +67,7 @@ class TreeIndex:
         return {definition.name for outline in self.outlines.values() for definition in outline.definitions}
 
     def uses(self, name: str) -> list[tuple[str, int]]:
-        """Find the lines that use an identifier, by path; where it is defined does not count."""
+        """Find the (path, line) pairs that use an identifier, without its definitions."""
         return [
             (path, line)
             for path, outline in self.outlines.items()
@@ -108,12 +108,13 @@ class TreeIndex:
         return [int(number) for number in best if scores[number] > 0]
 
     def weight(self, term: str) -> float:
-        """Return how much a term says here: the logarithm of one over the share of passages that hold it."""
+        """Return a term's inverse document frequency: log((1 + passages) / (1 + passages with the term))."""
         return math.log((1 + len(self.places)) / (1 + self._frequency.get(term, 0)))
 
     @cached_property
     def _standing(self) -> np.ndarray:
-        """What a score counts for [places]: who asks where something happens wants the code that does it."""
+        """The factor on the score of each place, [places]: code counts more than tests and documents, since a
+        question usually asks for code."""
         return np.array([BESIDE if _is_beside(place) else 1.0 for place in self.places], np.float32)
 
     @cached_property
@@ -142,7 +143,7 @@ class TreeIndex:
         return ranking
 
     def text(self, place: Place, limit: int) -> str:
-        """Return a passage as it is given to an embedder: where it is, then its lines, cut to a limit."""
+        """Return a passage as text for an embedder: its place, then its lines, cut to `limit` characters."""
         lines = self.lines(place.path)
         own = "\n".join(lines[number - 1] for number in place.passage.lines())
         return f"{place.path} {place.passage.name}\n{own}"[:limit]
@@ -171,7 +172,7 @@ def fused(rankings: Sequence[Sequence[int]]) -> list[int]:
 def make_index(
     digests: Mapping[str, str], files: Mapping[str, bytes], read: Callable[[str, str, bytes], Outline]
 ) -> TreeIndex:
-    """Put an index together. `read` gives a file's outline by path, digest and content."""
+    """Make the index of a tree. `read` returns a file's outline from path, SHA-256 and content."""
     searched = {path: files[path] for path in sorted(files)}
     outlines = {path: read(path, digests[path], data) for path, data in searched.items()}
     return TreeIndex(digests, searched, outlines)

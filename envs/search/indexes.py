@@ -20,13 +20,13 @@ from .index import Place, TreeIndex, make_index, nearest
 from .outlines import Outline, is_searched, outline
 
 MEMORY_BYTES = 256 << 20
-"""Bytes of source whose outlines are kept in memory; they take a small multiple of it."""
+"""Most bytes of source whose outlines stay in memory; outlines take a small multiple of the source."""
 PLACES = 200_000
-"""Passages of all tree indexes that are kept, together."""
+"""Most passages in memory, over all tree indexes."""
 DEAR_BYTES = 4 << 10
-"""Files from this size on keep their outline on disk; smaller ones are read as quickly again."""
+"""Smallest file whose outline is also cached on disk: smaller files are parsed as quickly."""
 EMBEDDED_CHARS = 2_000
-"""What an embedder sees of one passage."""
+"""Most characters of a passage that an embedder gets."""
 EMBED_BATCH = 256
 
 
@@ -45,7 +45,7 @@ class Indexes:
     def of(self, tree: Mapping[str, TreeFile], digest: str, *, timeout_s: float) -> TreeIndex:
         """Return the index of a base tree by its digest.
 
-        Raises TimeoutError; what was read until then is kept, so that asking again gets further.
+        Raises TimeoutError; outlines made until then are cached, so that a repeated call gets further.
         """
         index = self._trees.get(digest)
         if index is None:
@@ -77,7 +77,7 @@ class Indexes:
     def nearest(
         self, index: TreeIndex, places: Sequence[int], query: str, embedder: Embedder, *, timeout_s: float
     ) -> list[int]:
-        """Rank places by embeddings, best first. What was embedded before is not sent again.
+        """Rank places by embeddings, best first. Cached vectors are not requested again.
 
         Raises EmbedderError, also at the deadline; vectors that arrived until then are kept.
         """

@@ -1,7 +1,8 @@
 """Outline of one file for search: definitions, uses, and passages as weighted terms.
 
 A passage is a function, a class without its methods, the rest of a module, a section of a document, or a
-block of any other text. It depends on path and content alone, so all trees that hold the file share it.
+block of any other text. A passage depends on path and content alone, so all trees with the file share
+the passage.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ PASSAGES = 1_000
 """Most passages of one file."""
 BLOCK_LINES = 40
 NAME_WEIGHT, PATH_WEIGHT, PROSE_WEIGHT = 3, 1, 2
-"""How often a term counts in the name, in the path and in the documentation; in the rest it counts once."""
+"""Weights of a term in the name, in the path and in the documentation; elsewhere the weight is 1."""
 
 _DATA = frozenset(
     (
@@ -75,9 +76,9 @@ class Passage:
     kind: str
     name: str
     line: int
-    """The line that says what it is: a signature, a heading."""
+    """The number of the passage's heading line: a signature or a document heading."""
     spans: tuple[Span, ...]
-    """Its own lines; those of what is nested in it are not among them."""
+    """The passage's lines as spans, without lines of nested passages."""
     terms: Mapping[str, int]
 
     @property
@@ -89,7 +90,7 @@ class Passage:
         return self.spans[-1][1]
 
     def lines(self) -> Iterator[int]:
-        """Its own lines' numbers."""
+        """Yield the numbers of the passage's lines."""
         for first, last in self.spans:
             yield from range(first, last + 1)
 
@@ -101,11 +102,11 @@ class Outline:
     passages: tuple[Passage, ...] = ()
     definitions: tuple[Definition, ...] = ()
     uses: Mapping[str, tuple[int, ...]] | None = None
-    """None when the file was not parsed: it has no grammar, or its parse took too long."""
+    """None for a file without a grammar, and for a file whose parse took too long."""
 
 
 def is_searched(path: str, data: bytes) -> bool:
-    """Whether a file is one that people read: text, not too large, not a tool's own folder."""
+    """Whether search covers a file: text, not too large, outside tools' own folders."""
     return (
         len(data) <= FILE_LIMIT
         and b"\0" not in data[:8192]
@@ -141,7 +142,10 @@ def decode(data: bytes) -> Outline:
 
 
 def _code_passages(path: str, lines: Sequence[str], found: Symbols) -> Iterator[Passage]:
-    """Every line belongs to the innermost function or class; what lies in a function belongs to it."""
+    """Yield one passage per function and class, and one for the rest of the module.
+
+    A line belongs to the innermost class or outermost function around the line.
+    """
     module = Definition("module", "", "", 1, len(lines), 1)
     owners = [
         definition
@@ -167,7 +171,7 @@ def _code_passages(path: str, lines: Sequence[str], found: Symbols) -> Iterator[
 
 
 def _text_passages(path: str, lines: Sequence[str]) -> Iterator[Passage]:
-    """Sections of a document by their headings, blocks of anything else."""
+    """Yield the sections of a document by headings, or blocks of any other text."""
     document = PurePosixPath(path).suffix.lower() in _DOCUMENTS
     starts = [0, *(_headings(lines) if document else ())]
     for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
