@@ -53,7 +53,7 @@ class EndpointEmbedder:
     """An embedder behind `URL/embeddings`, as OpenAI's API defines it. The key comes from the environment."""
 
     def __init__(self, url: str, model: str, *, batch: int = 64) -> None:
-        """`url` lacks the final `/embeddings` and mostly ends in `/v1`; `batch` is the most texts a request."""
+        """`url` lacks the final `/embeddings`; `batch` is the most texts per request."""
         self._url = url.rstrip("/") + "/embeddings"
         self._model, self._batch = model, batch
         key = next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), "")
