@@ -113,7 +113,7 @@ def read(kind: type[T], row: Any) -> T:
 
 
 def need(**values: object) -> None:
-    """Raise RowError for the first empty field."""
+    """Raise RowError, which names the field, for the first empty value."""
     for name, value in values.items():
         if not value or (isinstance(value, str) and not value.strip()):
             raise RowError(f"{name}: is empty")

@@ -44,8 +44,8 @@ class ExportReport:
 def export_tasks(folder: Path, format_name: str, out: Path, *, progress: Progress = silent) -> ExportReport:
     """Write a task set as a file of rows, or as a folder of Harbor tasks.
 
-    A task that the format cannot hold is left out, and named. Raises RegisterError, in one line, when nothing
-    can be written; then nothing was.
+    A task that the format cannot represent is left out and named in the report. Raises RegisterError of one
+    line when no task can be written, in which case `out` does not exist.
     """
     if not known_format(format_name).written:
         choice = ", ".join(name for name, known in FORMATS.items() if known.written)
@@ -83,7 +83,7 @@ def _rows(taskset: TaskSet, place: Path, progress: Progress) -> Iterator[NotWrit
             row = write_swebench_row(taskset, task, rows.get(task.id, {}))
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
-        yield from _each(taskset, write, progress)
+        yield from _write_tasks(taskset, write, progress)
 
 
 def _directories(taskset: TaskSet, place: Path, progress: Progress) -> Iterator[NotWritten]:
@@ -101,10 +101,10 @@ def _directories(taskset: TaskSet, place: Path, progress: Progress) -> Iterator[
             shutil.rmtree(place / name, ignore_errors=True)
             raise
 
-    yield from _each(taskset, write, progress)
+    yield from _write_tasks(taskset, write, progress)
 
 
-def _each(taskset: TaskSet, write: Callable[[Task], None], progress: Progress) -> Iterator[NotWritten]:
+def _write_tasks(taskset: TaskSet, write: Callable[[Task], None], progress: Progress) -> Iterator[NotWritten]:
     what = f"writing {taskset.name}"
     for number, task in enumerate(taskset.tasks, start=1):
         try:

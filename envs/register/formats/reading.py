@@ -112,7 +112,7 @@ def _parsed(line: bytes, place: str) -> FileRow:
 
 
 def _document(file: Path) -> Iterator[FileRow]:
-    """A list of rows, one row, or rows by their ids; JSON Lines under the wrong name are read as such."""
+    """Read a JSON document: a list of rows, one row, or rows by id. A file of JSON Lines works too."""
     try:
         content = json.loads(file.read_bytes())
     except OSError as error:

@@ -2,8 +2,8 @@
 
 `pip download` makes metadata by running the package's own build code on this machine, and that code is
 not trusted here. So pip's finder and session are used as they are (with the user's configuration:
-index, proxies, certificates, credentials), and only bytes are written. It is a process of its own
-because pip is no library.
+index, proxies, certificates, credentials), and only bytes are written. The script runs as a
+process of its own because pip is no library.
 
     python sdist.py FOLDER REQUIREMENT     prints {"name", "version", "file"} or {"error"}
 """
@@ -18,7 +18,10 @@ from pathlib import Path
 
 
 def fetch(folder: Path, text: str) -> dict[str, str]:
-    """Write the best matching source archive into `folder` and say which it is."""
+    """Write the newest matching source archive into `folder`; return its name, version and file, or an error.
+
+    Errors: `malformed`, `no such version`, `no source`, `unknown`, `digest`.
+    """
     from pip._internal.commands import create_command
     from pip._vendor.packaging.requirements import InvalidRequirement, Requirement
 

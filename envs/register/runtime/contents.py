@@ -21,8 +21,8 @@ NOT_COUNTED = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 def contents(folder: str) -> dict:
     """Return the installed distributions, `name==version`, and a SHA-256 over paths and bytes of all files.
 
-    Bytecode is left out, and so are starters in `bin`, which name the Python that installed them; times,
-    owners and modes have no part in it.
+    Bytecode is excluded, and so are the scripts in `bin`, which contain the path of the installing Python.
+    File times, owners and modes do not affect the digest.
     """
     total = hashlib.sha256()
     distributions = []

@@ -1,8 +1,7 @@
-"""A pytest plugin that records which functions of the project each test calls, and which call which.
+"""A pytest plugin that records which of the project's functions each test and each function calls.
 
-Its source is laid into a sandbox as a file, so it uses the standard library and pytest only. Only calls
-are watched, not lines. Calls made while files are collected count under the empty id. It writes one JSON
-object:
+The plugin is copied into a sandbox, so only the standard library and pytest are imported. Calls are traced,
+not lines. Calls during collection count under the empty test id. The output is one JSON object:
 
     {"tests": {test: [function]}, "steps": {caller: [function]}, "seconds": {test: seconds}}
 """
@@ -84,7 +83,7 @@ def _names(codes):
 
 
 def _name(code):
-    """`path::Class.method` of a function of the project, else an empty string."""
+    """Return `path::Class.method` for a function of the project, else an empty string."""
     path = code.co_filename
     if not path.startswith(_root):
         return ""

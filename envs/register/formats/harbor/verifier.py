@@ -1,10 +1,10 @@
-"""The verdict inside a Harbor container: lays the trusted tests over the work, runs them, writes the reward.
+"""Grade inside a Harbor container: lay the trusted tests over the agent's files, run them, write the reward.
 
 A copy of this file and of the modules it imports travels in a task directory's `tests/verifier`; Harbor puts
-`tests` into the container when the agent is done. It takes three arguments: the folder of `expected.json` and
-`trusted`, the working directory, and the file for the reward.
+`tests` into the container when the agent is done. The program takes three arguments: the folder of
+`expected.json` and `trusted`, the working directory, and the file for the reward.
 
-Here the tests run in the container the agent worked in, so what an agent did to Python itself is not undone.
+The tests run in the agent's own container, so an agent's changes to Python itself are not undone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ from sandboxes.base import ExecResult, SandboxSpec
 
 
 def main(tests: str, workdir: str, reward: str) -> None:
-    """Write 1 when every expected test passed, else 0."""
+    """Write `1` to the file `reward` when every expected test passed, else `0`.
+
+    `tests` is the folder of `expected.json` and `trusted`; `workdir` contains the agent's files.
+    """
     expected = json.loads((Path(tests) / "expected.json").read_bytes())
     lay_trusted(Path(tests) / "trusted", Path(workdir), frozenset(expected["allowed"]))
     setup = RunnerSetup(**{name: _frozen(value) for name, value in expected["setup"].items()})
@@ -43,7 +46,10 @@ def main(tests: str, workdir: str, reward: str) -> None:
 
 
 def lay_trusted(trusted: Path, workdir: Path, allowed: frozenset[str]) -> None:
-    """Take away every test and setting of tests that is not ours, and put ours in their places."""
+    """Remove the protected files of the working directory, and copy the trusted files there.
+
+    The paths in `allowed` belong to the agent: existing files at these paths stay.
+    """
     for path in _files(workdir):
         name = path.relative_to(workdir).as_posix()
         if is_protected(name) and name not in allowed:
@@ -69,7 +75,7 @@ def _frozen(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Here:
-    """As much of a sandbox as running tests takes, in this very container."""
+    """The part of a sandbox that `run_tests` uses, with this container as the sandbox."""
 
     workdir: str
 

@@ -1,14 +1,14 @@
-"""Harbor task directories, written: one folder a task, with everything its container is made from.
+"""Write Harbor task directories: one folder per task, with all files that the container is built from.
 
-    instruction.md             the task's words
-    task.toml                  limits; under [metadata.daythree] what the layout has no place for
+    instruction.md             the task's instruction
+    task.toml                  limits; fields without a place in the layout are under [metadata.daythree]
     environment/Dockerfile     the packages of the image, and base/ as a repository of one commit; provided/
-                               is metadata of the project itself, for those that ask for their version
+                               is the project's own metadata, for projects that query their version
     solution/solve.sh          applies reference.patch
     tests/test.sh              runs verifier/, which lays trusted/ over the work and compares test ids
 
-Harbor builds from `environment` alone; `solution` and `tests` come into the container when their time comes.
-Past changes are not written: the layout has no tool that would show them.
+Harbor builds the container from `environment` alone, and copies `solution` or `tests` into the container when
+the solution or the tests run. Past pull requests are not written: Harbor has no tool that shows them.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def directory_name(task: Task) -> str:
 
 
 def write_harbor_task(taskset: TaskSet, task: Task, folder: Path) -> None:
-    """Write one task. Raises PatchError, TaskSetError, OSError."""
+    """Write one task into a new folder. Raises PatchError, TaskSetError, OSError."""
     environment = taskset.runtime(task)
     base, trusted = taskset.base_tree(task), taskset.trusted_files(task)
     write_tree(base, folder / BASE)
