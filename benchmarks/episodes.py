@@ -24,7 +24,7 @@ from .task import bench_taskset, ten_steps
 
 IMAGE_S = 900.0
 FILL_S = 5.0
-"""How long episodes are played before any counts: sandboxes start meanwhile, which costs processor time."""
+"""Duration of the warm-up episodes: the start of pooled sandboxes would slow measured episodes."""
 Row = dict[str, float]
 """Milliseconds: p50, p99, and the number of samples as `n`."""
 
@@ -61,8 +61,8 @@ def measure_steps(
 def measure_grading(
     taskset: TaskSet, backend: Backend, *, rounds: int = 10, progress: Progress = silent
 ) -> dict[str, Row]:
-    """Time grading the reference of the set's quickest task, against the same tests run bare."""
-    task = min(taskset.tasks, key=lambda one: len(one.fail_to_pass) + len(one.pass_to_pass))
+    """Time grading the reference of the set's task with the fewest tests, and the same tests run bare."""
+    task = min(taskset.tasks, key=lambda known: len(known.fail_to_pass) + len(known.pass_to_pass))
     submission = submission_of(taskset.solved_tree(task), taskset, task)
     whole, bare = list[float](), list[float]()
     for number in range(rounds):
@@ -73,7 +73,7 @@ def measure_grading(
 
 
 def bare_run(taskset: TaskSet, task: Task, backend: Backend) -> float:
-    """Time a bare `python3 -m pytest` inside a running sandbox."""
+    """Return the seconds of a bare `python3 -m pytest` inside a running sandbox."""
     sandbox = backend.open(sandbox_spec(taskset, task), timeout_s=SETUP_S)
     try:
         sandbox.unpack(pack(taskset.solved_tree(task) | taskset.trusted_files(task)), ".", timeout_s=SETUP_S)
@@ -92,11 +92,11 @@ def measure_episodes(
     seconds: float = 20.0,
     progress: Progress = silent,
 ) -> dict[str, Row]:
-    """Episodes a second: reset, ten steps, grading a file of five tests. `backend` is best a pool.
+    """Measure episodes per second: reset, ten steps, grading five tests. `backend` should be a pool.
 
-    Several play at once, each in a thread with an environment of its own, for about `seconds` after the
-    pool has filled; every one must be solved. Rows are milliseconds of each part as one episode sees it,
-    waiting for the processor included, beside the tests alone.
+    `concurrency` threads, each with its own environment, play for about `seconds` after a warm-up. The other
+    rows are milliseconds of each part of an episode, with waits for the processor, and of the tests alone.
+    Raises AssertionError unless every episode is solved.
     """
     taskset = bench_taskset(folder)
     task, numbers = taskset.tasks[0], itertools.count()
@@ -129,7 +129,7 @@ def measure_episodes(
 
 
 def summarise(times: Sequence[float]) -> Row:
-    """Return p50 and p99 of seconds, in milliseconds."""
+    """Return median, 99th percentile and number of times in seconds; the result is in milliseconds."""
     ordered = sorted(times)
     last = ordered[min(len(ordered) - 1, round(0.99 * (len(ordered) - 1)))]
     return {"p50": statistics.median(ordered) * 1e3, "p99": last * 1e3, "n": float(len(ordered))}

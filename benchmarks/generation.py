@@ -1,7 +1,8 @@
-"""Tokens per second of vLLM alone and of the ways to it: batches, a Ray call each, and seeds.
+"""Tokens per second of vLLM alone and of requests to the engine: batched, a Ray call per request, with seeds.
 
-One engine serves all ways in turn, so that a slow minute slows all of them. Every prompt is new. A stream is
-a thread, or a coroutine inside the actor, that sends its next request when the last has been answered.
+One engine serves all kinds of requests in turn, so that a slower phase of the machine affects all alike.
+Every prompt is new. A stream is a thread, or a coroutine in the actor, that waits for each answer before the
+next request.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class MeasuredActor(EngineActor):
     """An engine actor with two more methods: plain vLLM requests, and requests without batches."""
 
     async def alone(self, prompts: Sequence[Sequence[Sequence[int]]], sampled: int) -> int:
-        """Have each stream sample its prompts one after another, with nothing but vLLM; count the tokens."""
+        """Run one stream per item of `prompts` with vLLM alone; return the number of sampled tokens."""
         engine, params = self._usable(), actor._sampling(Sampling(1.0, sampled), None)
         names = itertools.count()
 
@@ -63,7 +64,7 @@ class MeasuredActor(EngineActor):
 
 
 def measure(*, rounds: int = 5, progress: Progress = silent) -> dict[str, Row]:
-    """Measure every way at every shape: median tokens per second, and the share of vLLM alone."""
+    """Return a row per kind of request and shape: median tokens per second, and their share of vLLM alone."""
     progress("starting the engine", 0, 1)
     with _engine() as (remote, client, start_s):
         progress("starting the engine", 1, 1)
@@ -122,7 +123,7 @@ def _rates(
 
 @contextmanager
 def _engine() -> Iterator[tuple[RemoteActor, EngineClient, float]]:
-    """Start an engine for a tiny model made for the purpose; yields its start in seconds too."""
+    """Start an engine for a new tiny model; yield the actor, a client, and the seconds of the start."""
     with cluster.start() as ray:
         folder = ray.scratch() / "model"
         text = [
@@ -141,7 +142,7 @@ def _engine() -> Iterator[tuple[RemoteActor, EngineClient, float]]:
 
 
 def _prompt(number: int) -> list[int]:
-    """Make a prompt that shares no cache block with any other."""
+    """Return the token ids of a prompt that shares no cache block with other prompts."""
     first = [number % 200, number // 200 % 200, number // 40_000 % 200]
     return [
         300 + token for token in (*first, *((number * 31 + n * 7) % 200 for n in range(PROMPT_TOKENS - 3)))

@@ -1,4 +1,4 @@
-"""Cost of each grading layer, for suites of different size, beside a bare run of the same tests."""
+"""Measure the cost of each grading layer for test suites of different size, beside a bare test run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .episodes import IMAGE_S, Row, bare_run, summarise, timed
 from .task import bench_taskset
 
 SUITES = (1, 5, 200)
-"""Tests in a suite; trivial ones, so that whatever is not a test shows."""
+"""Numbers of tests in a suite. The tests are trivial, so that the cost of grading dominates."""
 
 
 def measure_layers(
@@ -31,9 +31,10 @@ def measure_layers(
     rounds: int = 20,
     progress: Progress = silent,
 ) -> dict[str, Row]:
-    """Time a submission that passes: bare, forked, with each layer, and from patch to verdict; ms.
+    """Time a passing submission in milliseconds: bare, forked, with each layer, and from patch to verdict.
 
-    `backend` is best a pool. Every row of a suite is measured once in each round.
+    `backend` should be a pool. Each round measures every row of a suite once. Raises AssertionError when the
+    submission does not pass.
     """
     table: dict[str, Row] = {}
     for number, tests in enumerate(suites):
@@ -51,7 +52,7 @@ def _suite(backend: Backend, folder: Path, tests: int, rounds: int) -> dict[str,
     solved, numbers = taskset.solved_tree(task), itertools.count()
 
     def another() -> Submission:
-        """How closely a submission is looked at is drawn from its patch."""
+        """Return a new passing submission: the depth of the inspection is drawn from the patch."""
         readme = TreeFile(f"Baskets, {next(numbers)}.\n".encode())
         return submission_of({**solved, "README.md": readme}, taskset, task)
 

@@ -1,4 +1,4 @@
-"""Learner throughput on this machine: tokens per second through forward and backward.
+"""Measure the learner's tokens per second through forward and backward on this machine.
 
 The batch holds no padding. A third of its tokens count as sampled, as in an episode whose observations are
 longer than its actions.

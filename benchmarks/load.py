@@ -24,7 +24,7 @@ OPEN_S = 300.0
 
 
 def archive(megabytes: int) -> bytes:
-    """A tree of files of 100 kB that do not compress, as an uncompressed tar."""
+    """Return an uncompressed tar of incompressible files of 100 kB, `megabytes` in total."""
     buffer = io.BytesIO()
     data = os.urandom(FILE_BYTES)
     with tarfile.open(fileobj=buffer, mode="w") as tar:
@@ -38,10 +38,11 @@ def archive(megabytes: int) -> bytes:
 def measure_forks(
     backend: Backend, image: str, *, tree_mb: int = 500, changes_mb: int = 50, forks: int = 10
 ) -> dict[str, dict[str, float]]:
-    """Milliseconds of a fork: the snapshot, and a warm sandbox with it, until a changed file was read there.
+    """Return the milliseconds of a fork: the snapshot, and the start of a sandbox with the snapshot.
 
-    The episode has changed `changes_mb` of a tree of `tree_mb`, and goes on. Beside it: copying the same tree
-    with `cp -a` inside the sandbox, once. With a `backend` that is no pool, each fork pays for a cold start.
+    A fork ends when a changed file has been read in the new sandbox. The forked sandbox has a tree of
+    `tree_mb` and changes of `changes_mb`. For comparison, `cp -a` copies the tree once. A `backend` without a
+    pool starts a cold sandbox for each fork.
     """
     tree = archive(tree_mb)
     spec = SandboxSpec(image, disk_mb=2 * tree_mb + changes_mb, memory_mb=512)
@@ -77,10 +78,10 @@ def measure_forks(
 def measure_crowd(
     backend: Backend, image: str, *, count: int = 256, progress: Progress = silent
 ) -> dict[str, dict[str, float]]:
-    """Open `count` sandboxes that live at once, then have every one of them run commands at the same time.
+    """Keep `count` sandboxes alive, and run commands in all of them at the same time.
 
-    `answering` is how many did; the others are milliseconds of a command among all, and MiB: what the
-    kernel counts for each sandbox's processes, and what the machine had less of, divided by their number.
+    Rows: the number of sandboxes that answered; milliseconds of a command; MiB per sandbox, as the machine's
+    lost memory divided by `count`, and as counted by each sandbox's control group.
     """
     spec = SandboxSpec(image)
     before, opened = available_mb(), list[Sandbox]()
@@ -97,7 +98,7 @@ def measure_crowd(
         all_mb = (before - available_mb()) / count
     finally:
         with ThreadPoolExecutor(4) as threads:
-            list(threads.map(lambda one: one.close(), opened))
+            list(threads.map(lambda sandbox: sandbox.close(), opened))
     answers = [row for round_ in rounds for row in round_ if row is not None]
     figures = {
         "alive": {"sandboxes": float(count), "seconds": round(open_s, 1)},
@@ -115,7 +116,7 @@ def answer_ms(sandbox: Sandbox) -> float | None:
 
 
 def usage_mb(sandbox: Sandbox) -> float | None:
-    """Memory (MiB) of the sandbox's control group, where this is visible."""
+    """Return the memory of the sandbox's control group in MiB, or None when the group is not visible."""
     for path in USAGE:
         try:
             return int(sandbox.read(path, timeout_s=STEP_S)) / MB
@@ -125,6 +126,6 @@ def usage_mb(sandbox: Sandbox) -> float | None:
 
 
 def available_mb() -> float:
-    """Memory that this machine could still give, in MiB."""
+    """Return the machine's available memory in MiB."""
     rows = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     return int(rows["MemAvailable"].split()[0]) / 1024

@@ -1,4 +1,4 @@
-"""Other systems' Docker environments, measured in turn with ours: mini-swe-agent's and SWE-ReX's.
+"""Measure the Docker environments of other systems, mini-swe-agent and SWE-ReX, beside this project's.
 
 The peers need a separate Python environment (`pip install mini-swe-agent swe-rex`), since their dependencies
 may conflict with ours. This file is also the program that runs there: it reads one word per line (`start`,
@@ -68,7 +68,7 @@ class Peer:
 
 
 def installed(python: Path) -> list[str]:
-    """Which of the peers an interpreter has."""
+    """Return the names of the peers that a Python interpreter can import."""
     modules = {"mini-swe-agent": "minisweagent", "swe-rex": "swerex"}
     found: list[str] = []
     for name, module in modules.items():
@@ -152,7 +152,7 @@ def swe_rex(image: str) -> dict[str, Callable[[], object]]:
 
 
 def main(name: str, image: str) -> None:
-    """Answer the words on standard input; whatever a peer prints goes to standard error."""
+    """Answer the words on standard input with milliseconds; a peer's own output goes to standard error."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     doing = {"mini-swe-agent": mini_swe_agent, "swe-rex": swe_rex}[name](image)

@@ -1,7 +1,7 @@
-"""Sandbox latency, beside that of other systems in the same run.
+"""Measure the latency of sandboxes, and of other systems in the same run.
 
 Each round takes every kind of step once, so that a slower phase of the machine affects all kinds alike.
-Beside ours: the engine's own `docker exec` and `docker run`, and the peers of `benchmarks.peers`.
+The other systems are Docker's own `docker exec` and `docker run`, and the peers of `benchmarks.peers`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Steps = dict[str, Callable[[], object]]
 
 
 def small_tree() -> bytes:
-    """A tree of 50 modules."""
+    """Return a tar of 50 Python modules."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for number in range(50):
@@ -49,13 +49,13 @@ def measure(
     timeout_s: float = 600.0,
     progress: Progress = silent,
 ) -> dict[str, dict[str, float]]:
-    """Milliseconds by kind of step: `{"read": {"p50": …, "p99": …, "samples": …}, …}`.
+    """Return milliseconds by kind of step: `{"read": {"p50": …, "p99": …, "samples": …}, …}`.
 
-    Steps: `exec` (`true`), `read`, `write`, `list`, `search`, `search_regex`; `open` of a cold and of a warm
-    sandbox, until its first command is done, the warm one's reset alone, and `close`. With Docker also
-    `docker_exec` and `docker_run` of `true` through the engine's own API; of each peer `start`, `step`. What
-    is slow is taken `opens` times; what is warm needs a pool. Ends early, with fewer samples, at
-    `timeout_s`. Raises `SandboxError`, and RuntimeError when a peer fails.
+    Steps, `rounds` times: `exec` (`true`), `read`, `write`, `list`, `search`, `search_regex`; with Docker
+    `docker_exec` of `true`; each peer's step. Steps, `opens` times: `open` of a cold sandbox with a first
+    command, and `close`; with a pool, reset of a warm sandbox and its first command; with Docker `docker_run`
+    of `true`; each peer's stop and start. After `timeout_s` the rounds end, with fewer samples. Raises
+    `SandboxError`, and RuntimeError when a peer fails.
     """
     deadline = time.monotonic() + timeout_s
     samples: dict[str, list[float]] = {}
@@ -92,7 +92,7 @@ def measure(
 
 
 def tool_steps(sandbox: Sandbox) -> Steps:
-    """Return one call of every kind that an agent's tools make."""
+    """Write 50 modules, and return one function per kind of sandbox call that an agent's tools make."""
     for number in range(50):
         sandbox.write(f"bench/module_{number}.py", SOURCE, timeout_s=STEP_S)
     path = "bench/module_7.py"
@@ -120,7 +120,7 @@ def timed(samples: dict[str, list[float]], name: str, step: Callable[[], Any]) -
 
 
 def open_and_close(samples: dict[str, list[float]], backend: Backend, image: str) -> None:
-    """Time a cold sandbox until its first command is done, and its end."""
+    """Time the start of a cold sandbox with its first command, and the sandbox's close."""
 
     def opened() -> Sandbox:
         sandbox = backend.open(SandboxSpec(image), timeout_s=STEP_S)
@@ -132,7 +132,7 @@ def open_and_close(samples: dict[str, list[float]], backend: Backend, image: str
 
 
 def open_warm(samples: dict[str, list[float]], pool: Pool, image: str) -> None:
-    """Time the opening of a pooled sandbox with a small tree laid into it."""
+    """Time the reset of a pooled sandbox with a small tree, and the first command after the reset."""
     spec = SandboxSpec(image)
     pool.expect(spec)
     pool.settle(timeout_s=STEP_S)
@@ -144,7 +144,7 @@ def open_warm(samples: dict[str, list[float]], pool: Pool, image: str) -> None:
 
 
 def docker_exec(engine: Any, sandbox: Sandbox) -> Callable[[], object]:
-    """`docker exec` of the same command in the same container."""
+    """Return a function that runs `true` in the sandbox's container through Docker's own API."""
     name: str = getattr(sandbox, "name", "")
     container = engine.containers.get(name.rsplit(maxsplit=1)[-1])
     return lambda: container.exec_run(["sh", "-c", "true"])
@@ -165,7 +165,7 @@ def docker_client() -> Iterator[Any]:
 
 
 def summary(values: list[float]) -> dict[str, float]:
-    """Median and 99th percentile (nearest rank) of a sample."""
+    """Return median, 99th percentile (nearest rank) and size of a sample."""
     ordered = sorted(values)
     rank = max(0, -(-99 * len(ordered) // 100) - 1)
     middle = len(ordered) // 2

@@ -2,9 +2,10 @@
 
     python -m benchmarks.soak --episodes 10000 --kills 0.01 --restarts 2
 
-Half of the episodes solve their task and half do not, so every verdict is known before. Exit code 0 when
-no scored episode has a wrong verdict, nothing is left behind, and memory is flat. With `--restarts` it
-starts a Docker engine of its own (as root, without a network), so that nobody else's is disturbed.
+Half of the episodes solve their task and half do not, so the right verdict of every episode is known. The
+exit code is 0 when no scored episode has a wrong verdict, no container, folder, mount or process remains, and
+memory is flat. With `--restarts` the program starts a Docker engine of its own (as root, without a network);
+restarts do not disturb other users of Docker.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from .task import bench_taskset, ten_steps
 ENGINE_S = 60.0
 SETTLE_S = 30.0
 GROWTH_MB = 48.0
-"""Of this process from the second tenth of the run to the last, at most."""
+"""Largest allowed growth of this process from the second tenth of the run to the last tenth."""
 
 
 @dataclass
@@ -56,7 +57,7 @@ class Report:
     engine_restarts: int = 0
     seconds: float = 0.0
     memory_mb: list[float] = field(default_factory=list[float])
-    """Resident size of this process, taken as the run went."""
+    """Resident size of this process, sampled about a hundred times."""
     descriptors: list[int] = field(default_factory=list[int])
     left_behind: list[str] = field(default_factory=list[str])
     pool: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -75,7 +76,7 @@ class Report:
 
 
 class KnowingPolicy(ScriptedPolicy):
-    """Solves the task for odd seeds, and submits something else for even seeds."""
+    """Solves the task for odd seeds, and submits other changes for even seeds."""
 
     def __init__(self) -> None:
         super().__init__([], name="knowing")
@@ -119,7 +120,7 @@ class OwnEngine:
 
 
 def soak(episodes: int, kills: float, restarts: int, concurrency: int, engine: OwnEngine | None) -> Report:
-    """Play the episodes under kills and restarts, then look for leftovers."""
+    """Play episodes, kill a container after a share `kills` of them, and restart the engine."""
     report, chance = Report(), random.Random(0)
     restarting = threading.Thread()
     restarting.start()
@@ -157,7 +158,7 @@ def soak(episodes: int, kills: float, restarts: int, concurrency: int, engine: O
 
 
 def kill_one(chance: random.Random) -> int:
-    """Kill one of this run's containers, busy or not; return the number killed."""
+    """Kill a random container of this run, busy or idle; return the number killed, 0 or 1."""
     found = containers(os.getpid())
     if found:
         docker("kill", chance.choice(found))
@@ -170,7 +171,7 @@ def docker(*arguments: str) -> str:
 
 
 def containers(owner: int) -> list[str]:
-    """Ids of containers that belong to a process."""
+    """Return the ids of the containers that a process started."""
     rows = docker("ps", "-a", "--format", '{{.ID}} {{.Label "daythree.owner"}}').splitlines()
     return [row.split()[0] for row in rows if f".{owner}." in row]
 
@@ -187,7 +188,10 @@ def observe(report: Report) -> None:
 
 
 def left_behind(owner: int) -> list[str]:
-    """Return the remains of an ended process, after a moment for the engine's clean-up."""
+    """Return what remains of an ended process: containers, folders, mounts, processes.
+
+    The engine's clean-up may take up to `SETTLE_S`.
+    """
     until = time.monotonic() + SETTLE_S
     while (found := traces(owner)) and time.monotonic() < until:
         time.sleep(0.5)

@@ -1,4 +1,4 @@
-"""One table per part of the system, measured on this machine."""
+"""Measure one part of the system on this machine, as one table."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def measure_sandbox(
 ) -> Table:
     """Time a sandbox, its calls and its forks; beside them Docker's own `exec` and `run`, and the peers.
 
-    `peers` is an interpreter that has some of them; `crowd` is how many sandboxes to keep alive at once.
+    `peers` is a Python interpreter with peers installed; `crowd` is a number of sandboxes to keep alive at
+    once, 0 for none.
     """
     from . import load as bench_load
     from . import sandboxes as bench
@@ -97,7 +98,7 @@ def measure_grading(taskset: TaskSet, backend: Backend, *, progress: Progress = 
 
 
 def measure_episodes(taskset: TaskSet, backend: Backend, *, progress: Progress = silent) -> Table:
-    """Time whole episodes of the oracle, which answers at once: the rest is the environment."""
+    """Time whole episodes of the oracle. The oracle answers at once, so the environment takes the time."""
     from agents.executor import EpisodeRequest, ThreadExecutor
     from agents.policies.by_name import OraclePolicy
     from envs.coding import CodingEnv
@@ -121,7 +122,7 @@ def measure_episodes(taskset: TaskSet, backend: Backend, *, progress: Progress =
 
 
 def measure_generation(*, progress: Progress = silent) -> Table:
-    """Time vLLM on a tiny model made for the purpose: start, then 1, 8 and 64 streams."""
+    """Time vLLM on a new tiny model: the start, then 1, 8 and 64 streams."""
     from .generation import measure
 
     return dict(measure(progress=progress))
@@ -138,7 +139,7 @@ def measure_learner(*, progress: Progress = silent) -> Table:
 
 
 def rows(table: Mapping[str, Mapping[str, Any]]) -> Sequence[Sequence[str]]:
-    """Return a table's lines for people: what was measured, then each figure with its name."""
+    """Return a table as text rows: the row's name, then its figures with their names."""
     return [
         [
             name,

@@ -1,4 +1,4 @@
-"""A task that benches and soak runs make on the spot: a small package, one bug, one file of five tests."""
+"""Make the task of benchmarks and soak runs: a small package with one bug, and one file of five tests."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ PER_FILE = 20
 
 
 def bench_taskset(folder: Path, *, tests: int = 5) -> TaskSet:
-    """Write a benchmark's task set into a new folder: one test, five tests, or more in other files."""
+    """Write a benchmark's task set into a new folder, with 1 test, 5 tests, or more in further files."""
     written = {TEST_FILE: TESTS if tests > 1 else ONE_TEST} | _more(tests - 5)
     source: Tree = {
         FILE: TreeFile(CODE.encode()),
@@ -106,7 +106,7 @@ def bench_taskset(folder: Path, *, tests: int = 5) -> TaskSet:
 
 
 def _more(tests: int) -> dict[str, str]:
-    """Files of tests that pass before and after."""
+    """Return test files whose tests pass with and without the bug."""
     files: dict[str, str] = {}
     for number in range(tests):
         path = f"tests/test_more_{number // PER_FILE}.py"
@@ -116,9 +116,9 @@ def _more(tests: int) -> dict[str, str]:
 
 
 def ten_steps(number: int = 0, *, mend: bool = True) -> list[ToolCall]:
-    """Return ten calls of an agent that explores and then fixes the bug, or does not.
+    """Return ten tool calls of an agent that explores, and fixes the bug if `mend`.
 
-    The submission differs by number, because the depth of the inspection is drawn from the patch.
+    The submission differs by `number`, because the depth of the inspection is drawn from the patch.
     """
     calls = [
         ToolCall("", "view", {"path": "."}),
