@@ -1,7 +1,7 @@
-"""Every setting of a training run: one tree, read from TOML, changed by `--set a.b=c`, written back resolved.
+"""All settings of a training run as one tree, read from TOML; `--set a.b=c` overrides a setting.
 
 Settings that would bias log-probabilities (`top_p`, `top_k`, `min_p`, penalties) do not exist: the learner
-scores tokens under the full distribution at `policy.temperature`, so they must be sampled from it too.
+scores tokens under the full distribution at `policy.temperature`, so sampling must use the same distribution.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _require(holds: bool, sentence: str) -> None:
 
 
 class Section(BaseModel):
-    """A table of the configuration: immutable, and an unknown key is an error."""
+    """A table of the configuration. Immutable; unknown keys are errors."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -48,33 +48,33 @@ class Section(BaseModel):
 
 
 class Tasks(Section):
-    """What is trained on."""
+    """The task sets of training and evaluation."""
 
     sets: tuple[str, ...] = Field(min_length=1)
     """Folders of task sets."""
     train: Literal["train", "all"] = "train"
-    """Which split is trained on. `all` leaves nothing unseen; evaluation then measures memory."""
+    """The split of training tasks. `all` leaves no unseen task, so that evaluation measures memory."""
     heldout: Literal["heldout", "train"] = "heldout"
-    """Which split is evaluated."""
+    """The split of evaluation tasks."""
 
 
 class Policy(Section):
-    """The model that acts and learns, and how it samples."""
+    """The model that acts and learns, and its sampling."""
 
     model: str = "tiny"
     """`tiny` (made from the `tiny` section), a model folder, or a model's name on the hub."""
     dialect: Literal["hermes", "qwen3-coder"] = "hermes"
-    """How tool calls are written."""
+    """The format of tool calls."""
     temperature: float = Field(default=1.0, gt=0)
-    """Of sampling and of scoring alike."""
+    """Temperature of sampling and of scoring."""
     max_turn_tokens: int = Field(default=1024, ge=1)
-    """Tokens sampled per action at most."""
+    """Most tokens sampled per action."""
     context_tokens: int = Field(default=8192, ge=16)
-    """Length of an episode in tokens, observations included; also what the engine is built for."""
+    """Most tokens of an episode, observations included; the engine's context length."""
 
 
 class Tiny(Section):
-    """Size of the small Qwen3-architecture model that is made from nothing."""
+    """Size of the small Qwen3-architecture model with random weights."""
 
     hidden: int = Field(default=160, ge=8)
     layers: int = Field(default=4, ge=1)
@@ -83,7 +83,7 @@ class Tiny(Section):
     head_dim: int = Field(default=32, ge=8, multiple_of=8)
     intermediate: int = Field(default=448, ge=8)
     vocab_size: int = Field(default=2048, ge=300)
-    """Of the byte-level tokenizer: 256 bytes, the special tokens, and merges."""
+    """Tokens of the byte-level tokenizer: 256 bytes, the special tokens, and merges."""
     tie_embeddings: bool = True
 
     @model_validator(mode="after")
@@ -93,103 +93,103 @@ class Tiny(Section):
 
 
 class Engine(Section):
-    """How tokens are generated. The options mean the same on every device."""
+    """The inference engine. The options mean the same on every device."""
 
     max_num_seqs: int = Field(default=64, ge=1)
-    """Requests that run at once; more wait in line."""
+    """Most requests that run at once; further requests wait."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of weights and activations. bfloat16 is for GPUs; on a CPU float32 is exact and no slower when tiny."""
+    """Type of weights and activations. bfloat16 is for GPUs; on a CPU a tiny model is no slower in float32."""
     kv_cache_gib: float = Field(default=1.0, gt=0)
     """Memory for keys and values on a CPU. A GPU uses `gpu_memory_utilization` instead."""
     gpu_memory_utilization: float = Field(default=0.85, gt=0, le=1)
     tensor_parallel: int = Field(default=1, ge=1)
-    """GPUs that one copy of the model is spread over."""
+    """GPUs that share one copy of the model."""
     block_size: Literal[16, 32, 64, 128] = 32
     """Tokens per cache block; prefixes are shared in whole blocks."""
     enforce_eager: bool = True
-    """No compilation: starts faster; a large model on a GPU wants `false`."""
+    """Run without compilation, for a faster start; set `false` for a large model on a GPU."""
     cpu_threads: int = Field(default=1, ge=1)
     """Threads of the engine on a CPU."""
     seeded: bool = False
-    """Give every request its episode's seed: repeatable where batches repeat, and slower for short turns."""
+    """Give every request its episode's seed: repeatable if batches repeat, but slower for short turns."""
     weight_transfer: Literal["auto", "file"] = "auto"
-    """How new weights reach the engine. `auto` is `file`: a file in shared memory, on every device."""
+    """Transfer of new weights to the engine. `auto` is `file`: a file in shared memory."""
     weight_folder: str = ""
-    """Where that file is written. Empty: shared memory where it has room, else the temporary folder."""
+    """Folder of that file. Empty: shared memory if there is room, else the temporary folder."""
     start_s: float = Field(default=300.0, gt=0)
-    """Seconds the engine may take to come up, and to take over new weights."""
+    """Deadline in seconds for the engine's start, and for each transfer of weights."""
 
 
 class Search(Section):
-    """What `search` by meaning ranks with, beside words."""
+    """The ranking of the `search` tool by meaning."""
 
     embedder: str = ""
-    """`model:FOLDER` or `endpoint:URL#MODEL` (OpenAI-compatible embeddings); empty: words alone."""
+    """`model:FOLDER` or `endpoint:URL#MODEL` (OpenAI-compatible embeddings); empty: rank by words only."""
 
 
 class Sandbox(Section):
-    """Where episodes run."""
+    """The sandboxes and processes in which episodes run."""
 
     env: str = "coding"
     """The environment: `coding`, or `module:attribute` of a `trainer.cluster.worker.EnvFactory`."""
     backend: Annotated[str, name_in(BACKENDS, "sandbox backend")] = "auto"
     """`auto`, `docker`, `bubblewrap`, `fake`, or `module:attribute` (`sandboxes.connect`)."""
     verdict_memory: bool = True
-    """Grade equal submissions of a task once per process; a share of them is graded again as a check."""
+    """Grade equal submissions of a task once per process; a share is graded again as a check."""
     concurrency: int = Field(default=8, ge=1)
-    """Episodes at once, where they are played by the process that trains."""
+    """Episodes at once, if the training process plays the episodes."""
     placement: Literal["auto", "driver", "cluster"] = "auto"
-    """Who plays: the process that trains, or one actor on each node of the Ray cluster that has the resource
-    `sandboxes`, which says how many at once. `auto`: the nodes, when others than this one have it."""
+    """`driver`: the training process plays episodes. `cluster`: an actor on each node with the Ray resource
+    `sandboxes`, whose amount is the episodes at once. `auto`: `cluster` if another node has the resource."""
     start_s: float = Field(default=120.0, gt=0)
-    """Seconds that a node may take to be ready, and that a run waits while no node is."""
+    """Deadline in seconds for a node's start, and for a run's wait while no node is ready."""
 
 
 class Learner(Section):
-    """What every update shares, supervised or reinforced."""
+    """Settings of all updates, in SFT and RL."""
 
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the computation; master weights and the optimiser's state are float32 always."""
+    """Type of the computation; master weights and the optimiser's state are always float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     micro_batch_tokens: int = Field(default=16384, ge=16)
-    """Tokens in one forward and backward. Changes memory and speed, never the gradient."""
+    """Tokens in one forward and backward. Affects memory and speed, never the gradient."""
     compile: bool = False
-    """Compile the model's body: nearly twice as fast for a small model; a CPU needs a C++ compiler for it."""
+    """Compile the model's body: nearly twice as fast for a small model. A CPU needs a C++ compiler."""
     activation_checkpointing: bool = False
-    """Recompute activations in the backward: slower, and longer episodes fit."""
+    """Recompute activations in the backward: slower, but longer episodes fit into memory."""
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     cpu_threads: int = Field(default=2, ge=1)
     """Threads of the learner on a CPU."""
     step_s: float = Field(default=1800.0, gt=0)
-    """Seconds the learner may take to answer, for one update at most."""
+    """Deadline in seconds for an answer of the learner, such as one update."""
 
 
 class Sft(Section):
-    """Supervised fine-tuning before RL, on `episodes`, `trajectories` or `lessons`; off without them."""
+    """Supervised fine-tuning before RL, on `episodes`, `trajectories` or `lessons`; off if none is set."""
 
     episodes: int = Field(default=0, ge=0)
     """Scripted episodes to collect."""
     trajectories: str = ""
-    """Learn from the trajectories in this folder instead of collecting any."""
+    """Folder of trajectories to learn from, instead of collected episodes."""
     minutes: float = Field(default=10.0, gt=0)
-    """Wall-clock limit of the learning."""
+    """Wall-clock limit in minutes."""
     epochs: float = Field(default=1.0, gt=0)
     learning_rate: float = Field(default=1e-5, gt=0)
-    """Safe for a pretrained model; a policy that is made from nothing wants a hundred times as much."""
+    """Safe for a pretrained model; a policy with random weights needs about a hundred times as much."""
     warmup: float = Field(default=0.05, ge=0, lt=1)
-    """Part of the steps over which the learning rate rises."""
+    """Share of the steps over which the learning rate rises."""
     optimizer: Literal["adamw", "muon"] = "adamw"
-    """`muon` uses it for matrices inside the layers, AdamW for the rest."""
+    """`muon`: Muon for matrices inside the layers, AdamW for the rest."""
     muon_learning_rate: float = Field(default=0.02, gt=0)
     batch_tokens: int = Field(default=8192, ge=16)
     """Tokens per update, prompt and observations included."""
     lessons: int = Field(default=0, ge=0)
-    """Tokens of lessons to learn from (`trainer.data.lessons`), for a policy that is made from nothing."""
+    """Tokens of lessons to learn from (`trainer.data.lessons`), for a policy with random weights."""
     observations: float = Field(default=0.2, ge=0, le=1)
-    """Weight of tokens that the policy only reads, in the first 70 % of the lessons: it teaches to copy."""
+    """Weight of tokens that the policy only reads, in the first 70 % of the lessons: teaches copying."""
     drills: float = Field(default=0.6, ge=0, le=1)
-    """Share of the lessons in the first half that only practise copying; what limits a small model first."""
+    """Share of pure copying drills in the first half of the lessons: copying limits a small model first."""
 
 
 class PolicyGradient(Section):
@@ -198,7 +198,7 @@ class PolicyGradient(Section):
     clip_low: float = Field(default=0.2, gt=0, lt=1)
     clip_high: float = Field(default=0.28, gt=0)
     truncate_ratio: float = Field(default=2.0, gt=1)
-    """Cap on the learner's over the engine's probability, as a weight that corrects for their difference."""
+    """Cap on the importance weight of a token: the learner's probability over the engine's."""
     dual_clip: float = Field(default=3.0, gt=1)
     """Bound on the ratio of tokens with negative advantage, in updates after the first of a step."""
 
@@ -208,43 +208,43 @@ class Rl(Section):
 
     steps: int = Field(default=100, ge=0)
     minutes: float = Field(default=0.0, ge=0)
-    """Limit on the time for sampling and updates; 0 is none. The learning rate follows `steps` alone."""
+    """Limit in minutes on sampling and updates; 0: no limit. The learning rate follows `steps` alone."""
     tasks_per_step: int = Field(default=8, ge=1)
     samples_per_task: int = Field(default=8, ge=2)
-    """Episodes that are compared with each other; one alone has nothing to be compared with."""
+    """Episodes in a group, whose rewards are compared with each other."""
     learning_rate: float = Field(default=1e-6, gt=0)
     warmup_steps: int = Field(default=0, ge=0)
     final_learning_rate: float = Field(default=1.0, ge=0, le=1)
-    """Part of `learning_rate` that is left at the last step; falls linearly."""
+    """Share of `learning_rate` at the last step; the rate falls linearly."""
     minibatches: int = Field(default=1, ge=1)
-    """Updates per step. With 1 every update is on-policy and clipping does nothing."""
+    """Updates per step. With 1, every update is on-policy and clipping has no effect."""
     advantage: Annotated[str, name_in(ADVANTAGES, "advantage")] = "mean"
-    """What rewards are compared with: their group's mean (as Dr. GRPO), mean and spread (`mean_std`, GRPO),
-    or the mean of the others (`leave_one_out`, RLOO); or `module:attribute`."""
+    """The baseline of rewards: the group's mean (`mean`, Dr. GRPO), mean and standard deviation (`mean_std`,
+    GRPO), or the mean of the group's other episodes (`leave_one_out`, RLOO); or `module:attribute`."""
     advantage_settings: dict[str, Any] = {}
-    """Values for an advantage of your own."""
+    """Settings for an advantage that `module:attribute` names."""
     loss: Annotated[str, name_in(LOSSES, "loss")] = "policy_gradient"
-    """`policy_gradient`, `nll` (of positive episodes and negative ones alike), or `module:attribute`."""
+    """`policy_gradient`, `nll` (of all episodes, positive or negative), or `module:attribute`."""
     loss_settings: dict[str, Any] = Field(default={}, validate_default=True)
-    """Values that the loss reads."""
+    """Settings of the loss."""
     aggregation: Literal["token_mean", "sequence_mean", "sequence_sum"] = "token_mean"
-    """Over what the loss is averaged. `sequence_sum` divides by `policy.context_tokens`, the same for all."""
+    """The average over tokens or sequences. `sequence_sum` divides each sum by `policy.context_tokens`."""
     kl: float = Field(default=0.0, ge=0)
-    """Weight of the divergence from the policy at the start of RL."""
+    """Weight of the KL divergence from the policy at the start of RL."""
     entropy: float = Field(default=0.0, ge=0)
     max_format_errors: int = Field(default=3, ge=1)
-    """Unreadable actions in a row that end an episode, in evaluations of the run, too."""
+    """Unreadable actions in a row that end an episode, also in evaluations."""
     min_scored: int = Field(default=2, ge=2)
-    """Members of a group that must have been scored (not lost to a failing sandbox) for it to count."""
+    """Fewest scored episodes (not lost to failing sandboxes) of a group that counts."""
     max_unscored: float = Field(default=0.5, ge=0, le=1)
-    """Part of a step's episodes that may be lost to failing sandboxes until training stops."""
+    """Largest share of a step's episodes lost to failing sandboxes before training stops."""
     refill: int = Field(default=0, ge=0)
     """Dynamic sampling (DAPO, arXiv 2503.14476): extra groups per step to replace zero-variance ones."""
 
     @field_validator("loss_settings")
     @classmethod
     def _complete(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        """Check the settings of our own losses and fill in their defaults."""
+        """Validate the settings of this project's losses and add their defaults."""
         loss = info.data.get("loss")
         _require(loss != "nll" or not given, 'the loss "nll" takes no settings')
         if loss != "policy_gradient":
@@ -257,21 +257,21 @@ class Rl(Section):
 
 
 class Reward(Section):
-    """What is trained on (`trainer/algorithms/rewards.py`). The outcome is always logged beside it."""
+    """The reward of training (`trainer/algorithms/rewards.py`). The outcome is always logged too."""
 
     mode: Annotated[str, name_in(REWARDS, "reward")] = "outcome"
-    """`outcome`; a control (`random`, `format`, `shuffled`, `constant`), whose reward says nothing of the
-    work, to repeat a run with; or `module:attribute`."""
+    """`outcome`; `module:attribute`; or a control experiment's reward, which does not depend on the work:
+    `random`, `format`, `shuffled`, `constant`."""
     settings: dict[str, Any] = {}
-    """Values for a reward of your own."""
+    """Settings for a reward that `module:attribute` names."""
     chance: float = Field(default=0.5, gt=0, lt=1)
-    """Of a reward of 1, with `random`."""
+    """Probability of a reward of 1 in the mode `random`."""
     partial: float = Field(default=0.0, ge=0, le=1)
     """Weight of the share of listed tests that passed."""
     length: float = Field(default=0.0, ge=0, le=1)
-    """Weight of the sampled tokens, as a share of `policy.context_tokens`; taken off solved episodes only."""
+    """Penalty on solved episodes, times their share of sampled tokens in `policy.context_tokens`."""
     format: float = Field(default=0.0, ge=0, le=1)
-    """Weight of an episode that was handed in without one unreadable action."""
+    """Reward of a submitted episode without unreadable actions."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -296,21 +296,21 @@ class Eval(Section):
     samples: int = Field(default=1, ge=1)
     """Episodes per task."""
     untrained: bool = False
-    """Evaluate before SFT, too."""
+    """Also evaluate before SFT."""
     max_tasks: int = Field(default=0, ge=0)
-    """At most this many tasks, the same ones each time; 0 takes all."""
+    """Most tasks of an evaluation, always the same tasks; 0: all tasks."""
 
 
 class Checkpoint(Section):
-    """What is kept to continue from."""
+    """The checkpoints that a run can be resumed from."""
 
     every: int = Field(default=10, ge=1)
     keep: int = Field(default=2, ge=1)
-    """The newest this many; older ones are removed."""
+    """Number of newest checkpoints to keep; older checkpoints are removed."""
 
 
 class Config(Section):
-    """The whole tree. Only `tasks.sets` has no default."""
+    """The whole configuration. Only `tasks.sets` has no default."""
 
     seed: int = Field(default=0, ge=0)
     tasks: Tasks
@@ -380,7 +380,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def parse(data: Mapping[str, Any]) -> Config:
-    """Validate a tree of plain values. Raises `ConfigError`."""
+    """Validate a tree of plain values. Raises `ConfigError` with one line per problem."""
     # Through JSON, because strict mode then still takes a list for a tuple, but no text for a number.
     tree = json.loads(json.dumps(data, default=str))
     rename_old(tree)
@@ -392,9 +392,9 @@ def parse(data: Mapping[str, Any]) -> Config:
 
 
 def to_toml(config: Config) -> str:
-    """Write every setting out, defaults included; `load` reads it back to an equal tree."""
+    """Return all settings as TOML, defaults included; `load` of the text gives an equal configuration."""
     return tomli_w.dumps(config.model_dump(mode="json"))
 
 
 class TrainError(Exception):
-    """Training cannot go on. One sentence."""
+    """Training cannot continue. Takes one sentence."""

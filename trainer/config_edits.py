@@ -1,4 +1,4 @@
-"""Settings as plain values, before validation: overrides, absolute paths, names of older versions."""
+"""Edit settings as plain values before validation: overrides, absolute paths, names of older versions."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ LOSS_SETTINGS = ("clip_low", "clip_high", "truncate_ratio")
 """Keys of `[rl]` in older files that are now in `[rl.loss_settings]`."""
 
 DRILLS = ("copy_drills", "repair_drills")
-"""Keys of `[sft]` in older files, for exercises that `sft.lessons` replaced; their values mean nothing any
-more.
+"""Keys of `[sft]` in older files, for exercises that `sft.lessons` replaced; the values are ignored.
 """
 
 
 def override(data: dict[str, Any], assignment: str) -> None:
-    """Apply `section.key=value`; the value is written as in TOML, and a bare word is text."""
+    """Set one value in place from `section.key=value`; the value is TOML, or a bare word.
+
+    Raises `ConfigError` when the assignment cannot be read.
+    """
     key, equals, text = assignment.partition("=")
     names = key.strip().split(".")
     if not equals or not all(names):
@@ -38,7 +40,7 @@ def override(data: dict[str, Any], assignment: str) -> None:
 
 
 def rename_old(data: dict[str, Any]) -> None:
-    """Move values under names that older versions wrote to the names of today; an old name wins over both."""
+    """Move values from names of older versions to today's names, in place; the value of an old name wins."""
     if "warm_start" in data:
         _merge(data, "sft", data.pop("warm_start"))
     if isinstance(data.get("sft"), dict):
@@ -58,7 +60,7 @@ def _merge(table: dict[str, Any], name: str, values: Any) -> None:
 
 
 def make_absolute(data: dict[str, Any]) -> None:
-    """Paths that exist become absolute; a model's hub name, `tiny`, and what is missing stay as written."""
+    """Make existing paths absolute, in place; hub names, `tiny` and missing paths stay as written."""
 
     def absolute(value: Any) -> Any:
         try:

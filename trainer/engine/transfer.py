@@ -21,12 +21,12 @@ from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, i
 
 @dataclass
 class FileInit(WeightTransferInitInfo):
-    """Nothing has to be agreed on before the first update."""
+    """Empty: a transfer by file needs no setup."""
 
 
 @dataclass
 class FileUpdate(WeightTransferUpdateInfo):
-    """Where the new weights are: a safetensors file in checkpoint format, complete."""
+    """The path of the new weights: a complete safetensors file in checkpoint format."""
 
     path: str
 
@@ -41,7 +41,7 @@ class FileTransfer(WeightTransferEngine[FileInit, FileUpdate]):
         """Do nothing: a file needs no rendezvous."""
 
     def start_weight_update(self) -> None:
-        """Make the layers ready to take weights in checkpoint format."""
+        """Prepare the layers for weights in checkpoint format."""
         initialize_layerwise_reload(self.model)
 
     def receive_weights(self, update_info: FileUpdate) -> None:
@@ -50,26 +50,26 @@ class FileTransfer(WeightTransferEngine[FileInit, FileUpdate]):
         loader(load_file(update_info.path).items())
 
     def finish_weight_update(self) -> None:
-        """Let the layers arrange their new weights for their kernels, the tied output layer too."""
+        """Convert the new weights to the kernels' layouts, also in a tied output layer."""
         finalize_layerwise_reload(self.model, self.model_config)
         for module in self.model.modules():
             _repack(module)
 
     def update_weights(self, update_info: dict[str, object]) -> None:
-        """Receive one file. Loading is synchronous, but copies to a GPU may not be."""
+        """Load one file, and wait until copies to a GPU are complete."""
         self.receive_weights(self.parse_update_info(update_info))
         if self.device.type != "cpu":
             torch.accelerator.synchronize()
 
     def shutdown(self) -> None:
-        """Do nothing: nothing is held."""
+        """Do nothing: a file transfer holds no resources."""
 
 
 def _repack(module: torch.nn.Module) -> None:
-    """Give a tied output layer on a CPU its new matrix.
+    """Update the matrix of a tied output layer on a CPU.
 
-    Its kernel holds a repacked copy of the embedding. A tied checkpoint has no weights of its own for it, so
-    the reload leaves it out, and without this it would go on using the matrix it was started with.
+    The layer's kernel holds a repacked copy of the embedding. A tied checkpoint has no separate weights for
+    the layer, so the reload skips the layer, and the kernel would keep the matrix from the engine's start.
     """
     if hasattr(module, "cpu_linear") and hasattr(module, "num_embeddings"):
         getattr(module, "quant_method").process_weights_after_loading(module)  # noqa: B009

@@ -1,8 +1,8 @@
-"""The policy as a torch model: load it, score sampled tokens with it, save it.
+"""The policy as a torch model: load, score sampled tokens, save.
 
 Scoring computes logits only where a token was sampled, a chunk of positions at a time, so a full-vocabulary
 tensor never exists for a prompt or an observation. The softmax is in float32 after dividing by the
-temperature, exactly as the sampler does it.
+temperature, exactly as in the sampler.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from torch.utils.checkpoint import checkpoint
 CHUNK = 2048
 """Positions whose logits exist at once: 2048 of a vocabulary of 150,000 are 1.2 GB in float32."""
 LOGIT_SCALE = "daythree_logit_scale"
-"""Attribute of a loaded model: the constant by which its logits are scaled."""
+"""Attribute of a loaded model: the constant factor on the logits."""
 PROBE = 16
-"""Ids that a loaded model is tried on."""
+"""Number of ids on which a loaded model's logits are checked."""
 
 
 class ModelError(Exception):
-    """The model cannot be loaded or is of a kind that is not supported. One sentence."""
+    """The model cannot be loaded or is not supported. Takes one sentence."""
 
 
 class Scores(NamedTuple):
-    """Of the N selected tokens, in reading order."""
+    """Scores of the N selected tokens, row by row."""
 
     logprobs_N: Tensor
     entropy_N: Tensor
-    """Of the distribution each token was drawn from (nats)."""
+    """Entropy in nats of the distribution that each token was sampled from."""
 
 
 def load_model(folder: str | Path, *, device: torch.device | str = "cpu", checkpointing: bool = False) -> Any:
-    """Load a causal language model with float32 master weights. Raises `ModelError`."""
+    """Load a causal language model in training mode, with float32 master weights. Raises `ModelError`."""
     from transformers import AutoModelForCausalLM
 
     _no_bars()
@@ -62,7 +62,7 @@ def load_model(folder: str | Path, *, device: torch.device | str = "cpu", checkp
 
 
 def silence(model: Any) -> None:
-    """Set every dropout and jitter to 0: log-probabilities must be those of the policy that acts.
+    """Set every dropout and jitter to 0: training log-probabilities must equal the acting policy's.
 
     Gradient checkpointing needs training mode, in which attention reads its dropout from an attribute of its
     module, and routers their noise from the configuration.
@@ -78,7 +78,7 @@ def silence(model: Any) -> None:
 
 
 def _tried(model: Any) -> tuple[Tensor, Tensor]:
-    """Return a few ids and the logits of the model as it was loaded, in evaluation mode."""
+    """Return `PROBE` random ids [1, PROBE] and the model's logits for the ids."""
     vocabulary = model.get_input_embeddings().weight.shape[0]
     drawn_BT = torch.randint(0, vocabulary, (1, PROBE), generator=torch.Generator().manual_seed(0))
     ids_BT = drawn_BT.to(next(model.parameters()).device)
@@ -87,11 +87,11 @@ def _tried(model: Any) -> tuple[Tensor, Tensor]:
 
 
 def _logit_scale(model: Any, ids_BT: Tensor, wanted: Tensor, folder: str | Path) -> float:
-    """Return the factor between the model's logits and those of its head on its body's output.
+    """Return the factor from the logits of head and body, called separately, to the model's logits `wanted`.
 
-    Granite, Cohere and Falcon-H1 scale their logits by a constant. Raises `ModelError` where the two differ
-    by more than a constant factor, in training mode with everything random silenced: `score` would learn from
-    wrong log-probabilities. PhiMoE is such a model, whose jitter also decides how it routes.
+    Granite, Cohere and Falcon-H1 scale their logits by a constant. Raises `ModelError` when the logits differ
+    by more than a constant factor, since `score` would learn from wrong log-probabilities. PhiMoE differs in
+    training mode even with all randomness off, because the jitter setting also changes the routing.
     """
     with torch.no_grad():
         hidden = model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
@@ -116,17 +116,17 @@ def score(
     body: Any = None,
     entropy_gradient: bool = False,
 ) -> Scores:
-    """Log-probability and entropy of every id at a true position of the mask, given the ids before it.
+    """Return log-probability and entropy of every id at a true position of the mask, given the previous ids.
 
-    The hidden state at t - 1 predicts the id at t, so the mask's first column must be false. `body` stands in
-    for the model without its head, such as a compiled one. The entropy is a constant unless
+    The hidden state at t - 1 predicts the id at t, so the mask's first column must be false. `body`
+    replaces the model without its head, such as by a compiled copy. The entropy has a gradient only with
     `entropy_gradient`.
 
-    A row may hold several sequences, or a tree of them: `positions_BT` gives each id's place in its own
-    sequence, and `block_mask_BTT[b, t, s]` is true where the id at t may look at the id at s (itself
+    A row may hold several sequences, or a tree of them: `positions_BT` gives each id's position in its own
+    sequence, and `block_mask_BTT[b, t, s]` is true where the id at t attends to the id at s (t = s
     included). For two sequences of 2 and 3 ids, positions are `0 1 0 1 2` and the block mask is two lower
-    triangles. A branch begins with a copy of the id that it branches from (mask false), so that its first
-    own id is predicted from that copy.
+    triangles. A branch begins with a copy of the last shared id (mask false), so that the branch's first own
+    id is predicted from the copy.
     """
     arguments: dict[str, Any] = {}
     if positions_BT is not None:
@@ -177,7 +177,7 @@ def load_weights(model: Any, folder: Path) -> None:
 
 
 def save_model(model: Any, folder: Path, *, tokenizer_from: Path | str | None = None) -> None:
-    """Write a model folder that transformers and vLLM load; tokenizer files are copied as they are."""
+    """Write a model folder for transformers and vLLM, with tokenizer files from `tokenizer_from`."""
     _no_bars()
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
@@ -197,7 +197,7 @@ def save_model(model: Any, folder: Path, *, tokenizer_from: Path | str | None = 
 
 
 def _no_bars() -> None:
-    """Keep transformers from drawing progress bars of its own over ours."""
+    """Disable the progress bars of transformers, which would overwrite this project's."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()

@@ -1,7 +1,8 @@
 """Optimisers and learning-rate schedules.
 
 Muon (K. Jordan, 2024; torch's own) updates the matrices inside the layers with orthogonalised momentum and
-AdamW everything else. It is worth it when a small model is trained from nothing; AdamW fine-tunes.
+AdamW updates all other parameters. Muon pays off for a small model with random weights; AdamW alone is for
+fine-tuning.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ BETAS = (0.9, 0.95)
 
 
 class Optimizers:
-    """One or two optimisers that step together. Every group's rate is its own base times one factor."""
+    """One or two optimisers that step together. A group's learning rate is its base rate times a factor."""
 
     def __init__(self, parts: list[torch.optim.Optimizer]) -> None:
         self._parts = parts
@@ -25,7 +26,7 @@ class Optimizers:
                 group["base_lr"] = group["lr"]
 
     def step(self, factor: float = 1.0) -> None:
-        """Update the weights with learning rates scaled by `factor`, and forget the gradients."""
+        """Update the weights with learning rates scaled by `factor`, and clear the gradients."""
         for part in self._parts:
             for group in part.param_groups:
                 group["lr"] = group["base_lr"] * factor
@@ -33,16 +34,16 @@ class Optimizers:
         self.zero_grad()
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Clear the gradients."""
         for part in self._parts:
             part.zero_grad(set_to_none=True)
 
     def state_dict(self) -> list[dict[str, Any]]:
-        """Everything needed to go on exactly."""
+        """Return the state of every optimiser, for an exact resume."""
         return [part.state_dict() for part in self._parts]
 
     def load_state_dict(self, state: list[dict[str, Any]]) -> None:
-        """Go on from a `state_dict`."""
+        """Restore the state from `state_dict`."""
         for part, saved in zip(self._parts, state, strict=True):
             part.load_state_dict(saved)
 
@@ -55,7 +56,7 @@ def make_optimizer(
     muon_learning_rate: float = 0.02,
     weight_decay: float = 0.0,
 ) -> Optimizers:
-    """Build what `kind` asks for. Norms and biases do not decay."""
+    """Make the optimisers of a kind. Norms and biases have no weight decay."""
     matrices: list[Tensor] = []
     decayed: list[Tensor] = []
     others: list[Tensor] = []
@@ -83,10 +84,10 @@ def make_optimizer(
 
 
 def rise_and_fall(done: float, *, warmup: float, final: float, hold: float = 0.0) -> float:
-    """Factor on the learning rate when the part `done` (0 to 1) of the work lies behind.
+    """Return the factor on the learning rate after the share `done` (0 to 1) of the work.
 
-    Rises linearly to 1 over `warmup`, stays there until `hold`, then falls linearly to `final`. A function of
-    progress alone, so that a resumed run, or one bounded by time, needs no state for it.
+    The factor rises linearly to 1 over `warmup`, stays 1 until `hold`, then falls linearly to `final`. The
+    factor depends on progress alone, so that a resumed or time-limited run needs no scheduler state.
     """
     done = min(max(done, 0.0), 1.0)
     if done < warmup:

@@ -1,14 +1,14 @@
-"""A small policy made from nothing: a Qwen3-architecture model with random weights, and its tokenizer.
+"""Make a small policy: a Qwen3-architecture model with random weights, and its tokenizer.
 
-It is an ordinary model folder that transformers and vLLM load. Everything in it is made for copying code and
-calling tools with few tokens:
+The policy is an ordinary model folder for transformers and vLLM, designed for copying code and calling tools
+with few tokens:
 
 - the tokenizer is byte-level BPE trained on local text (the task set's sources and pull requests);
-- it writes tool calls in the `qwen3-coder` dialect, and the markup between two values is one token, so that
+- tool calls are in the `qwen3-coder` dialect, and the markup between two values is one token, so that
   `view` of a file costs six tokens besides the path;
 - digits and spaces stand alone, so that a piece of code has the same tokens wherever it is shown;
 - the chat template is ChatML in its compact form: of the system prompt and the tools' descriptions only the
-  tools' names are rendered, since a model this small reads no prose.
+  tools' names are rendered, since a model this small cannot read prose.
 """
 
 from __future__ import annotations
@@ -85,9 +85,9 @@ def make_tiny(
     context_tokens: int,
     seed: int = 0,
 ) -> Path:
-    """Write a model folder with random weights and a tokenizer trained on `text`; returns `out`.
+    """Write a model folder with random weights and a tokenizer trained on `text`; return `out`.
 
-    The same arguments give the same bytes. `tools` are those the model will call.
+    Equal arguments give equal bytes. `tools` are the tools that the model will call.
     """
     tokenizer = train_tokenizer(text, tools, vocab_size=size.vocab_size)
     out.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def make_tiny(
 
 
 def train_tokenizer(text: Iterable[str], tools: Sequence[ToolSpec], *, vocab_size: int) -> Any:
-    """Train the tokenizer as transformers knows it. It has `vocab_size` tokens, or fewer for little text."""
+    """Train a transformers tokenizer with `vocab_size` tokens, or fewer if `text` is short."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -140,7 +140,9 @@ def train_tokenizer(text: Iterable[str], tools: Sequence[ToolSpec], *, vocab_siz
 
 
 def call_markup(tools: Sequence[ToolSpec]) -> Iterator[str]:
-    """Everything that stands between two values in calls of these tools, once each, longest stretches."""
+    """Yield each distinct markup between two values in calls of these tools, as long as possible.
+
+    Example: `</parameter>` with the next `<parameter=path>`, and the line breaks around both."""
     found: dict[str, None] = {}
     for tool in tools:
         names = list(tool.parameters.get("properties", {}))
@@ -193,9 +195,9 @@ def _make_model(size: Tiny, tokenizer: Any, *, context_tokens: int, seed: int) -
 
 
 def _initialise(model: Any, size: Tiny) -> None:
-    """Matrices start at 1/sqrt(fan in), what writes into the residual stream at half of it.
+    """Draw matrices with deviation 1/sqrt(hidden), and half of that for outputs to the residual stream.
 
-    The library's 0.02 everywhere is meant for wide models; at a width of 160 it learns several times slower.
+    The library's 0.02 everywhere is meant for wide models; at width 160, learning is several times slower.
     """
     import torch
 
