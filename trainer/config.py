@@ -98,7 +98,7 @@ class Engine(Section):
     max_num_seqs: int = Field(default=64, ge=1)
     """Most requests that run at once; further requests wait."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of weights and activations. bfloat16 is for GPUs; on a CPU a tiny model is no slower in float32."""
+    """Type of weights and activations: bfloat16 for GPUs; on a CPU, a tiny model is no slower in float32."""
     kv_cache_gib: float = Field(default=1.0, gt=0)
     """Memory for keys and values on a CPU. A GPU uses `gpu_memory_utilization` instead."""
     gpu_memory_utilization: float = Field(default=0.85, gt=0, le=1)
