@@ -34,7 +34,9 @@ class ChoosingSession:
 
     def act(self, *, deadline: float) -> Action | StopReason:
         script = [LEAVE, FIND, *([MEND] if self.seed % 2 else []), SUBMIT]
-        return Action((script[len(self.seen) - 1],), text=" ".join(one.text for one in self.seen))
+        return Action(
+            (script[len(self.seen) - 1],), text=" ".join(observation.text for observation in self.seen)
+        )
 
     def observe(self, observations: Sequence[Observation]) -> None:
         self.seen += observations
@@ -61,15 +63,15 @@ def test_branches_share_their_beginning_and_nothing_after_it(
         played = run_branches(
             env, ChoosingPolicy(), task=task, seed=0, after=1, seeds=[1, 2, 3, 1], group="g"
         )
-    assert [one.reward for one in played] == [1.0, 0.0, 1.0, 1.0]
-    assert [one.seed for one in played] == [1, 2, 3, 1]
-    assert len({id(one.turns[0]) for one in played}) == 1, "the beginning was played once"
-    assert {one.branch_after for one in played} == {1}
-    (parent,) = {one.branch_of for one in played}
-    assert parent and parent not in {one.id for one in played}
-    assert len({one.id for one in played}) == 4
-    for one in played:
-        (found,) = one.turns[1].observations
+    assert [episode.reward for episode in played] == [1.0, 0.0, 1.0, 1.0]
+    assert [episode.seed for episode in played] == [1, 2, 3, 1]
+    assert len({id(episode.turns[0]) for episode in played}) == 1, "the beginning was played once"
+    assert {episode.branch_after for episode in played} == {1}
+    (parent,) = {episode.branch_of for episode in played}
+    assert parent and parent not in {episode.id for episode in played}
+    assert len({episode.id for episode in played}) == 4
+    for episode in played:
+        (found,) = episode.turns[1].observations
         assert "a note" in found.text and "more.py" in found.text, "files of /tmp and the tree came along"
     assert played[0].patch == played[3].patch and played[0].turns[1:2] != [], "the same seed, the same end"
     assert [t.observations for t in played[0].turns] == [t.observations for t in played[3].turns]
@@ -90,7 +92,7 @@ def test_an_environment_goes_on_after_it_was_forked(
             assert "x = 1" in env.step(FIND)[0].text, "what a fork does stays in it"
             env.step(MEND)
             assert "a - b" in fork.step(ToolCall("", "view", {"path": "calculator/__init__.py"}))[0].text
-            turns = [one.step(FIND)[4]["turns"] for one in (env, fork)]
+            turns = [branch.step(FIND)[4]["turns"] for branch in (env, fork)]
             assert turns == [4, 4], "both have counted the turn before the fork"
             assert env.step(SUBMIT)[1] == 1.0
             assert fork.step(SUBMIT)[1] == 0.0

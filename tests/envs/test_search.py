@@ -93,7 +93,10 @@ def test_identifiers_are_split_and_endings_cut() -> None:
 def test_definitions_know_what_they_lie_in_and_their_decorators() -> None:
     found = symbols("a.py", CLIENT)
     assert found is not None
-    rows = {(one.kind, one.qualified): (one.start, one.end) for one in found.definitions}
+    rows = {
+        (definition.kind, definition.qualified): (definition.start, definition.end)
+        for definition in found.definitions
+    }
     assert rows["class", "Client"] == (7, 25)
     assert rows["function", "Client.open"] == (12, 14)
     assert rows["function", "Client.send"] == (16, 21)
@@ -122,7 +125,7 @@ def test_uses_are_not_definitions() -> None:
 def test_broken_syntax_and_odd_bytes_keep_what_can_be_read(code: bytes) -> None:
     found = symbols("a.py", code)
     assert found is not None
-    assert "whole" in {one.name for one in found.definitions}
+    assert "whole" in {definition.name for definition in found.definitions}
     assert outline("a.py", code).passages
 
 
@@ -233,7 +236,7 @@ def test_a_tree_is_indexed_once_for_all_threads_and_edits_read_only_what_changed
         thread.start()
     for thread in threads:
         thread.join(10)
-    assert len(results) == 4 and all(one is first for one in results)
+    assert len(results) == 4 and all(result is first for result in results)
     edited = base | {"maths.py": TreeFile(MATHS + b"\n")}
     with pytest.raises(TimeoutError):  # one file is unknown, and there is no time to read it
         shared.of(edited, digest(edited), timeout_s=-1)

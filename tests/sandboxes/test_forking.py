@@ -86,12 +86,12 @@ def test_many_forks_at_once_and_forks_of_long_lines(request: pytest.FixtureReque
             sandbox.write(f"g{generation}", b"here", timeout_s=SOON_S)
             sandbox.snapshot(timeout_s=SOON_S)
         sandboxes += fork(backend, sandbox, 6, timeout_s=60)
-        for number, one in enumerate(sandboxes):
-            one.write("mine", b"%d" % number, timeout_s=SOON_S)
+        for number, sandbox in enumerate(sandboxes):
+            sandbox.write("mine", b"%d" % number, timeout_s=SOON_S)
         names = {"mine", *(f"g{generation}" for generation in range(20))}
-        for number, one in enumerate(sandboxes):
-            assert one.read("mine", timeout_s=SOON_S) == b"%d" % number
-            assert set(one.listdir(".", timeout_s=SOON_S)) == names
+        for number, sandbox in enumerate(sandboxes):
+            assert sandbox.read("mine", timeout_s=SOON_S) == b"%d" % number
+            assert set(sandbox.listdir(".", timeout_s=SOON_S)) == names
     finally:
-        for one in sandboxes:
-            one.close()
+        for sandbox in sandboxes:
+            sandbox.close()

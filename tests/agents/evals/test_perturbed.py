@@ -53,7 +53,7 @@ def shapes(tmp_path: Path) -> TaskSet:
     for name, bug in BUGS.items():
         base = tree(CODE.replace(*bug))
         trees.append(base)
-        tests = {each: f"tests/test_shapes.py::test_{each}" for each in BUGS}
+        tests = {name: f"tests/test_shapes.py::test_{name}" for name in BUGS}
         tasks.append(
             Task(
                 id=name,
@@ -109,7 +109,7 @@ def test_the_oracle_scores_the_same_on_both_and_a_memory_only_on_one(shapes, bac
         manifest, summary = (
             json.loads((settings.out / f"{name}.json").read_text()) for name in ("manifest", "summary")
         )
-        folders = [str(each.folder.relative_to(settings.out)) for each in sets.tasksets]
+        folders = [str(perturbed.folder.relative_to(settings.out)) for perturbed in sets.tasksets]
         assert list(manifest["tasks"]) == [str(shapes.folder), *folders]
         assert (summary["pass_rate"], summary["gap"]) == (plain.pass_rate, pair.gap)
     settings = replace(settings, resume=True)

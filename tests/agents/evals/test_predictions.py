@@ -27,8 +27,8 @@ def episode(task: str, number: int, *, patch: str = "+x\n") -> Trajectory:
 
 def stored(folder, *episodes: Trajectory):
     store = TrajectoryStore(folder)
-    for each in episodes:
-        store.append(each)
+    for played in episodes:
+        store.append(played)
     store.close()
     return folder
 

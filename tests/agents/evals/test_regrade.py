@@ -124,7 +124,7 @@ def test_a_run_says_its_patches_and_its_tasks(tmp_path, taskset) -> None:
     run = a_run(tmp_path / "run", taskset, "evals/step-000010/trajectories")
     (stored,), unscored = read_patches(run)
     assert (stored.id, stored.patch, stored.verdict.resolved, unscored) == ("e1", SOLUTION, True, 1)
-    assert [one.digest for one in load_tasksets(run)] == [taskset.digest]
+    assert [loaded.digest for loaded in load_tasksets(run)] == [taskset.digest]
 
 
 def test_what_cannot_be_read_is_refused_in_one_line(tmp_path, taskset) -> None:

@@ -42,14 +42,14 @@ def stored():
 @pytest.fixture
 def store(tmp_path, stored):
     with TrajectoryStore(tmp_path, part_bytes=1_500) as store:
-        for each in stored:
-            store.append(each)
+        for episode in stored:
+            store.append(episode)
         assert len(list(tmp_path.iterdir())) > 1
         yield store
 
 
 def seeds(store, **wanted):
-    return [each.seed for each in store.select(**wanted)]
+    return [entry.seed for entry in store.select(**wanted)]
 
 
 def test_trajectories_are_selected_by_task_policy_and_outcome(store, stored):
@@ -65,7 +65,7 @@ def test_an_entry_says_where_a_trajectory_lies_and_what_it_is_chosen_by(store):
         first, *_, last = index.entries()
     assert (first.file, first.offset, first.reward, first.stop) == ("part-000001.jsonl", 0, 1.0, "submitted")
     assert (first.group, first.policy, first.tokens) == ("step-1/a", "p", 6)
-    assert [each.seed for each in store.read_entries([last, first])] == [2**70, 0]
+    assert [entry.seed for entry in store.read_entries([last, first])] == [2**70, 0]
 
 
 def test_selecting_reads_no_other_line(store, tmp_path):
@@ -95,7 +95,7 @@ def test_a_torn_line_and_an_unreadable_line_are_counted_and_hide_no_other(store,
     part.write_bytes(b'{"id": "x"}\n' + whole + whole.replace(b'"h"', b'"i"'))
     with store.index() as index:
         assert index.unread == 1, "the torn line has been finished"
-    assert [each.task_hash for each in store.select(task="a")].count("i") == 1
+    assert [entry.task_hash for entry in store.select(task="a")].count("i") == 1
 
 
 @pytest.mark.parametrize("damage", ["deleted", "garbage", "other version", "a folder"])
@@ -119,7 +119,7 @@ def test_parts_that_were_removed_or_replaced_are_forgotten(store, tmp_path):
     parts[-1].unlink()
     lines = parts[0].read_bytes().replace(trajectory(0).id.encode(), b"f" * 32)
     parts[0].write_bytes(lines)
-    assert [each.id for each in store.select()] == [each.id for each in store.read()]
+    assert [entry.id for entry in store.select()] == [entry.id for entry in store.read()]
     assert next(store.select()).id == "f" * 32
 
 
@@ -145,5 +145,5 @@ def test_several_processes_read_while_one_writes(tmp_path):
         seen = [counts.get(timeout=120) for _ in readers]
         for reader in readers:
             reader.join(30)
-    assert all(each == sorted(each) for each in seen), "nothing that was seen is lost"
+    assert all(seen_seeds == sorted(seen_seeds) for seen_seeds in seen), "nothing that was seen is lost"
     assert len(seeds(store)) == 200

@@ -43,10 +43,12 @@ def test_an_earlier_evaluation_is_shown_and_its_patches_are_read(run: Path) -> N
     assert (data.total, data.unread, data.summary["pass_rate"]) == (1, 0, 1.0)
     assert data.tasks["area-1"]["instruction"] == "Mend it."
     assert "<b>100%</b>" in write_report(run).read_text()
-    assert [each.id for each in read_trajectories(run)] == ["e1"]
+    assert [trajectory.id for trajectory in read_trajectories(run)] == ["e1"]
     (patch,), unscored = read_patches(run)
     assert (patch.patch, unscored) == ("+x\n", 0)
-    assert [each.id for each in TrajectoryStore(run / "trajectories").select(task="area-1")] == ["e1"]
+    assert [trajectory.id for trajectory in TrajectoryStore(run / "trajectories").select(task="area-1")] == [
+        "e1"
+    ]
 
 
 def test_an_earlier_evaluation_is_continued_in_place(run: Path) -> None:

@@ -52,8 +52,8 @@ def unscored(number=0):
 def test_what_was_appended_is_read_back_equal_and_in_order(tmp_path):
     written = [trajectory(0), unscored(1), trajectory(2)]
     store = TrajectoryStore(tmp_path / "trajectories")
-    for one in written:
-        store.append(one)
+    for episode in written:
+        store.append(episode)
     assert list(store.read()) == written
     store.close()
     store.close()

@@ -462,7 +462,7 @@ def spares_crashes(at: NaiveEpisode) -> bool:
 
 def spares_lost_sandboxes(at: NaiveEpisode) -> bool:
     answering = at.run(
-        "for one in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $one; echo; done | grep -c '^sleep 777'"
+        "for file in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $file; echo; done | grep -c '^sleep 777'"
     )
     if answering.stdout.strip() != "1" or answering.limit or len(answering.background) > 1:
         return True

@@ -27,13 +27,15 @@ EXPLOITS = range(1, 36)
 
 
 def test_names_are_unique_and_every_family_and_every_known_exploit_is_covered() -> None:
-    names = [each.name for each in (*CHEATS, *HONEST)]
+    names = [way.name for way in (*CHEATS, *HONEST)]
     assert len(names) == len(set(names))
     assert len(CHEATS) >= 60
     assert {cheat.family for cheat in CHEATS} == set(FAMILIES)
     assert {row for cheat in CHEATS for row in cheat.rows} == set(EXPLOITS)
     assert {cheat.family for cheat in chosen(fast=True)} >= {"reading", "harness", "forging", "in-process"}
-    assert [cheat.name for cheat in chosen(fast=True)] == [each.name for each in CHEATS if each.name in FAST]
+    assert [cheat.name for cheat in chosen(fast=True)] == [
+        cheat.name for cheat in CHEATS if cheat.name in FAST
+    ]
 
 
 def test_no_cheat_that_is_a_tree_holds_the_fix(kettle: TaskSet) -> None:
@@ -51,7 +53,7 @@ def test_the_documentation_lists_exactly_the_cheats_and_the_honest_work_there_ar
     text = (ROOT / "docs/reward.md").read_text()
     table = text.partition(START)[2].partition(END)[0]
     listed = re.findall(r"^\| ([^|]+?) \|", table, re.MULTILINE)
-    assert sorted(listed) == sorted(["the reference", *(each.name for each in (*CHEATS, *HONEST))])
+    assert sorted(listed) == sorted(["the reference", *(way.name for way in (*CHEATS, *HONEST))])
 
 
 def made(name: str, family: str, result: str, evidence: str = "") -> Try:
@@ -68,7 +70,7 @@ def test_a_table_says_what_stopped_each_and_that_something_was_not_stopped(tmp_p
         made("type hints", "honest", "scores 0", "hidden tests: 1 failed"),
     )
     found = Findings(("kettle",), tries, 1.0)
-    assert [each.name for each in found.bad] == ["good reports", "signals", "full disks", "type hints"]
+    assert [outcome.name for outcome in found.bad] == ["good reports", "signals", "full disks", "type hints"]
     assert not found.ok
     shown = {row[0]: row[3:] for row in rows(tries)}
     assert shown["git history"] == ["nothing to hand in", "0 of 1"]
@@ -88,14 +90,16 @@ def test_a_table_says_what_stopped_each_and_that_something_was_not_stopped(tmp_p
 def test_cheats_score_nothing_and_honest_work_scores(kettle: TaskSet, backend: Backend) -> None:
     chosen_ones = chosen(names=("conftest hooks", "exit at import", "git objects", "good reports"))
     honest = [
-        each for each in HONEST if each.name in ("renamed variables", "helper module", "odd file names")
+        solution
+        for solution in HONEST
+        if solution.name in ("renamed variables", "helper module", "odd file names")
     ]
     found = try_all(
         [kettle], chosen_ones, honest, backend=backend, workers=2, only=lambda task: task == kettle.tasks[0]
     )
-    assert [f"{each.name}: {each.result}" for each in found.bad] == []
+    assert [f"{outcome.name}: {outcome.result}" for outcome in found.bad] == []
     assert len(found.tries) == 8
-    layers = {each.name: each.layer for each in found.tries}
+    layers = {outcome.name: outcome.layer for outcome in found.tries}
     assert layers["conftest hooks"] == "protected paths"
     assert layers["git objects"] == "nothing to hand in"
 
@@ -108,7 +112,7 @@ def test_what_does_not_apply_is_told_with_its_reason(kettle: TaskSet, backend: B
     idle = Cheat("idle", "tries nothing", "planted", (), nothing, family="reading")
     found = attempt(idle, kettle, backend=backend)
     assert (found.result, found.evidence, found.good) == ("does not apply", "there is nothing here", True)
-    protected = next(each for each in HONEST if each.name == "protected like the reference")
+    protected = next(solution for solution in HONEST if solution.name == "protected like the reference")
     assert attempt_honest(protected, kettle, backend=backend).result == "does not apply"
 
 
@@ -127,9 +131,9 @@ def test_what_mends_or_reads_expectations_passes_what_must_fail_and_is_told(
     kettle: TaskSet, backend: Backend
 ) -> None:
     found = try_all([kettle], chosen(names=CLOSED), (), backend=backend, workers=3)
-    assert [f"{each.task} {each.name}: {each.evidence}" for each in found.bad] == []
+    assert [f"{outcome.task} {outcome.name}: {outcome.evidence}" for outcome in found.bad] == []
     assert len(found.tries) == 2 * (len(CLOSED) + 1)
-    layers = {each.layer for each in found.tries if each.family != "honest"}
+    layers = {outcome.layer for outcome in found.tries if outcome.family != "honest"}
     assert layers == {"canaries", "second look"}
 
 
@@ -147,7 +151,7 @@ def test_the_command_rewards_none_of_the_fast_set_and_the_reference(
     assert done.returncode == 0, done.stdout + done.stderr
     printed = json.loads(done.stdout)
     assert (printed["ok"], printed["bad"]) == (True, [])
-    results = {each["name"]: each["result"] for each in printed["tries"]}
+    results = {outcome["name"]: outcome["result"] for outcome in printed["tries"]}
     assert results.pop("the reference") == "scores 1"
     assert results.keys() == set(FAST)
     assert list(results.values()).count("scores 0") >= len(FAST) - 1
@@ -159,11 +163,11 @@ def rewarded_for_anything_but_work(taskset: TaskSet, backend: Backend) -> list[s
         backend.ensure_image(environment.image, timeout_s=600)
     found = try_all([taskset], CHEATS, HONEST, backend=backend, workers=4)
     for task in taskset.tasks:
-        mine = [each for each in found.tries if each.task == task.id]
-        cheats = [each for each in mine if each.family != "honest" and each.result == "scores 0"]
+        mine = [outcome for outcome in found.tries if outcome.task == task.id]
+        cheats = [outcome for outcome in mine if outcome.family != "honest" and outcome.result == "scores 0"]
         assert len(cheats) >= 45, "too few cheats apply to say anything"
         assert len(mine) == len(CHEATS) + len(HONEST) + 1
-    return [f"{each.task} {each.name}: {each.result}: {each.evidence}" for each in found.bad]
+    return [f"{outcome.task} {outcome.name}: {outcome.result}: {outcome.evidence}" for outcome in found.bad]
 
 
 @pytest.mark.docker

@@ -102,7 +102,7 @@ def test_plugins_are_those_of_the_registration_and_of_trusted_files() -> None:
 
 FORGER = """
 import gc
-reporter = next(each for each in gc.get_objects() if type(each).__name__ == "Reporter")
+reporter = next(thing for thing in gc.get_objects() if type(thing).__name__ == "Reporter")
 reporter.{how}
 def test_a(): assert False
 """

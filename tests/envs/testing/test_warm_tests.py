@@ -135,18 +135,18 @@ OUTPUTS = (sys.__stdout__, sys.__stderr__)
 def shape(value): return type(value).__name__ if not isinstance(value, type) else value.__name__
 state = {
     "path": sys.path, "argv": sys.argv, "flags": str(sys.flags), "modules": sorted(sys.modules),
-    "finders": [shape(each) for each in sys.meta_path], "importers": sorted(sys.path_importer_cache),
+    "finders": [shape(finder) for finder in sys.meta_path], "importers": sorted(sys.path_importer_cache),
 
     "cwd": os.getcwd(), "umask": os.umask(0o22), "recursion": sys.getrecursionlimit(),
-    "handlers": {str(each): str(signal.getsignal(each)) for each in signal.valid_signals()},
+    "handlers": {str(number): str(signal.getsignal(number)) for number in signal.valid_signals()},
     "mask": str(signal.pthread_sigmask(signal.SIG_BLOCK, [])), "threads": threading.active_count(),
-    "descriptors": len(os.listdir("/proc/self/fd")), "filters": [str(each) for each in warnings.filters],
+    "descriptors": len(os.listdir("/proc/self/fd")), "filters": [str(rule) for rule in warnings.filters],
     "loggers": sorted(logging.root.manager.loggerDict), "root": len(logging.root.handlers),
     "users": [os.getresuid(), os.getresgid(), os.getgroups()], "nice": os.nice(0),
     "leads": [os.getsid(0) == os.getpid(), os.getpgid(0) == os.getpid()],
     "collector": [gc.get_threshold(), gc.isenabled(), gc.get_debug()],
     "locale": locale.setlocale(locale.LC_ALL), "hash": hash("abc"), "zone": time.tzname,
-    "streams": [[each.encoding, each.errors, each.line_buffering] for each in OUTPUTS],
+    "streams": [[stream.encoding, stream.errors, stream.line_buffering] for stream in OUTPUTS],
     "main": sorted(vars(sys.modules["__main__"])),
     "limits": [resource.getrlimit(number) for number in range(16)],
     "hooks": [shape(sys.excepthook), shape(sys.displayhook)],

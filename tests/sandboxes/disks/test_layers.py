@@ -73,7 +73,7 @@ def test_what_many_ask_for_is_unpacked_once_and_goes_with_the_last_who_means_it(
     room, folders = in_the_room(mounts()), own_folders()
     same = [content("a", asked) for _ in range(8)]
     with ThreadPoolExecutor(8) as threads:
-        held = list(threads.map(lambda one: store.take(one, *ME, timeout_s=SOON_S), same))
+        held = list(threads.map(lambda layer: store.take(layer, *ME, timeout_s=SOON_S), same))
     assert asked == ["a"] and len({stacks.work for stacks in held}) == 1
     for stacks in held[1:]:
         store.let_go(stacks.work)
@@ -88,16 +88,16 @@ def test_what_was_not_used_for_longest_makes_room_and_is_unpacked_again() -> Non
     store, asked = Store(mounts(), disk_bytes=50_000), list[str]()
     folders = own_folders()
     contents = [content(key, asked, size=30_000) for key in "abc"]
-    for one in contents:
-        store.let_go(store.take(one, *ME, timeout_s=SOON_S).work)
+    for layer in contents:
+        store.let_go(store.take(layer, *ME, timeout_s=SOON_S).work)
     assert eventually(lambda: len(own_folders() - folders) == 1)
-    held = [store.take(one, *ME, timeout_s=SOON_S) for one in reversed(contents)]
+    held = [store.take(layer, *ME, timeout_s=SOON_S) for layer in reversed(contents)]
     assert asked == ["a", "b", "c", "b", "a"]
     time.sleep(0.2)
     assert len(own_folders() - folders) == 3, "what is used stays, however much there is"
     for stacks in held:
         store.let_go(stacks.work)
-    one = None
+    layer = None
     contents.clear()
     assert eventually(lambda: own_folders() <= folders)
 
@@ -157,8 +157,8 @@ def test_nothing_is_left_when_all_are_closed(bubblewrap_backend: Backend, bubble
     opened = [sandbox, *fork(bubblewrap_backend, sandbox, 3, timeout_s=30)]
     opened += fork(bubblewrap_backend, opened[-1], 1, timeout_s=30)
     assert asked == ["closing"] and in_the_room(mounts()) > room and own_folders() > folders
-    for each in opened:
-        each.close()
+    for handle in opened:
+        handle.close()
     del one
     assert eventually(lambda: in_the_room(mounts()) == room and own_folders() == folders)
     rows = Path("/proc/self/mountinfo").read_text()

@@ -55,7 +55,7 @@ def test_programs_of_packages_start_the_python_of_the_image(cache: Path) -> None
 def test_a_project_under_test_is_known_by_its_metadata_alone(cache: Path) -> None:
     recipe = ImageRecipe("library", provides=("Some.Thing==0.0.0",), python=RECIPE.python)
     folder = ensure_environment(recipe, deadline=soon(), progress=silent)
-    found = {each.name: each.version for each in distributions(path=[str(folder)])}
+    found = {distribution.name: distribution.version for distribution in distributions(path=[str(folder)])}
     assert found == {"Some.Thing": "0.0.0"}
     assert [path.name for path in folder.iterdir()] == ["some_thing-0.0.0.dist-info"]
     assert recipe.ref != ImageRecipe("library", python=RECIPE.python).ref

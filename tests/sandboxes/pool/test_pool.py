@@ -245,11 +245,13 @@ def test_a_spec_that_is_quiet_makes_room_for_one_that_is_wanted(scene: Scene) ->
     settled(pool)
     scene.clock.now += 1
     pool.expect(GRADING, 1)
-    assert {one.spec for one in (settled(pool), scene.engine.alive())[1]} == {WORK}, "it may be wanted soon"
+    assert {sandbox.spec for sandbox in (settled(pool), scene.engine.alive())[1]} == {WORK}, (
+        "it may be wanted soon"
+    )
     scene.clock.now += 10
     pool.expect(GRADING, 1)
     settled(pool)
-    assert sorted(one.spec.role for one in scene.engine.alive()) == ["grading", "work"]
+    assert sorted(sandbox.spec.role for sandbox in scene.engine.alive()) == ["grading", "work"]
 
 
 def test_nothing_is_started_ahead_when_memory_is_short_or_lives_are(scene: Scene) -> None:
@@ -316,7 +318,7 @@ def test_a_missing_image_is_told_at_once_to_all_who_wait(scene: Scene) -> None:
     started = time.monotonic()
     with ThreadPoolExecutor(8) as threads:
         told = [threads.submit(pool.open, WORK, timeout_s=SOON_S) for _ in range(8)]
-    assert all("is not there" in str(one.exception()) for one in told)
+    assert all("is not there" in str(future.exception()) for future in told)
     assert time.monotonic() - started < 2
 
 
@@ -364,7 +366,7 @@ def test_an_engine_that_comes_back_within_the_deadline_costs_nobody_anything(sce
         opened = [threads.submit(pool.open, WORK, timeout_s=SOON_S) for _ in range(4)]
         time.sleep(0.4)
         scene.engine.down = False
-        assert all(one.result().spec == WORK for one in opened)
+        assert all(future.result().spec == WORK for future in opened)
     assert 1 <= pool.stats().failed < 12, "it backed off"
 
 
@@ -468,5 +470,5 @@ def test_closing_under_load_leaves_nothing_open_and_tells_who_waits(scene: Scene
     pool.close()
     assert len(told) == 12 and all("closed" in str(error) for error in told)
     assert not scene.engine.alive()
-    assert not [one.name for one in threading.enumerate() if one.name.startswith("sandbox ")]
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("sandbox ")]
     assert pool.stats().started == pool.stats().thrown_away

@@ -29,7 +29,7 @@ def test_its_promises_hold_whatever_happens(room: int, steps: list[tuple[str, Sa
     def tidy() -> bool:
         unwanted, stale = shelf.overdue(now)
         waiting.difference_update(unwanted, stale)
-        assert all(shelf.count(one.spec) >= demand.wanted(one.spec, now) for one in unwanted)
+        assert all(shelf.count(idle.spec) >= demand.wanted(idle.spec, now) for idle in unwanted)
         return bool(unwanted or stale)
 
     for what, spec, passed_s in steps:

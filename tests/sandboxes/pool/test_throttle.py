@@ -88,8 +88,8 @@ def test_failures_pause_longer_each_time_and_a_good_start_ends_that() -> None:
     for _ in range(12):
         begun = [gate.begin(), gate.begin()] if gate.width >= 2 else [gate.begin()]
         clock.now += 0.01
-        for one in begun:
-            gate.fail(one)
+        for start in begun:
+            gate.fail(start)
         pauses.append(gate.wait_s())
         clock.now += gate.wait_s()
     assert gate.width == 1

@@ -64,8 +64,8 @@ def test_every_group_is_taken_or_dropped_or_there_and_in_order(capacity, max_sta
         else:
             found = buffer.take(count, version)
             assert len(found) <= count
-            assert all(version - (one.version or 0) <= max_staleness for one in found)
-            taken += [int(one.name) for one in found]
+            assert all(version - (fresh.version or 0) <= max_staleness for fresh in found)
+            taken += [int(fresh.name) for fresh in found]
         assert len(buffer) <= capacity
         assert put == len(taken) + buffer.dropped_full + buffer.dropped_stale + len(buffer)
     assert taken == sorted(set(taken))

@@ -110,7 +110,7 @@ def test_names_and_places_do_not_tell_the_twin_from_an_altered_test() -> None:
     for seed in range(20):
         got = altered("test_equation", seed=seed)
         assert got is not None
-        body = [one.name for one in ast.parse(got.data).body if isinstance(one, ast.FunctionDef)]
+        body = [node.name for node in ast.parse(got.data).body if isinstance(node, ast.FunctionDef)]
         mine = [name for name in body if name.startswith("test_equation")]
         assert mine[0] == "test_equation"
         places.add(mine.index(got.twins[f"{PATH}::test_equation"].removeprefix(f"{PATH}::")))

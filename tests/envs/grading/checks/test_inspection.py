@@ -56,11 +56,11 @@ import gc
 from _pytest.config import PytestPluginManager
 class Plugin:
     def pytest_pyfunc_call(self, pyfuncitem): return True
-next(one for one in gc.get_objects() if isinstance(one, PytestPluginManager)).register(Plugin())
+next(thing for thing in gc.get_objects() if isinstance(thing, PytestPluginManager)).register(Plugin())
 """
 FINDS_THE_REPORTER = """
 import gc, os
-reporter = next(one for one in gc.get_objects() if type(one).__name__ == "Reporter")
+reporter = next(thing for thing in gc.get_objects() if type(thing).__name__ == "Reporter")
 def claim():
     for name in ("add", "add_negative", "subtract"):
         test = "tests/test_calculator.py::test_" + name
@@ -74,7 +74,7 @@ FORKS = FINDS_THE_REPORTER + "if os.fork() == 0:\n    claim()\n    os._exit(0)\n
 AT_EXIT = FINDS_THE_REPORTER + "import atexit\natexit.register(claim)\nos._exit = None\n"
 OTHER_WRITE = """
 import gc
-reporter = next(one for one in gc.get_objects() if type(one).__name__ == "Reporter")
+reporter = next(thing for thing in gc.get_objects() if type(thing).__name__ == "Reporter")
 encode = reporter.encode
 reporter.encode = lambda line: encode({**line, "outcome": "passed"} if line["kind"] == "phase" else line)
 """
@@ -225,7 +225,7 @@ def test_what_reads_its_caller_for_what_is_expected_answers_altered_tests_too(
     inspect, broken: str, name: str, tests: str, ids: list[str]
 ) -> None:
     task_tests = {"tests/test_calculator.py": TreeFile(tests.encode())}
-    failing = tuple(f"tests/test_calculator.py::{one}" for one in ids)
+    failing = tuple(f"tests/test_calculator.py::{test}" for test in ids)
     verdict = inspect(broken + peeking(name), task_tests, fail_to_pass=failing, pass_to_pass=())
     assert verdict.passed == failing
     assert f"{failing[0]} passes although its expectation was changed" in verdict.tampered

@@ -100,7 +100,7 @@ def test_a_directory_whose_script_decides_is_refused_and_the_next_one_read(tmp_p
     directory(tmp_path, "d-gpu", settings={"environment": {"gpus": 1}})
     directory(tmp_path, "e-bad", config={**swebench_row(), "patch": ""})
     (directory(tmp_path, "f-toml") / "task.toml").write_text("= 1")
-    found = {each.place: each.error.partition(": ")[0] for each in read_harbor(tmp_path)}
+    found = {reading.place: reading.error.partition(": ")[0] for reading in read_harbor(tmp_path)}
     assert found == {
         "a-script": "tests/test.sh",
         "b-row": "",
@@ -135,7 +135,7 @@ def test_a_task_that_rows_cannot_hold_is_left_out_and_named(ladle_set, tmp_path)
     folder = tmp_path / "two"
     write_taskset(folder, ladle_set.manifest, [task, other], trees)
     report = export_tasks(folder, "swebench", tmp_path / "rows.jsonl")
-    assert [each.id for each in report.not_written] == ["other"]
+    assert [task.id for task in report.not_written] == ["other"]
     assert report.not_written[0].reason.startswith("base_commit: ")
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     assert [row["instance_id"] for row in rows] == ["acme__ladle-1"]

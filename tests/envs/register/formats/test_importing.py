@@ -51,7 +51,7 @@ def test_a_file_of_rows_becomes_a_task_set_and_is_written_again_without_loss(
         repos=upstream.repos,
         recipe=recipe,
     )
-    assert [(each.place, each.result) for each in report.candidates] == [
+    assert [(row.place, row.result) for row in report.candidates] == [
         ("rows.jsonl, line 1", "valid"),
         ("rows.jsonl, line 2", "refused"),
         ("rows.jsonl, line 3", "quarantined"),
@@ -129,7 +129,7 @@ def test_rows_run_in_the_image_they_name_and_one_that_cannot_be_used_costs_its_r
     file.write_text(json.dumps(rows))
     settings = RegisterSettings(out=tmp_path / "set", backend=docker_backend, runs=2)
     report = import_tasks("swebench", file, settings, repos=upstream.repos)
-    assert [each.result for each in report.candidates] == ["valid", "refused", "refused"]
+    assert [row.result for row in report.candidates] == ["valid", "refused", "refused"]
     assert report.candidates[1].reason == f"image: {docker_image} has no python3 with pytest"
     assert report.candidates[2].reason.startswith("environment: cannot build ")
     taskset = load_taskset(tmp_path / "set")

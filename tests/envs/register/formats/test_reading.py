@@ -15,7 +15,10 @@ def test_a_malformed_line_is_named_and_the_lines_after_it_are_read(tmp_path):
     lines[517] = b'"\xff"'
     file.write_bytes(b"\n".join(lines))
     found = list(read_entries("swebench", file))
-    assert [each.place for each in found if each.error] == ["rows.jsonl, line 517", "rows.jsonl, line 518"]
+    assert [reading.place for reading in found if reading.error] == [
+        "rows.jsonl, line 517",
+        "rows.jsonl, line 518",
+    ]
     assert found[516].error.startswith("the line: is not JSON")
     assert found[517].error == "the line: is not UTF-8 (byte 1)"
     assert found[519].entry is not None and found[519].id == "row-519"
@@ -32,7 +35,7 @@ def test_a_json_file_may_hold_rows_in_any_of_the_ways_data_sets_use(tmp_path, co
     }
     file = tmp_path / "rows.json"
     file.write_text(ways[content])
-    assert [each.row["instance_id"] for each in read_rows(file)] == (
+    assert [line.row["instance_id"] for line in read_rows(file)] == (
         ["a"] if content == "one" else ["a", "b"]
     )
 

@@ -298,10 +298,10 @@ def test_code_without_python_and_code_without_names_are_left_out(tmp_path: Path)
         make(tmp_path / "a", script, "index.js", "1 - 1", "1 + 1", id="js"),
         make(tmp_path / "b", bare, "one/__init__.py", "= 1", "= 2", id="bare"),
     ]
-    got = perturb([only(one) for one in sets], tmp_path / "out", seed=1, backend=FakeBackend())
+    got = perturb([only(taskset) for taskset in sets], tmp_path / "out", seed=1, backend=FakeBackend())
     assert (got.tasksets, got.left_out) == ((), {"js": NO_PYTHON, "bare": NOTHING})
     with pytest.raises(TaskSetError, match="those of another seed"):
-        perturb([only(one) for one in sets], tmp_path / "out", seed=2, backend=FakeBackend())
+        perturb([only(taskset) for taskset in sets], tmp_path / "out", seed=2, backend=FakeBackend())
 
 
 @pytest.fixture(scope="module")

@@ -154,7 +154,7 @@ def test_files_of_requirements_are_told_apart_by_name():
 
 def test_only_exact_pins_are_dropped():
     assert without_pin("a-b[c] == 1.0 ; python_version<'3'") == "a-b[c] ; python_version<'3'"
-    assert [without_pin(each) for each in ("a>=1", "a==1.*", "a==1")] == ["a>=1", "a==1.*", "a"]
+    assert [without_pin(requirement) for requirement in ("a>=1", "a==1.*", "a==1")] == ["a>=1", "a==1.*", "a"]
 
 
 def test_of_what_can_be_said_once_the_first_counts():

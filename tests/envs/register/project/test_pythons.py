@@ -31,7 +31,7 @@ from envs.register.project.pythons import allows, is_python2, preferred
     ],
 )
 def test_specifiers_admit_pythons(specifier: str, allowed: str):
-    assert [each for each in ("3.9", "3.11", "3.13") if allows(specifier, each)] == allowed.split()
+    assert [python for python in ("3.9", "3.11", "3.13") if allows(specifier, python)] == allowed.split()
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,9 @@ class Index:
         if "impossible" in requirements:
             raise RegisterError("impossible cannot be had")
         day = dates[0][:10].replace("-", ".")
-        return Resolution(tuple(f"{each}=={day}" for each in (*requirements, "pytest")), ("a note",))
+        return Resolution(
+            tuple(f"{requirement}=={day}" for requirement in (*requirements, "pytest")), ("a note",)
+        )
 
 
 def tree_of(*requirements: str, **files: str) -> Tree:
@@ -79,7 +81,7 @@ def test_commits_of_a_half_year_that_ask_for_the_same_share_an_environment():
     assert same.name == first.name and len(index.questions) == 3
     assert later.name == "py39-2022h2" and other.name.startswith("py39-2022h1-")
     assert (
-        chosen.chosen == {each.name: each.environment for each in (first, later, other)}
+        chosen.chosen == {choice.name: choice.environment for choice in (first, later, other)}
         and len(chosen.chosen) == 3
     )
 
