@@ -98,7 +98,7 @@ def sandbox(docker_backend: Backend, shell_image: str) -> Iterator[Sandbox]:
 @pytest.mark.parametrize(
     "check",
     [check for check in (*FILES, *COMMANDS) if check not in WITH_PYTHON],
-    ids=lambda step: step.__name__,
+    ids=lambda check: check.__name__,
 )
 def test_an_image_with_a_shell_and_no_python_keeps_the_contract(sandbox: Sandbox, check: Check) -> None:
     assert sandbox.exec(["python3", "-V"], timeout_s=20).exit_code == 127, (
