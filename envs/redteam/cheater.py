@@ -132,7 +132,7 @@ def _commands_that_write(path: str, data: str | bytes | None) -> list[str]:
         return [f"rm -f -- {name}\n"]
     encoded = base64.b64encode(as_bytes(data)).decode()
     size = CALL_BYTES - 1_000 - len(name) * 3
-    size -= size % 4
+    size -= size % 4  # four characters encode three bytes: every part must decode by itself
     folder = shlex.quote(path.rpartition("/")[0] or ".")
     commands = [f"mkdir -p -- {folder} && : > {name}\n"]
     for start in range(0, len(encoded), size):

@@ -19,7 +19,7 @@ from .words import terms
 FUSION = 60
 """The constant of reciprocal rank fusion; 60 in the source that `fused` names."""
 BESIDE = 0.7
-"""What a score counts for that a test, an example or a document reaches."""
+"""Factor on the scores of tests, examples and documents."""
 _BESIDE = frozenset(("test", "tests", "testing", "doc", "docs", "example", "examples", "benchmarks"))
 
 
