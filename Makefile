@@ -30,7 +30,7 @@ test: setup ## everything; installs and starts a Docker engine where it may, bec
 	@$(PY) -m pytest -n $(TESTERS) $(PYTEST_ARGS)
 
 test-fast: setup ## under two minutes: no Docker, no training, nothing slow
-	@$(PY) -m pytest -n 3 -m "not docker and not train and not slow" $(PYTEST_ARGS)
+	@$(PY) -m pytest -n 4 -m "not docker and not train and not slow" $(PYTEST_ARGS)
 
 check: setup ## format, lint, types, import rules
 	@.venv/bin/ruff format --check $(CODE)

@@ -88,6 +88,7 @@ def backend() -> Iterator[Backend]:
 
 
 @pytest.mark.bubblewrap
+@pytest.mark.slow
 def test_the_oracle_scores_the_same_on_both_and_a_memory_only_on_one(shapes, backend, tmp_path) -> None:
     learned = {task.id: patch_calls(task.reference_patch) for task in shapes.tasks}
 

@@ -117,6 +117,7 @@ def pool() -> Iterator[Backend]:
 
 
 @pytest.mark.bubblewrap
+@pytest.mark.slow
 def test_observations_in_memory_are_those_of_real_sandboxes(pool: Backend, tmp_path: Path) -> None:
     """Byte for byte, and with the same verdict: lessons are played in memory only because of this."""
     out = tmp_path / "set"

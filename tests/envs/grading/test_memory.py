@@ -197,6 +197,7 @@ def test_a_test_that_was_flaky_at_registration_is_run_every_time(
 
 
 @pytest.mark.bubblewrap
+@pytest.mark.slow
 def test_a_verdict_that_differs_when_graded_again_is_forgotten_for_good(
     calculator: TaskSet, task: Task, backend: CountingBackend
 ) -> None:

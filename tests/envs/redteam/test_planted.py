@@ -18,7 +18,7 @@ from envs.tasksets.taskset import TaskSet
 from sandboxes import Backend, Sandbox, SandboxSpec
 from sandboxes.base import Content
 
-pytestmark = pytest.mark.bubblewrap
+pytestmark = [pytest.mark.bubblewrap, pytest.mark.slow]
 CODE = "kettle/__init__.py"
 WHO = "-c user.name=a -c user.email=a@b -c safe.directory=*"
 

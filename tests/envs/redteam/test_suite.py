@@ -87,6 +87,7 @@ def test_a_table_says_what_stopped_each_and_that_something_was_not_stopped(tmp_p
 
 
 @pytest.mark.bubblewrap
+@pytest.mark.slow
 def test_cheats_score_nothing_and_honest_work_scores(kettle: TaskSet, backend: Backend) -> None:
     chosen_ones = chosen(names=("conftest hooks", "exit at import", "git objects", "good reports"))
     honest = [

@@ -74,6 +74,7 @@ def test_a_report_that_the_code_wrote_by_itself_is_told(inspect, broken: str) ->
     assert verdict.tampered == tuple(f"{test} passes although it cannot run" for test in IDS)
 
 
+@pytest.mark.slow
 def test_honest_work_does_not_pass_in_files_that_stop(inspect, broken: str) -> None:
     verdict = inspect(broken.replace("return a - b", "return a + b", 1))
     assert verdict.resolved

@@ -31,6 +31,7 @@ def made(bubblewrap_backend: Backend, tmp_path_factory: pytest.TempPathFactory) 
     return load_taskset(out)
 
 
+@pytest.mark.slow
 def test_the_set_is_whole_and_its_reference_solves_it(made: TaskSet, bubblewrap_backend: Backend) -> None:
     assert verify_lock(made) == []
     with CodingEnv([made], backend=bubblewrap_backend) as env:

@@ -100,6 +100,7 @@ def leaking(calculator: TaskSet, backend: Backend, tmp_path: Path) -> Iterator[I
     place.with_name(f"{place.name}.lock").unlink(missing_ok=True)
 
 
+@pytest.mark.slow
 def test_a_set_whose_image_holds_the_fix_is_not_written(
     calculator: TaskSet, backend: Backend, leaking: ImageRecipe, tmp_path: Path
 ) -> None:
