@@ -153,8 +153,10 @@ class Learner(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     micro_batch_tokens: int = Field(default=16384, ge=16)
     """Tokens in one forward and backward. Affects memory and speed, never the gradient."""
-    compile: bool = False
-    """Compile the model's body: nearly twice as fast for a small model. A CPU needs a C++ compiler."""
+    compile: bool | Literal["auto"] = "auto"
+    """Compile the model's body, which needs a C++ compiler on a CPU. `auto`: on a CPU, for long runs."""
+    packing: bool | Literal["auto"] = "auto"
+    """Lay samples end to end instead of padding them. `auto`: on a CPU, for models with full attention."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward: slower, but longer episodes fit into memory."""
     weight_decay: float = Field(default=0.0, ge=0)

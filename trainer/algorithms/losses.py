@@ -42,9 +42,9 @@ class LossInputs:
     versions_N: Tensor
     """Weight version that sampled each token; -1 where unknown."""
     rows_N: Tensor
-    """Row of each token, for losses over whole sequences."""
-    entropy_N: Tensor
-    """Entropy of p (nats), with gradient when `rl.entropy` is above 0."""
+    """Sample of each token, numbered from 0, for losses over whole sequences."""
+    entropy_N: Tensor | None
+    """Entropy of p (nats), with gradient when `rl.entropy` is above 0; None in SFT, which computes none."""
     version: int = 0
     """Version of the learner's weights: a token of this version is on policy."""
     reference_logprobs_N: Tensor | None = None

@@ -1,15 +1,18 @@
-"""Samples into padded tensors, in micro-batches that hold a bounded number of tokens.
+"""Samples into tensors, in micro-batches that hold a bounded number of tokens.
 
-Rows are padded on the right. Attention is causal, so no real token ever sees padding and no attention mask
-is needed. Every token carries its weight in the loss, computed over the whole batch before the first
-backward: the loss is a plain sum, and how rows are cut into micro-batches cannot change the gradient.
+Samples are padded to rows of one length, or packed: laid end to end in a single row, without padding
+(`trainer.learning.packing`). Padded rows are padded on the right. Attention is causal, so no real token ever
+sees padding and no attention mask is needed. Every token carries its weight in the loss, computed over the
+whole batch before the first backward: the loss is a plain sum, and how samples are cut into micro-batches
+cannot change the gradient.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,7 +28,7 @@ Aggregation = Literal["token_mean", "sequence_mean", "sequence_sum"]
 class MicroBatch:
     """Rows for one forward and backward: B rows of T tokens, of which N in all were sampled.
 
-    The N sampled tokens are in reading order, row by row.
+    The N sampled tokens are in reading order, row by row. When packed, B is 1.
     """
 
     ids_BT: Tensor
@@ -39,11 +42,19 @@ class MicroBatch:
     versions_N: Tensor
     """Weight version that sampled each token; -1 where unknown."""
     rows_N: Tensor
-    """Row, from 0 to B - 1, that each token is in."""
+    """Sample, numbered from 0 in this micro-batch, that each token is of; its row when padded."""
+    positions_BT: Tensor | None = None
+    """When packed, place of each id in its own sample."""
+    starts_S: Tensor | None = None
+    """When packed, place of the first id of every sample, and T at the end."""
 
     def to(self, device: torch.device) -> MicroBatch:
         """Copy to a device."""
-        return MicroBatch(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+        moved: dict[str, Any] = {}
+        for field in fields(self):
+            tensor = getattr(self, field.name)
+            moved[field.name] = None if tensor is None else tensor.to(device)
+        return MicroBatch(**moved)
 
 
 @dataclass(frozen=True)
@@ -67,24 +78,30 @@ def make_batch(
     constant: int = 1,
     pad_id: int = 0,
     multiple: int = 1,
+    packed: bool = False,
 ) -> Batch:
-    """Pack samples into micro-batches of at most `max_tokens` padded tokens.
+    """Distribute samples over micro-batches of at most `max_tokens` tokens, padding included.
 
-    Lengths are padded to a multiple of `multiple`, so that a compiled model meets few shapes. A row longer
-    than `max_tokens` gets a micro-batch of its own. `constant` is the divisor of `sequence_sum`.
+    Lengths are padded to a multiple of `multiple`, or not at all when `packed`. A sample longer than
+    `max_tokens` gets a micro-batch of its own. `constant` is the divisor of `sequence_sum`.
     """
     assert samples, "a batch needs at least one sample"
     # Neighbours in length share a micro-batch, which keeps padding small; ties keep their order.
     order = sorted(samples, key=lambda sample: len(sample.ids))
     total = sum(sample.sampled for sample in samples)
     weights = [_token_weight(sample.sampled, total, len(samples), aggregation, constant) for sample in order]
-    rows: list[list[tuple[Sample, float]]] = []
+    parts: list[list[tuple[Sample, float]]] = []
+    filled = 0
     for sample, weight in zip(order, weights, strict=True):
-        width = _padded(len(sample.ids), multiple)
-        if not rows or width * (len(rows[-1]) + 1) > max_tokens:
-            rows.append([])
-        rows[-1].append((sample, weight))
-    micro_batches = tuple(_micro_batch(part, pad_id, multiple) for part in rows)
+        width = len(sample.ids) if packed else _padded(len(sample.ids), multiple)
+        # Samples come in order of length: padded, all rows of the micro-batch become as wide as this one.
+        filled = filled + width if packed or not parts else width * (len(parts[-1]) + 1)
+        if not parts or filled > max_tokens:
+            parts.append([])
+            filled = width
+        parts[-1].append((sample, weight))
+    lay = _packed if packed else partial(_padded_rows, pad_id=pad_id, multiple=multiple)
+    micro_batches = tuple(_micro_batch(part, *lay([sample for sample, _ in part])) for part in parts)
     return Batch(
         micro_batches,
         sequences=len(samples),
@@ -109,14 +126,39 @@ def _padded(length: int, multiple: int) -> int:
     return -(-length // multiple) * multiple
 
 
-def _micro_batch(rows: Sequence[tuple[Sample, float]], pad_id: int, multiple: int) -> MicroBatch:
-    width = _padded(max(len(sample.ids) for sample, _ in rows), multiple)
-    ids_BT = torch.full((len(rows), width), pad_id, dtype=torch.long)
-    mask_BT = torch.zeros((len(rows), width), dtype=torch.bool)
-    for row, (sample, _) in enumerate(rows):
+Layout = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
+"""Ids, mask, and of packed samples positions and starts."""
+
+
+def _padded_rows(samples: Sequence[Sample], *, pad_id: int, multiple: int) -> Layout:
+    """Give each sample a row of its own."""
+    width = _padded(max(len(sample.ids) for sample in samples), multiple)
+    ids_BT = torch.full((len(samples), width), pad_id, dtype=torch.long)
+    mask_BT = torch.zeros((len(samples), width), dtype=torch.bool)
+    for row, sample in enumerate(samples):
         ids_BT[row, : len(sample.ids)] = torch.tensor(sample.ids)
         mask_BT[row, : len(sample.ids)] = torch.tensor(sample.mask)
-    samples = [sample for sample, _ in rows]
+    return ids_BT, mask_BT, None, None
+
+
+def _packed(samples: Sequence[Sample]) -> Layout:
+    """Lay samples end to end in one row."""
+    ids_T = np.concatenate([sample.ids for sample in samples])
+    mask_T = np.concatenate([sample.mask for sample in samples])
+    positions_T = np.concatenate([np.arange(len(sample.ids)) for sample in samples])
+    starts_S = np.cumsum([0, *(len(sample.ids) for sample in samples)])
+    ids_BT, mask_BT, positions_BT = (torch.from_numpy(a)[None] for a in (ids_T, mask_T, positions_T))
+    return ids_BT, mask_BT, positions_BT, torch.from_numpy(starts_S)
+
+
+def _micro_batch(
+    part: Sequence[tuple[Sample, float]],
+    ids_BT: Tensor,
+    mask_BT: Tensor,
+    positions_BT: Tensor | None,
+    starts_S: Tensor | None,
+) -> MicroBatch:
+    samples = [sample for sample, _ in part]
     counts = [sample.sampled for sample in samples]
 
     def sampled(arrays: Sequence[NDArray], kind: torch.dtype) -> Tensor:
@@ -128,7 +170,9 @@ def _micro_batch(rows: Sequence[tuple[Sample, float]], pad_id: int, multiple: in
         mask_BT,
         behaviour_logprobs_N=sampled([sample.logprobs for sample in samples], torch.float32),
         advantages_N=sampled([sample.advantages for sample in samples], torch.float32),
-        weights_N=torch.tensor(np.repeat([weight for _, weight in rows], counts), dtype=torch.float32),
+        weights_N=torch.tensor(np.repeat([weight for _, weight in part], counts), dtype=torch.float32),
         versions_N=sampled([sample.versions for sample in samples], torch.long),
-        rows_N=torch.tensor(np.repeat(np.arange(len(rows)), counts)),
+        rows_N=torch.tensor(np.repeat(np.arange(len(part)), counts)),
+        positions_BT=positions_BT,
+        starts_S=starts_S,
     )

@@ -10,7 +10,24 @@ import torch
 
 from sandboxes.images.build import cache_folder
 
+from ..config import Config
+
+AUTO_TOKENS = 1_000_000
+"""Tokens of a run from which on `auto` compiles: with a model of a million parameters on two cores, they save
+as much time as a first compilation takes; with a larger model, more."""
+EPISODE_TOKENS = 500
+"""Tokens of an episode, where a run says only how many episodes it learns from."""
+
 log = logging.getLogger(__name__)
+
+
+def compiles(config: Config, device: torch.device) -> bool:
+    """Whether `learner.compile` asks for a compiled body; `auto` asks on a CPU with enough tokens ahead."""
+    wanted, sft, rl = config.learner.compile, config.sft, config.rl
+    if wanted != "auto":
+        return wanted
+    episodes = sft.episodes * sft.epochs + rl.steps * rl.tasks_per_step * rl.samples_per_task
+    return device.type == "cpu" and sft.lessons + episodes * EPISODE_TOKENS >= AUTO_TOKENS
 
 
 def compiled(model: Any) -> Any:

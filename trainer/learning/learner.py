@@ -38,9 +38,10 @@ from ..data.batch import Batch, MicroBatch, make_batch
 from ..data.samples import Sample
 from ..engine.client import EngineClient, FileSender
 from ..engine.weights import WeightProbe
-from .compiling import compiled
+from .compiling import compiled, compiles
 from .model import Scores, load_model, load_weights, save_model, score
 from .optimizer import make_optimizer
+from .packing import enable_packing
 from .phase import PHASES, PhaseName
 
 Metrics = dict[str, float]
@@ -71,7 +72,8 @@ class Learner:
         self.model: Any = load_model(
             folder, device=self._device, checkpointing=config.learner.activation_checkpointing
         )
-        self._body: Any = compiled(self.model) if config.learner.compile else None
+        self._packed = self._packs()
+        self._body: Any = compiled(self.model) if compiles(config, self._device) else None
         self._sender: FileSender | None = None
         vocabulary = self.model.get_input_embeddings().weight.shape[0]
         drawn = torch.randint(vocabulary, (PROBE_TOKENS,), generator=torch.Generator().manual_seed(0))
@@ -154,6 +156,8 @@ class Learner:
         self._reference = (
             self._frozen(load_model(reference, device=self._device)) if reference.exists() else None
         )
+        if self._reference is not None and self._packed:
+            enable_packing(self._reference)
         self.version, self.skipped = state["version"], state["skipped"]
         torch.set_rng_state(state["rng"])
 
@@ -217,26 +221,32 @@ class Learner:
                 scores.logprobs_N, reference_N, part.weights_N, part.behaviour_logprobs_N
             )
             total, sums = total + phase.kl * distance, {**sums, **more}
-        if phase.entropy > 0:
-            total = total + phase.entropy * entropy_bonus(scores.entropy_N, part.weights_N)
-        return LossOutputs(total, {**sums, "entropy": scores.entropy_N.detach().sum()})
+        if scores.entropy_N is not None:
+            if phase.entropy > 0:
+                total = total + phase.entropy * entropy_bonus(scores.entropy_N, part.weights_N)
+            sums = {**sums, "entropy": scores.entropy_N.detach().sum()}
+        return LossOutputs(total, sums)
 
     def _scores(self, part: MicroBatch) -> Scores:
-        phase = self.phase
-        with self._autocast():
-            return score(
-                self.model,
-                part.ids_BT,
-                part.mask_BT,
-                temperature=phase.temperature,
-                body=self._body,
-                entropy_gradient=phase.entropy > 0,
-            )
+        # A program without gradient would be a second compilation, for the few calls of `score`.
+        body = self._body if torch.is_grad_enabled() else None
+        return self._scored(self.model, part, body=body, entropy=self.phase.entropy_use)
 
     def _reference_logprobs(self, part: MicroBatch) -> Tensor:
-        with torch.no_grad(), self._autocast():
-            scores = score(self._reference, part.ids_BT, part.mask_BT, temperature=self.phase.temperature)
-        return scores.logprobs_N
+        with torch.no_grad():
+            return self._scored(self._reference, part, entropy="none").logprobs_N
+
+    def _scored(self, model: Any, part: MicroBatch, **options: Any) -> Scores:
+        with self._autocast():
+            return score(
+                model,
+                part.ids_BT,
+                part.mask_BT,
+                positions_BT=part.positions_BT,
+                starts_S=part.starts_S,
+                temperature=self.phase.temperature,
+                **options,
+            )
 
     def _autocast(self) -> AbstractContextManager[Any]:
         enabled = self.config.learner.dtype == "bfloat16"
@@ -248,7 +258,19 @@ class Learner:
             max_tokens=self.config.learner.micro_batch_tokens,
             aggregation=self.phase.aggregation,
             constant=self.config.policy.context_tokens,
+            packed=self._packed,
         )
+
+    def _packs(self) -> bool:
+        """Give the model the attention of packed rows where `learner.packing` asks for it and it can."""
+        wanted = self.config.learner.packing
+        works = bool(wanted) and self._device.type == "cpu" and enable_packing(self.model)
+        if wanted is True and not works:
+            raise LearnerError(
+                "learner.packing = true, but only models that attend to all ids can be packed, and on a CPU; "
+                'use "auto" or false'
+            )
+        return works
 
     def _probe(self) -> WeightProbe:
         """Log-probabilities of fixed ids, now and at the last transfer, to compare the engine's with."""

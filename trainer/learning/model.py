@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from .packing import packed_arguments
+
 CHUNK = 2048
 """Positions whose logits exist at once: 2048 of a vocabulary of 150,000 are 1.2 GB in float32."""
 LOGIT_SCALE = "daythree_logit_scale"
 """Attribute of a loaded model: the constant factor on the logits."""
+EntropyUse = Literal["none", "value", "gradient"]
+"""Purpose of the entropy of scored tokens: none, logs, or a term of the loss."""
 PROBE = 16
 """Number of ids on which a loaded model's logits are checked."""
 
@@ -31,8 +35,8 @@ class Scores(NamedTuple):
     """Scores of the N selected tokens, row by row."""
 
     logprobs_N: Tensor
-    entropy_N: Tensor
-    """Entropy in nats of the distribution that each token was sampled from."""
+    entropy_N: Tensor | None
+    """Entropy in nats of the distribution that each token was sampled from; None when `score` omits it."""
 
 
 def load_model(folder: str | Path, *, device: torch.device | str = "cpu", checkpointing: bool = False) -> Any:
@@ -111,25 +115,32 @@ def score(
     *,
     positions_BT: Tensor | None = None,
     block_mask_BTT: Tensor | None = None,
+    starts_S: Tensor | None = None,
     temperature: float = 1.0,
     chunk: int = CHUNK,
     body: Any = None,
-    entropy_gradient: bool = False,
+    entropy: EntropyUse = "value",
 ) -> Scores:
     """Return log-probability and entropy of every id at a true position of the mask, given the previous ids.
 
     The hidden state at t - 1 predicts the id at t, so the mask's first column must be false. `body`
-    replaces the model without its head, such as by a compiled copy. The entropy has a gradient only with
-    `entropy_gradient`.
+    replaces the model without its head, such as by a compiled copy. The entropy is omitted with
+    `entropy="none"`, and has a gradient only with `"gradient"`.
 
     A row may hold several sequences, or a tree of them: `positions_BT` gives each id's position in its own
     sequence, and `block_mask_BTT[b, t, s]` is true where the id at t attends to the id at s (t = s
     included). For two sequences of 2 and 3 ids, positions are `0 1 0 1 2` and the block mask is two lower
     triangles. A branch begins with a copy of the last shared id (mask false), so that the branch's first own
     id is predicted from the copy.
+
+    Sequences that lie end to end in one row need no block mask, which is quadratic in the row, but `starts_S`
+    (`packing`), with a model for which `enable_packing` holds.
     """
     arguments: dict[str, Any] = {}
-    if positions_BT is not None:
+    if starts_S is not None:
+        assert positions_BT is not None, "packed sequences need positions"
+        arguments = packed_arguments(positions_BT, starts_S)
+    elif positions_BT is not None:
         arguments["position_ids"] = positions_BT
     if block_mask_BTT is not None:
         arguments["attention_mask"] = block_mask_BTT[:, None]
@@ -140,23 +151,30 @@ def score(
     hidden_ND = hidden_BTD[:, :-1][mask_BT[:, 1:]]
     head, temperature = model.get_output_embeddings(), temperature / getattr(model, LOGIT_SCALE, 1.0)
     if hidden_ND.shape[0] <= chunk:
-        return Scores(*_score_chunk(head, hidden_ND, targets_N, temperature, entropy_gradient))
+        return Scores(*_score_chunk(head, hidden_ND, targets_N, temperature, entropy))
     parts = [
         # Recomputed in the backward: otherwise autograd would keep the logits of every chunk alive.
-        checkpoint(_score_chunk, head, hidden, targets, temperature, entropy_gradient, use_reentrant=False)
+        checkpoint(_score_chunk, head, hidden, targets, temperature, entropy, use_reentrant=False)
         for hidden, targets in zip(hidden_ND.split(chunk), targets_N.split(chunk), strict=True)
     ]
     logprobs, entropies = zip(*parts, strict=True)  # pyright: ignore[reportArgumentType]
-    return Scores(torch.cat(logprobs), torch.cat(entropies))
+    return Scores(torch.cat(logprobs), None if entropy == "none" else torch.cat(entropies))
 
 
 def _score_chunk(
-    head: Any, hidden_ND: Tensor, targets_N: Tensor, temperature: float, entropy_gradient: bool
-) -> tuple[Tensor, Tensor]:
-    logprobs_NV = torch.log_softmax(head(hidden_ND).float() / temperature, dim=-1)
-    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
-        entropy_N = -(logprobs_NV.exp() * logprobs_NV).sum(-1)
-    return logprobs_NV.gather(-1, targets_N[:, None])[:, 0], entropy_N
+    head: Any, hidden_ND: Tensor, targets_N: Tensor, temperature: float, entropy: EntropyUse
+) -> tuple[Tensor, Tensor | None]:
+    # Nothing but the result keeps a tensor over the vocabulary: its backward needs no logits.
+    logits_NV = head(hidden_ND).float()
+    logprobs_NV = torch.log_softmax(logits_NV if temperature == 1 else logits_NV / temperature, dim=-1)
+    del logits_NV
+    chosen_N = logprobs_NV.gather(-1, targets_N[:, None])[:, 0]
+    if entropy == "gradient":
+        return chosen_N, -(logprobs_NV.exp() * logprobs_NV).sum(-1)
+    if entropy == "value":
+        fixed_NV = logprobs_NV.detach()
+        return chosen_N, -fixed_NV.exp().mul_(fixed_NV).sum(-1)
+    return chosen_N, None
 
 
 def load_weights(model: Any, folder: Path) -> None:

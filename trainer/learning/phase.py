@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from ..config import Config
 from ..data.batch import Aggregation
+from .model import EntropyUse
 from .optimizer import Kind, rise_and_fall
 
 PhaseName = Literal["sft", "rl"]
@@ -36,7 +37,14 @@ class Phase:
     """Weight of the divergence from the policy at the start of the phase."""
     entropy: float = 0.0
     """Weight of the entropy bonus."""
+    measures_entropy: bool = False
+    """Whether the entropy is logged without a bonus, too: a pass over the logits, without gradient."""
     loss_settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def entropy_use(self) -> EntropyUse:
+        """What the entropy of scored tokens is wanted for."""
+        return "gradient" if self.entropy > 0 else "value" if self.measures_entropy else "none"
 
     def rate(self, progress: float) -> float:
         """Factor on the learning rate at `progress` (0 to 1)."""
@@ -69,6 +77,7 @@ def rl_phase(config: Config) -> Phase:
         aggregation=rl.aggregation,
         kl=rl.kl,
         entropy=rl.entropy,
+        measures_entropy=True,  # a policy that collapses shows there first
         loss_settings=rl.loss_settings,
     )
 

@@ -6,6 +6,8 @@ import random
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
@@ -14,6 +16,7 @@ from trainer.config import PolicyGradient
 from trainer.data.batch import Aggregation, make_batch
 from trainer.data.samples import Sample
 from trainer.learning.model import load_model, score
+from trainer.learning.packing import enable_packing
 
 pytestmark = pytest.mark.train
 AGGREGATIONS: list[Aggregation] = ["token_mean", "sequence_mean", "sequence_sum"]
@@ -35,13 +38,13 @@ def rows(count: int = 7, *, longest: int = 20, seed: int = 0) -> list[Sample]:
     return made
 
 
-def gradient(model, samples, *, max_tokens: int, aggregation: Aggregation, multiple: int = 1):
+def gradient(model, samples, *, max_tokens: int, aggregation: Aggregation, **layout):
     model.zero_grad()
-    batch = make_batch(
-        samples, max_tokens=max_tokens, aggregation=aggregation, constant=64, multiple=multiple
-    )
+    batch = make_batch(samples, max_tokens=max_tokens, aggregation=aggregation, constant=64, **layout)
     for part in batch.micro_batches:
-        scores = score(model, part.ids_BT, part.mask_BT)
+        scores = score(
+            model, part.ids_BT, part.mask_BT, positions_BT=part.positions_BT, starts_S=part.starts_S
+        )
         inputs = LossInputs(
             scores.logprobs_N,
             part.behaviour_logprobs_N,
@@ -60,6 +63,13 @@ def gradient(model, samples, *, max_tokens: int, aggregation: Aggregation, multi
 @pytest.fixture(scope="module")
 def model(toy_model: Path):
     return load_model(toy_model)
+
+
+@pytest.fixture(scope="module")
+def packing_model(toy_model: Path):
+    model = load_model(toy_model)
+    assert enable_packing(model)
+    return model
 
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
@@ -135,3 +145,47 @@ def test_every_token_keeps_its_row_version_and_advantage() -> None:
     assert part.rows_N.tolist() == [0, 0, 1]
     assert part.versions_N.tolist() == [4, 5, 6]
     assert part.advantages_N.tolist() == [0.5, -0.5, 1.0]
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+@given(
+    seed=st.integers(0, 10_000), count=st.integers(1, 9), longest=st.integers(4, 60), cut=st.integers(1, 200)
+)
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_packed_samples_have_the_gradient_of_each_alone(
+    packing_model, aggregation: Aggregation, seed: int, count: int, longest: int, cut: int
+) -> None:
+    samples = rows(count, longest=longest, seed=seed)
+    packed = gradient(packing_model, samples, max_tokens=cut, aggregation=aggregation, packed=True)
+    alone = gradient(packing_model, samples, max_tokens=1, aggregation=aggregation)
+    assert alone.norm() > 0
+    assert float((packed - alone).norm() / alone.norm()) < 1e-5
+
+
+def test_packed_samples_are_padded_by_nothing_and_lose_nothing() -> None:
+    samples = rows(20)
+    batch = make_batch(samples, max_tokens=50, packed=True)
+    assert batch.padded_tokens == batch.tokens == sum(len(sample.ids) for sample in samples)
+    assert all(part.ids_BT.shape[1] <= 50 for part in batch.micro_batches)
+    for part in batch.micro_batches:
+        assert part.positions_BT is not None and part.starts_S is not None
+        starts = part.starts_S.tolist()
+        assert [start for start, place in enumerate(part.positions_BT[0]) if place == 0] == starts[:-1]
+        assert starts[-1] == part.ids_BT.shape[1]
+        assert part.rows_N.unique().tolist() == list(range(len(starts) - 1))
+
+
+def test_one_packed_sample_never_leaks_into_another(packing_model) -> None:
+    (part,) = make_batch(rows(2, longest=12), max_tokens=1000, packed=True).micro_batches
+    assert part.starts_S is not None
+    second = part.rows_N == 1
+
+    def scored(ids):
+        layout: dict = {"positions_BT": part.positions_BT, "starts_S": part.starts_S}
+        return score(packing_model, ids, part.mask_BT, **layout).logprobs_N
+
+    changed = part.ids_BT.clone()
+    changed[0, : int(part.starts_S[1])] = (changed[0, : int(part.starts_S[1])] + 1) % 32
+    before, after = scored(part.ids_BT), scored(changed)
+    assert torch.equal(before[second], after[second])
+    assert not torch.equal(before[~second], after[~second])

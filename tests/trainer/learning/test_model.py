@@ -47,7 +47,7 @@ def test_chunks_change_neither_scores_nor_gradients(model, tokens) -> None:
     results = []
     for chunk in (10_000, 5, 1):
         model.zero_grad()
-        scores = score(model, tokens, mask, chunk=chunk, entropy_gradient=True)
+        scores = score(model, tokens, mask, chunk=chunk, entropy="gradient")
         (scores.logprobs_N.sum() + scores.entropy_N.sum()).backward()
         gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
         results.append((scores.logprobs_N.detach(), gradient.clone()))
