@@ -154,9 +154,9 @@ class Learner(Section):
     micro_batch_tokens: int = Field(default=16384, ge=16)
     """Tokens in one forward and backward. Affects memory and speed, never the gradient."""
     compile: bool | Literal["auto"] = "auto"
-    """Compile the model's body, which needs a C++ compiler on a CPU. `auto`: on a CPU, for long runs."""
+    """Compile the model's body; a CPU needs a C++ compiler. `auto`: on a CPU, for long runs."""
     packing: bool | Literal["auto"] = "auto"
-    """Lay samples end to end instead of padding them. `auto`: on a CPU, for models with full attention."""
+    """Lay samples end to end without padding. `auto`: on a CPU, for models with full attention."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward: slower, but longer episodes fit into memory."""
     weight_decay: float = Field(default=0.0, ge=0)
@@ -350,10 +350,8 @@ class Config(Section):
             f"rl.minibatches ({rl.minibatches}) cannot exceed the {rl.tasks_per_step * rl.samples_per_task} "
             "episodes of a step (rl.tasks_per_step times rl.samples_per_task)",
         )
-        _require(
-            rl.warmup_steps <= rl.steps,
-            f"rl.warmup_steps ({rl.warmup_steps}) cannot exceed rl.steps ({rl.steps})",
-        )
+        late = f"rl.warmup_steps ({rl.warmup_steps}) cannot exceed rl.steps ({rl.steps})"
+        _require(rl.warmup_steps <= rl.steps, late)
         _require(
             sum(map(bool, (self.sft.episodes, self.sft.trajectories, self.sft.lessons))) <= 1,
             "sft.episodes, sft.trajectories and sft.lessons exclude each other: choose one to learn from",

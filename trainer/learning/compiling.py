@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ AUTO_TOKENS = 1_000_000
 as much time as a first compilation takes; with a larger model, more."""
 EPISODE_TOKENS = 500
 """Tokens of an episode, where a run says only how many episodes it learns from."""
+
+CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +38,8 @@ def compiled(model: Any) -> Any:
 
     Compilation happens at the first call. Shapes are dynamic: rows of every length share one program.
     """
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
-    body = torch.compile(model.base_model, dynamic=True)
+    _keep_programs()
+    body = torch.compile(model.base_model, dynamic=True, options={"cpp.threads": torch.get_num_threads()})
     working = True
 
     def forward(**inputs: Any) -> Any:
@@ -50,6 +53,15 @@ def compiled(model: Any) -> Any:
         return model.base_model(**inputs)
 
     return forward
+
+
+def _keep_programs() -> None:
+    """Let compiled programs be kept in our cache, unless the user names another folder for them."""
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    # torch writes its own default, in the temporary folder, into the variable when a model is loaded.
+    if os.environ.get(CACHE_VARIABLE) in {None, str(Path(default_cache_dir()).absolute())}:
+        os.environ[CACHE_VARIABLE] = str(cache_folder() / "inductor")
 
 
 def _first_line(error: Exception) -> str:

@@ -39,6 +39,7 @@ from ..data.samples import Sample
 from ..engine.client import EngineClient, FileSender
 from ..engine.weights import WeightProbe
 from .compiling import compiled, compiles
+from .gradients import Gradients, threads_at_once
 from .model import Scores, load_model, load_weights, save_model, score
 from .optimizer import make_optimizer
 from .packing import enable_packing
@@ -66,12 +67,14 @@ class Learner:
         """Number of updates skipped because their gradient was not finite."""
         self._source = Path(folder)
         self._device = _device(config.learner.device)
-        if self._device.type == "cpu":
-            torch.set_num_threads(config.learner.cpu_threads)
         torch.manual_seed(config.seed)
         self.model: Any = load_model(
             folder, device=self._device, checkpointing=config.learner.activation_checkpointing
         )
+        threads = threads_at_once(config, self.model, self._device)
+        if self._device.type == "cpu":
+            torch.set_num_threads(config.learner.cpu_threads if threads == 1 else 1)
+        self._gradients = Gradients(tuple(self.model.parameters()), threads)
         self._packed = self._packs()
         self._body: Any = compiled(self.model) if compiles(config, self._device) else None
         self._sender: FileSender | None = None
@@ -168,10 +171,8 @@ class Learner:
         sums: dict[str, float] = {}
         total = 0.0
         self._optimizer.zero_grad()
-        for part in batch.micro_batches:
-            moved = part.to(self._device)
-            outputs = self._loss(moved, function)
-            outputs.loss.backward()
+        parts = (part.to(self._device) for part in batch.micro_batches)
+        for outputs in self._gradients.add(parts, lambda part: self._loss(part, function)):
             total += float(outputs.loss.detach())
             add_sums(sums, outputs.sums)
         norm = float(
@@ -255,7 +256,7 @@ class Learner:
     def _batch(self, samples: Sequence[Sample]) -> Batch:
         return make_batch(
             samples,
-            max_tokens=self.config.learner.micro_batch_tokens,
+            max_tokens=self._gradients.part_tokens(samples, self.config.learner.micro_batch_tokens),
             aggregation=self.phase.aggregation,
             constant=self.config.policy.context_tokens,
             packed=self._packed,
