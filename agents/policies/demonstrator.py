@@ -58,13 +58,15 @@ def smallest(arguments: dict[str, str | int]) -> dict[str, str | int]:
     before, after = _TOKEN.findall(old), _TOKEN.findall(new)
     head = _common(before, after)
     tail = _common(before[head:][::-1], after[head:][::-1])
-    while True:
-        part = "".join(before[head : len(before) - tail])
-        if part and old.count(part) == 1:
-            return {**arguments, "old": part, "new": "".join(after[head : len(after) - tail])}
-        if not head and not tail:
-            return arguments
-        head, tail = max(head - 1, 0), max(tail - 1, 0)
+    for more in range(
+        head + tail + 1
+    ):  # tokens around the difference, as few as possible; first those after it
+        for left in range(max(0, more - tail), min(more, head) + 1):
+            start, end = head - left, tail - (more - left)
+            part = "".join(before[start : len(before) - end])
+            if part and part == part.strip() and old.count(part) == 1:
+                return {**arguments, "old": part, "new": "".join(after[start : len(after) - end])}
+    return arguments
 
 
 def _common(left: Sequence[str], right: Sequence[str]) -> int:

@@ -12,6 +12,8 @@ from .base import FILE_S, Path, ToolContext, ToolError, read_text, split_lines, 
 
 VIEW_LINES = 200
 """Lines shown when `view` is given no end."""
+EDIT_LINES = 8
+"""Most lines shown after an edit."""
 
 
 @tool
@@ -27,11 +29,11 @@ class View:
             text = read_text(at.sandbox, self.path)
         except IsADirectoryError:
             return "\n".join(at.sandbox.listdir(self.path, timeout_s=FILE_S)) or "(empty folder)"
-        lines = [line.removesuffix("\n") for line in split_lines(text)]
+        lines = split_lines(text)
         last = min(self.end or self.start + VIEW_LINES - 1, len(lines))
         if self.start > max(last, 1):
             raise ToolError(f"{self.path} has {len(lines)} lines; nothing from {self.start} to {last}")
-        shown = [f"{number}\t{lines[number - 1]}" for number in range(self.start, last + 1)]
+        shown = _numbered(lines, self.start, last)
         if self.end is None and last < len(lines):
             shown.append(f"({len(lines) - last} more lines; view with start={last + 1})")
         return "\n".join(shown) or "(empty file)"
@@ -89,18 +91,35 @@ class Edit:
         on = [_line_of(text, start) for start in starts]
         if self.line is not None:
             starts = [start for start, line in zip(starts, on, strict=True) if line == self.line]
-            if not starts and not on:
-                raise ToolError(f"old does not occur in {self.path}")
-            if not starts:
-                raise ToolError(f"old does not start on line {self.line}, but on {_some(on)}")
-        if not starts:
-            raise ToolError(f"old does not occur in {self.path}; view the file and copy the text exactly")
-        if len(starts) > 1:
-            where = f"line {self.line}" if self.line else f"lines {_some(on)}"
-            raise ToolError(f"old occurs {len(starts)} times, on {where}; give more text or a line")
-        place = starts[0]
-        write_text(sandbox, self.path, text[:place] + self.new + text[place + len(old) :])
-        return f"changed line {_line_of(text, place)} of {self.path}"
+        if len(starts) != 1:
+            raise ToolError(self._refusal(text, on, len(starts)))
+        changed = text[: starts[0]] + self.new + text[starts[0] + len(old) :]
+        write_text(sandbox, self.path, changed)
+        first = _line_of(text, starts[0])
+        last = min(first + self.new.count("\n"), len(split_lines(changed)))
+        shown = _numbered(split_lines(changed), first, min(last, first + EDIT_LINES - 1))
+        more = last - first - EDIT_LINES + 1
+        return "\n".join([f"changed {self.path}", *shown, *([f"({more} more lines)"] if more > 0 else [])])
+
+    def _refusal(self, text: str, on: list[int], here: int) -> str:
+        """Say why `old` is not replaced, which starts on the lines `on`, and `here` times on its line."""
+        if self.line is None:
+            if here:
+                return f"old occurs {here} times, on lines {_some(on)}; give more text or a line"
+            return f"old does not occur in {self.path}; view the file and copy the text exactly"
+        lines = split_lines(text)
+        if self.line > len(lines):
+            return f"{self.path} has only {len(lines)} lines"
+        elsewhere = f"but on {_some(on)}" if on else "nor anywhere else in the file"
+        reason = f"occurs {here} times; give more text" if here else f"does not start there, {elsewhere}"
+        return "\n".join(
+            [f"line {self.line} was not changed: old {reason}", *_numbered(lines, self.line, self.line)]
+        )
+
+
+def _numbered(lines: list[str], first: int, last: int) -> list[str]:
+    """Return the lines `first` to `last` with their numbers, without their ends."""
+    return [f"{number}\t{lines[number - 1].removesuffix(chr(10))}" for number in range(first, last + 1)]
 
 
 def _occurrences(text: str, part: str) -> list[int]:

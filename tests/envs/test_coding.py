@@ -85,9 +85,33 @@ def test_edit_refuses_what_is_not_unique_and_says_where(env: CodingEnv) -> None:
     refusal = do(env, "edit", path=CODE, old="a - b", new="a + b")
     assert refusal.is_error
     assert "lines 5, 9" in refusal.text
-    assert "does not start on line 4" in do(env, "edit", path=CODE, old="a - b", new="x", line=4).text
-    assert do(env, "edit", **FIX).text == f"changed line 5 of {CODE}"
+    elsewhere = do(env, "edit", path=CODE, old="a - b", new="x", line=4)
+    assert elsewhere.is_error
+    assert elsewhere.text.split("\n") == [
+        "line 4 was not changed: old does not start there, but on 5, 9",
+        "4\tdef add(a, b):",
+    ]
+    nowhere = do(env, "edit", path=CODE, old="a % b", new="x", line=5).text
+    assert nowhere.endswith("nor anywhere else in the file\n5\t    return a - b")
+    assert do(env, "edit", path=CODE, old="a", new="x", line=4).text.endswith(
+        "old occurs 2 times; give more text\n4\tdef add(a, b):"
+    )
+    assert do(env, "edit", path=CODE, old="a", new="x", line=40).text == f"{CODE} has only 9 lines"
+    assert do(env, "edit", **FIX).text == f"changed {CODE}\n5\t    return a + b"
     assert "exactly one of" in do(env, "edit", path=CODE, new="x").text
+
+
+def test_edit_shows_the_first_lines_that_it_changed(env: CodingEnv) -> None:
+    do(env, "edit", path="long.txt", new="one\ntwo\nthree\n", create=True)
+    longer = do(env, "edit", path="long.txt", old="two", new="\n".join("abcdefghij")).text.split("\n")
+    assert longer == [
+        "changed long.txt",
+        *(f"{n}\t{x}" for n, x in zip(range(2, 10), "abcdefgh", strict=True)),
+        "(2 more lines)",
+    ]
+    assert do(env, "edit", path="long.txt", old="three\n", new="").text == "changed long.txt"
+    do(env, "edit", path="long.txt", old="one\na", new="")
+    assert do(env, "view", path="long.txt", end=2).text == "1\t\n2\tb"
 
 
 def test_edit_inserts_and_creates(env: CodingEnv) -> None:
@@ -102,7 +126,7 @@ def test_lines_are_counted_alike_whatever_other_line_ends_a_file_holds(env: Codi
     do(env, "edit", path="odd.txt", new="a\x0cb\u2028c\rd\ntwo\n", create=True)
     assert do(env, "search", query="two").text == "odd.txt:2: two"
     assert do(env, "view", path="odd.txt", start=2).text == "2\ttwo"
-    assert do(env, "edit", path="odd.txt", old="two", new="2", line=2).text == "changed line 2 of odd.txt"
+    assert do(env, "edit", path="odd.txt", old="two", new="2", line=2).text == "changed odd.txt\n2\t2"
     do(env, "edit", path="odd.txt", insert_line=1, new="between")
     assert do(env, "view", path="odd.txt", start=2).text == "2\tbetween\n3\t2"
 

@@ -14,7 +14,7 @@ import numpy as np
 from agents.chat import ChatCodec
 from agents.policies.teacher import TeacherPolicy
 from agents.rollout import run_episode
-from agents.types import Trajectory
+from agents.types import Trajectory, Turn
 from envs.register.practice.playing import MemoryEnv, MemoryTaskSet
 from envs.register.practice.repository import draw_repository
 from envs.tools.base import ToolSpec
@@ -49,9 +49,9 @@ class Lessons:
         The advantages are the weights of the loss: 1 for actions, `observations` for everything that is read.
         """
         instruction, trajectory = teach(self.seed, number, drill=drill)
-        # Refused edits are there to be seen and recovered from, not to be imitated.
+        slips = _slips(instruction, trajectory.turns)
         ids, taught = self.codec.transcribe(
-            instruction, self.tools, trajectory.turns, taught=lambda turn: not turn.observations[0].is_error
+            instruction, self.tools, trajectory.turns, taught=lambda turn: id(turn) not in slips
         )
         if len(ids) > self.limit:
             return None
@@ -62,6 +62,21 @@ class Lessons:
         read[0] = False  # nothing comes before the first id
         weights = np.where(read, observations, 1.0)
         return Sample.of(ids, read | np.array(taught), advantages=weights, trajectory=trajectory.id)
+
+
+def _slips(instruction: str, turns: Sequence[Turn]) -> set[int]:
+    """Ids of turns that are there to be seen and recovered from, not to be imitated.
+
+    These are refused calls, and searches for names that nothing has mentioned.
+    """
+    slips, seen = set[int](), instruction
+    for turn in turns:
+        (call,) = turn.action.calls
+        names = [call.arguments[key] for key in ("query", "search") if key in call.arguments]
+        if turn.observations[0].is_error or any(str(name) not in seen for name in names):
+            slips.add(id(turn))
+        seen += turn.observations[0].text
+    return slips
 
 
 def lesson_text(seed: int, lessons: int) -> Iterator[str]:

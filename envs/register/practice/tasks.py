@@ -17,7 +17,7 @@ from .memory import run_in_memory
 from .repository import Issue, Repository, path_of_tests
 
 ENVIRONMENT = "default"
-MAX_TURNS = 16
+MAX_TURNS = 20
 TEST_S = 20.0
 IMAGE = ImageRecipe(
     name="practice",

@@ -12,17 +12,15 @@ from envs.types import ToolCall
     ("old", "new", "narrowed"),
     [
         ("    return a - b", "    return a + b", ("-", "+")),
-        ("if low <= x < high:", "if low <= x <= high:", ("<", "<=")),
-        ("a - b - c", "a + b - c", ("a - ", "a + ")),
+        ("if low <= x < high:", "if low <= x <= high:", ("< high", "<= high")),
+        ("a - b - c", "a + b - c", ("- b", "+ b")),
         ("same(a, b)", "same(b, a)", ("a, b", "b, a")),
     ],
 )
 def test_an_edit_shrinks_until_its_text_would_no_longer_be_unique(old, new, narrowed) -> None:
     edit = smallest({"path": "a.py", "old": old, "new": new, "line": 3})
-    part, instead = str(edit["old"]), str(edit["new"])
-    assert old.count(part) == 1
-    assert old.replace(part, instead) == new
-    assert len(part) <= max(len(narrowed[0]), len("a - b"))
+    assert (edit["old"], edit["new"]) == narrowed
+    assert old.count(narrowed[0]) == 1 and old.replace(*narrowed) == new
 
 
 def test_edits_of_several_lines_stay_as_they_are() -> None:

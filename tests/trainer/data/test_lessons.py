@@ -48,20 +48,29 @@ def test_no_held_out_name_is_taught() -> None:
         assert not names & heldout
 
 
-def test_a_refused_edit_is_seen_and_not_taught(codec: ChatCodec) -> None:
-    refused = 0
+def test_slips_are_seen_and_not_taught(codec: ChatCodec) -> None:
+    """Refused edits, and searches for names that nothing has mentioned."""
+    refused = misread = 0
     for number in range(200):
-        _, trajectory = teach(0, number)
+        instruction, trajectory = teach(0, number)
         sample = Lessons(codec, tool_specs(), 4096).sample(number)
         assert sample is not None
+        seen = "\n".join([instruction, *(turn.observations[0].text for turn in trajectory.turns)])
         spans = [match.span() for match in re.finditer("1+", "".join(str(int(m)) for m in sample.mask))]
-        good = [turn for turn in trajectory.turns if not turn.observations[0].is_error]
+        good = []
+        for turn in trajectory.turns:
+            wrong = str(turn.action.calls[0].arguments.get("query", "")) not in seen.replace(
+                turn.observations[0].text, ""
+            )
+            misread += wrong
+            if not turn.observations[0].is_error and not wrong:
+                good.append(turn)
         assert len(spans) == len(good)
         for (start, end), turn in zip(spans, good, strict=True):
             _, calls = codec.parse(sample.ids[start:end].tolist(), tool_specs())
             assert calls[0].name == turn.action.calls[0].name
-        refused += len(trajectory.turns) - len(good)
-    assert refused > 5
+        refused += sum(turn.observations[0].is_error for turn in trajectory.turns)
+    assert refused > 5 and misread > 5
 
 
 def test_a_lesson_over_the_limit_is_left_out(codec: ChatCodec) -> None:
