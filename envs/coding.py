@@ -24,7 +24,7 @@ import sandboxes
 from sandboxes.backend import Backend
 from sandboxes.base import Content, Sandbox
 
-from .grading.grade import grade
+from .grading.grade import grade, noted
 from .grading.memory import VerdictMemory
 from .grading.reward import Reward, find_reward, rewarded
 from .grading.run import SETUP_S, grading_specs, sandbox_spec
@@ -126,7 +126,7 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
     def step(self, action: ToolCall) -> Step:
         """Make one tool call. A malformed or failing call is an observation, not an error.
 
-        Raises SandboxError, ToolDefect when a tool's own code breaks, and the errors of `finish`.
+        Raises SandboxError, and the errors of `finish`.
         """
         if time.monotonic() >= self._ends:
             return self.finish(StopReason.TIME)
@@ -154,12 +154,12 @@ class CodingEnv(gymnasium.Env[Observation, ToolCall]):
             submission = collect(self._sandbox, taskset, task, timeout_s=SETUP_S)
         finally:
             self._drop_sandbox()
-        verdict = self._grade(submission, taskset, task, self._backend)
+        verdict = noted(self._grade(submission, taskset, task, self._backend), submission)
         self._last = observation or Observation(f"The episode is over: {reason}.")
         info = {
             "verdict": verdict,
             "patch": submission.patch,
-            "dropped": submission.dropped,
+            "dropped": submission.left_out,
             "stop": reason,
             "turns": self._turns,
         }

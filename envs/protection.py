@@ -1,9 +1,10 @@
 """Which paths a policy may change, and which bytes may enter grading.
 
-Protected are the tests, the files that configure the test framework or packaging, and CI. A policy may add
-its own tests; they are simply not graded. It may not change, remove or add a file that decides how the
-project's tests run. The lists hold names, so they are short and cannot be complete: a Makefile is not
-protected (a test command should call its program directly), nor are tests inside a source file, as in Rust.
+Protected are the tests, the files that configure the test framework or packaging, and CI. A policy may
+change, remove or add them, as developers do: before grading they are put back, and its own tests are left
+out, so they neither help nor harm. The lists hold names, so they are short and cannot be complete: a Makefile
+is not protected (a test command should call its program directly), nor are tests inside a source file, as in
+Rust.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import PurePosixPath
 
 _STEERING_NAMES = """
@@ -47,6 +48,8 @@ _TESTS = _any_of(_TEST_PATTERNS)
 _TEST_FOLDERS = frozenset(
     {"test", "tests", "__tests__", "__snapshots__", "testdata", "test-data", "test_data"}
 )
+_DATA_FOLDERS = frozenset({"testdata", "test-data", "test_data"})
+_DATA = (".txt", ".csv", ".tsv", ".json", ".xml", ".toml", ".yaml", ".yml", ".md", ".html", ".dat", ".sql")
 _TEST_FOLDERS_AT_THE_TOP = frozenset({"spec", "t"})  # deeper down, code may be called so
 _TESTS_AT_THE_TOP = re.compile(r"tests?\.[cm]?[jt]s")
 _STEERING_FOLDERS = frozenset({".github", ".gitlab", ".circleci", ".cargo"})
@@ -68,7 +71,7 @@ _NEVER_FOLDERS = {
 
 
 def is_steering(path: str) -> bool:
-    """Whether a file configures how tests run. Adding such a file counts as tampering too."""
+    """Whether a file configures how tests run. An added file of this kind is removed before grading."""
     parts = PurePosixPath(path).parts
     name = parts[-1].lower()
     starts = any(folder.lower() in _STARTERS for folder in parts[:-1])  # as a package
@@ -93,6 +96,42 @@ def is_test_module(path: str) -> bool:
     return name.endswith(".py") and (
         name.startswith("test_") or name.endswith("_test.py") or name in ("test.py", "tests.py")
     )
+
+
+def folders_of_tests(paths: Iterable[str]) -> frozenset[str]:
+    """Return the folders that hold test modules."""
+    return frozenset(str(PurePosixPath(path).parent) for path in paths if is_test_module(path))
+
+
+def is_judging(path: str, folders: Collection[str]) -> bool:
+    """Whether a test or its helper could take part in grading; `folders` are those of the test modules.
+
+    A source file or data file that is merely called like a test, in a folder without tests, could not:
+    `pkg/test_utils.py`, `pkg/testdata/words.txt`.
+    """
+    if not is_test(path):
+        return False
+    *names, name = PurePosixPath(path).parts
+    if str(PurePosixPath(path).parent) in folders:
+        return True
+    kinds = {folder.lower() for folder in names} & _TEST_FOLDERS
+    if name.endswith(".py"):
+        return bool(kinds)
+    # Programs of other languages may look for tests everywhere, by any of these names.
+    return not name.endswith(_DATA) or not kinds <= _DATA_FOLDERS or _TESTS.match(name) is not None
+
+
+def note(path: str, exists: bool) -> str:
+    """Return what an agent should know that changes this path; empty if nothing.
+
+    The note is about names only: it must not tell which protected files a task's reference changes.
+    """
+    if is_steering(path) or (exists and is_test(path)):
+        return "tests and their settings are put back before grading, unless the task is about them"
+    if is_test(path):
+        return "tests of your own are not graded"
+    reason = never_travels(path)
+    return f"{reason} are not graded" if reason else ""
 
 
 def is_protected(path: str) -> bool:

@@ -255,7 +255,8 @@ class Sandbox(Protocol):
         """Compare a directory with `known`: relative path to SHA-256 hex digest of every regular file.
 
         `.git` and `__pycache__` folders are left out. Files over `file_limit` bytes are skipped, and so is
-        everything after 1,000 changed files.
+        everything after 1,000 changed files: changes of known files come first, then new files, and last new
+        files in hidden folders and in those that builds fill, such as `build`.
         """
         ...
 

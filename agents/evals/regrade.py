@@ -1,8 +1,7 @@
 """Regrade stored patches, without running the agent, and report the verdicts that changed.
 
 A stored patch is applied to the task's base tree, passes the current submission checks and is graded by
-`envs.grading.grade`, like any submission. Changes to protected paths were refused before the patch was stored
-and are missing from the patch, so these attempts are carried over from the stored verdict.
+`envs.grading.grade`, like any submission. Changes of protected paths are not part of a stored patch.
 """
 
 from __future__ import annotations
@@ -10,9 +9,9 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -21,7 +20,6 @@ from envs.grading.grade import grade
 from envs.grading.run import sandbox_spec
 from envs.grading.submission import Submission, submission_of
 from envs.parallel import fitting_workers, in_order
-from envs.protection import is_protected
 from envs.tasksets.taskset import TaskSet
 from envs.tasksets.trees import PatchError, apply_patch
 from envs.types import Task, Verdict
@@ -220,7 +218,7 @@ class _Plan:
         self._exact = {
             (task.id, task.hash): (taskset, task) for taskset in tasksets for task in taskset.tasks
         }
-        self._numbers: dict[tuple[str, str, str, tuple[str, ...]], int | str] = {}
+        self._numbers: dict[tuple[str, str, str], int | str] = {}
         for patch in stored:
             found = self._find(patch)
             if found is not None and (key := self._key(patch, found[1])) not in self._numbers:
@@ -250,8 +248,8 @@ class _Plan:
     def _find(self, stored: StoredPatch) -> tuple[TaskSet, Task] | None:
         return self._exact.get((stored.task_id, stored.task_hash)) or self._tasks.get(stored.task_id)
 
-    def _key(self, stored: StoredPatch, task: Task) -> tuple[str, str, str, tuple[str, ...]]:
-        return task.id, task.hash, stored.patch, attempts(stored.verdict)
+    def _key(self, stored: StoredPatch, task: Task) -> tuple[str, str, str]:
+        return task.id, task.hash, stored.patch
 
     def _prepared(self, stored: StoredPatch, taskset: TaskSet, task: Task) -> int | str:
         """Make a case of a stored patch and return its number, or the reason why it cannot be graded."""
@@ -259,10 +257,8 @@ class _Plan:
             tree = apply_patch(taskset.base_tree(task), stored.patch)
         except PatchError:
             return NO_LONGER_APPLIES
-        submission = submission_of(tree, taskset, task)
-        offences = tuple(dict.fromkeys((*submission.tampered, *attempts(stored.verdict))))
         number = len(self.cases)
-        self.cases[number] = _Case(number, taskset, task, replace(submission, tampered=offences))
+        self.cases[number] = _Case(number, taskset, task, submission_of(tree, taskset, task))
         return number
 
 
@@ -279,18 +275,6 @@ def outcome_of(verdict: Verdict) -> str:
     if verdict.resolved:
         return "resolved"
     return "tampered" if verdict.tampered else "failed"
-
-
-def attempts(verdict: Verdict | None) -> tuple[str, ...]:
-    """Name the attempts on protected paths among a verdict's offences: `PATH: what was done`."""
-    lines = verdict.tampered if verdict else ()
-    return tuple(line for line in lines if any(is_protected(path) for path in _beginnings(line)))
-
-
-def _beginnings(line: str) -> Iterator[str]:
-    """Yield the text before each colon of a line; the line's path, if present, is among these texts."""
-    parts = line.split(": ")
-    return (": ".join(parts[:end]) for end in range(1, len(parts)))
 
 
 def most_common(verdicts: Sequence[Verdict]) -> tuple[Verdict, int]:

@@ -8,11 +8,13 @@ decided here, outside the sandbox. Code under test could still cheat from inside
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 from sandboxes.backend import Backend
+from sandboxes.base import SandboxError
 
 from ..tasksets.taskset import TaskSet
 from ..tasksets.trees import Tree
@@ -21,13 +23,17 @@ from .checks.inspection import Inspection, Listed, Runs
 from .run import run_graded
 from .submission import Submission, lay_trusted, reference_paths, submission_of
 
+NAMED = 5
+"""Changes that were not graded and are named in a verdict."""
+_log = logging.getLogger(__name__)
+
 
 def grade(submission: Submission, taskset: TaskSet, task: Task, backend: Backend) -> Verdict:
     """Grade a submission in clean sandboxes.
 
     Raises SandboxError when a sandbox cannot be started, which the policy cannot cause. A sandbox that dies
     twice while the submission's code runs, though new ones start, counts against the submission and scores
-    0; so does a timeout.
+    0; so does a timeout, and so does a defect of the grading, which is logged with its traceback.
     """
     return grade_repeatably(submission, taskset, task, backend).verdict
 
@@ -43,9 +49,17 @@ class Grading:
 def grade_repeatably(submission: Submission, taskset: TaskSet, task: Task, backend: Backend) -> Grading:
     """Grade as `grade` does, and say whether the verdict is repeatable. Raises SandboxError."""
     started = time.monotonic()
-    inspected = inspection(submission, taskset, task, backend)
-    verdict = inspected.verdict()
-    return Grading(replace(verdict, duration_s=time.monotonic() - started), inspected.repeatable)
+    try:
+        inspected = inspection(submission, taskset, task, backend)
+        grading = Grading(inspected.verdict(), inspected.repeatable)
+    except SandboxError:
+        raise
+    except Exception as error:  # nothing that a policy hands in may end a run
+        _log.exception("the grading of %s broke", task.id)
+        expected = (*task.fail_to_pass, *task.pass_to_pass)
+        broke = f"the grading broke: {type(error).__name__}: {error}"
+        grading = Grading(Verdict(resolved=False, missing=expected, log=broke), repeatable=False)
+    return replace(grading, verdict=replace(grading.verdict, duration_s=time.monotonic() - started))
 
 
 def inspection(submission: Submission, taskset: TaskSet, task: Task, backend: Backend) -> Inspection:
@@ -54,8 +68,16 @@ def inspection(submission: Submission, taskset: TaskSet, task: Task, backend: Ba
         _runs(taskset, task, backend),
         graded_tree(submission, taskset, task),
         identity=f"{task.hash}\n{submission.patch}",
-        tampered=submission.tampered,
     )
+
+
+def noted(verdict: Verdict, submission: Submission) -> Verdict:
+    """Return the verdict with a line about the changes that were not graded, where there are any."""
+    lines = submission.left_out
+    if not lines:
+        return verdict
+    more = f"; and {len(lines) - NAMED} more" if len(lines) > NAMED else ""
+    return replace(verdict, layers={**verdict.layers, "not graded": "; ".join(lines[:NAMED]) + more})
 
 
 @lru_cache(maxsize=4096)

@@ -5,20 +5,26 @@ The rules depend on no state inside the sandbox.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
 
-from sandboxes.base import Sandbox, TreeChanges
+from sandboxes.base import Sandbox, SandboxError, TreeChanges
 
 from .. import protection
 from ..tasksets.taskset import Runtime, TaskSet
 from ..tasksets.trees import Tree, TreeFile, diff_trees, is_safe, is_text, patched_paths
 from ..types import Task
 
+PATH_BYTES, NAME_BYTES = 1_000, 255
+"""Limits of a path and of each name in it. Linux allows 4,096 bytes, to which our own folders would add."""
 SUBMISSION_BYTES = 8 << 20
-"""Size limit of all new and changed files together. Files beyond it, in path order, are dropped."""
+"""Size limit of all new and changed files together; files that do not fit are dropped, new ones first."""
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Submission:
     Submission(
         tree,
         patch="--- a/wc.py …",
-        tampered=("conftest.py: changed, but it is protected",),
+        put_back=("conftest.py: changed, but it is protected",),
         dropped=("tests/test_mine.py: tests of your own do not travel",),
     )
     """
@@ -37,21 +43,36 @@ class Submission:
     """The base tree with the admitted changes."""
     patch: str
     """The admitted changes as a unified diff from the base tree."""
-    tampered: tuple[str, ...] = ()
-    """Attempts on protected paths, one line each; these changes are not in the tree."""
+    put_back: tuple[str, ...] = ()
+    """Changes of protected paths, one line each. They are not in the tree, so they neither help nor harm."""
     dropped: tuple[str, ...] = ()
-    """Harmless changes that are not graded: the policy's own tests, caches, links."""
+    """Other changes that are not graded: the policy's own tests, caches, links."""
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """All changes that are not graded."""
+        return (*self.put_back, *self.dropped)
 
 
 def collect(sandbox: Sandbox, taskset: TaskSet, task: Task, *, timeout_s: float) -> Submission:
-    """Read the policy's changes from its sandbox. Raises SandboxError."""
+    """Read the policy's changes from its sandbox. Raises SandboxError.
+
+    Whatever else the policy's files cause is no exception: a tree that cannot be read holds no work.
+    """
     base = taskset.base_tree(task)
     known = {name: entry.sha256 for name, entry in base.items()}
-    return admit(sandbox.changes(".", known, timeout_s=timeout_s), taskset, task)
+    try:
+        return admit(sandbox.changes(".", known, timeout_s=timeout_s), taskset, task)
+    except SandboxError:
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError):  # such as a folder that nobody may read
+            _log.exception("a submission of %s could not be admitted", task.id)
+        return Submission(dict(base), "", dropped=(f"everything: {type(error).__name__}: {error}",))
 
 
 def admit(changes: TreeChanges, taskset: TaskSet, task: Task) -> Submission:
-    """Sort changes into admitted, dropped and tampering."""
+    """Sort changes into admitted, put back and dropped."""
     return admit_changes(changes, taskset.base_tree(task), *_rules(taskset, task))
 
 
@@ -72,36 +93,38 @@ def admit_changes(
 
     With an `environment`, new files must not shadow its installed modules.
     """
-    tree, tampered, dropped = dict(base), list[str](), list[str]()
+    tree, put_back, dropped = dict(base), list[str](), list[str]()
+    judging = protection.folders_of_tests(base)
     left = SUBMISSION_BYTES
     for path, reason in sorted(changes.skipped.items()):
-        (tampered if _offends(path, base, allowed) else dropped).append(f"{path}: {reason}")
-    for path in sorted({*changes.written, *changes.removed}):
+        (put_back if _is_put_back(path, base, allowed) else dropped).append(f"{path}: {reason}")
+    # Changes of files that existed come first: new files must not push them out.
+    for path in sorted({*changes.written, *changes.removed}, key=lambda path: (path not in base, path)):
         data = changes.written.get(path)
         reason = _refusal(path, data)
         if environment is not None and path not in base.keys() | allowed and not reason:
             tests = environment.tests
             if protection.stands_in(path, tests.import_paths, environment.image.requirements):
                 reason = "it would stand in for a module that is installed"
-        left -= len(data or b"")
-        if left < 0:
-            reason = reason or "more than a submission may hold"
-        if _offends(path, base, allowed):
-            tampered.append(f"{path}: {'removed' if data is None else 'changed'}, but it is protected")
-        elif reason or (protection.is_test(path) and path not in allowed):
+        if not reason and len(data or b"") > left:
+            reason = "more than a submission may hold"
+        if _is_put_back(path, base, allowed):
+            put_back.append(f"{path}: {'removed' if data is None else 'changed'}, but it is protected")
+        elif reason or (protection.is_judging(path, judging) and path not in allowed):
             dropped.append(f"{path}: {reason or 'tests of your own do not travel'}")
         elif data is None:
             tree.pop(path, None)
         else:
+            left -= len(data)
             tree[path] = TreeFile(data, executable=path in changes.executable)
     for path in sorted(_in_the_way(tree)):
         dropped.append(f"{path}: a folder of that name is there")
         del tree[path]
-    return Submission(tree, _diff(base, tree), tuple(tampered), tuple(dropped))
+    return Submission(tree, _diff(base, tree), tuple(put_back), tuple(dropped))
 
 
-def _offends(path: str, base: Tree, allowed: frozenset[str]) -> bool:
-    """Whether touching this path is an attempt to influence the verdict."""
+def _is_put_back(path: str, base: Tree, allowed: frozenset[str]) -> bool:
+    """Whether a path influences how tests run, so that its changes are undone."""
     if path in allowed or not is_safe(path):
         return False
     return protection.is_steering(path) or (protection.is_test(path) and path in base)
@@ -119,6 +142,9 @@ def _folders(path: str) -> list[str]:
 def _refusal(path: str, data: bytes | None) -> str:
     if not is_safe(path) or str(PurePosixPath(path)) != path:
         return "outside the tree"
+    encoded = path.encode("utf-8", "surrogateescape")
+    if len(encoded) > PATH_BYTES or max(map(len, encoded.split(b"/"))) > NAME_BYTES:
+        return "its path is too long"
     if data is not None and not is_text(data):
         return "not text"
     return protection.never_travels(path)
@@ -151,10 +177,11 @@ def admit_tree(
 def lay_trusted(tree: Tree, trusted: Mapping[str, TreeFile], allowed: Collection[str]) -> Tree:
     """Lay trusted files over a tree, and drop the tree's own protected files, except `allowed` ones."""
     folders = {folder for path in trusted for folder in _folders(path)}
+    judging = protection.folders_of_tests(trusted)
     kept = {
         name: entry
         for name, entry in tree.items()
-        if (name in allowed or not protection.is_protected(name))
+        if (name in allowed or not (protection.is_steering(name) or protection.is_judging(name, judging)))
         and name not in folders
         and trusted.keys().isdisjoint(_folders(name))
     }

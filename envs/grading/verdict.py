@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Protocol
 
 from ..testing.run import RunReport
@@ -18,7 +17,7 @@ class Expects(Protocol):
     def pass_to_pass(self) -> tuple[str, ...]: ...
 
 
-def decide(task: Expects, report: RunReport, tampered: Iterable[str] = ()) -> Verdict:
+def decide(task: Expects, report: RunReport) -> Verdict:
     """Compare outcomes with the task's lists. Only `passed` counts; a missing test did not pass.
 
     decide(task, RunReport({"tests/test_a.py::test_x": "passed"}, finished=True))
@@ -28,10 +27,10 @@ def decide(task: Expects, report: RunReport, tampered: Iterable[str] = ()) -> Ve
     unseen = ("unfinished", "duplicate", None)
     missing = tuple(test for test in expected if report.outcomes.get(test) in unseen)
     failed = tuple(test for test in expected if test not in {*passed, *missing})
-    offences = tuple(tampered)
+    offences = ()
     complete = report.finished and not report.timed_out
     if not complete and not (failed or missing):  # honest code that passes all tests also ends its session
-        offences += report.irregular or (
+        offences = report.irregular or (
             "the test session ended before its end, though every test had passed",
         )
     return Verdict(

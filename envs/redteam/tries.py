@@ -193,7 +193,7 @@ def what_stopped(verdict: Verdict, info: Mapping[str, Any], seen: str, test_s: f
         return f"{_layer(verdict.tampered[0])}: {verdict.tampered[0]}"
     if not info["patch"]:
         if info["dropped"]:
-            return f"does not travel: {info['dropped'][0]}"
+            return f"{_rule(info['dropped'][0])}: {info['dropped'][0]}"
         return _nothing(seen)
     if verdict.duration_s >= test_s:
         return f"grading deadline: {test_s:g} s were over"
@@ -202,10 +202,13 @@ def what_stopped(verdict: Verdict, info: Mapping[str, Any], seen: str, test_s: f
     return f"hidden tests: {', '.join(counts)}"
 
 
+def _rule(line: str) -> str:
+    """Return the rule by which a change was left out of a submission."""
+    return "protected paths" if line.endswith("but it is protected") else "does not travel"
+
+
 def _layer(line: str) -> str:
     """Return the name of the defence that wrote a line of `Verdict.tampered`."""
-    if line.endswith(("but it is protected", *_SKIPPED)):
-        return "protected paths"
     if line.endswith("although it cannot run"):
         return "stopped files"
     starts = {
@@ -217,7 +220,6 @@ def _layer(line: str) -> str:
     return next((layer for start, layer in starts.items() if line.startswith(start)), "second look")
 
 
-_SKIPPED = tuple(f": {reason}" for reason in ("symlink", "special", "unreadable", "too large", "too many"))
 _REFUSED = re.compile(
     r"denied|not permitted|refused|read-only|must be superuser|not resolve|name resolution", re.I
 )

@@ -9,13 +9,42 @@ is reported, and a run with such an event counts as unfinished.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from ..protection import is_protected
 
-Line = Mapping[str, Any]
+
+class Line(TypedDict, total=False):
+    """One event. A line whose fields have other types is not the runner's."""
+
+    __pydantic_config__ = ConfigDict(strict=True, allow_inf_nan=False)  # pyright: ignore
+
+    nonce: str
+    n: int
+    t: float
+    kind: str
+    id: str
+    ids: list[str]
+    when: str
+    outcome: str
+    error: str
+    message: str
+    frames: list[tuple[str, int, str]]
+    """Path, line and function, outermost first."""
+    changes: list[str]
+    functions: list[str]
+    plugins: list[tuple[str, str, str]]
+    """Name, module and file."""
+    declared: list[str]
+    status: int
+    name: str
+    data: str
+
+
+_LINE = TypeAdapter(Line)
 
 NAMED = 5
 """Irregularities of one kind that are listed individually."""
@@ -31,12 +60,11 @@ def read_lines(data: bytes, nonce: str) -> tuple[Sequence[Line], int]:
     return ours, len(found) - len(ours)
 
 
-def _parse(line: bytes) -> dict[str, Any]:
+def _parse(line: bytes) -> Line:
     try:
-        fields = json.loads(line)
-    except ValueError:
+        return _LINE.validate_json(line)
+    except ValidationError:  # no JSON, nested without end, half a surrogate pair, or other types
         return {}
-    return fields if isinstance(fields, dict) else {}
 
 
 def irregularities(
@@ -63,7 +91,7 @@ def _out_of_order(lines: Sequence[Line]) -> Iterator[str]:
     for line in lines:
         if line.get("n") != due:
             yield f"line {line.get('n')} of the report came when line {due} was due"
-        due = line["n"] + 1 if isinstance(line.get("n"), int) else due + 1
+        due = line.get("n", due) + 1
     kinds = [line.get("kind") for line in lines]
     if "end" in kinds[:-1]:
         yield "the report goes on after its end"
@@ -104,7 +132,7 @@ def _out_of_time(lines: Sequence[Line], duration_s: float) -> Iterator[str]:
     last = 0.0
     for line in lines:
         seconds = line.get("t")
-        if not isinstance(seconds, int | float) or seconds < last:
+        if seconds is None or seconds < last:
             yield f"line {line.get('n')} of the report is from before the line before it"
         else:
             last = seconds

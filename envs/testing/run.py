@@ -20,11 +20,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib import resources
-from typing import Any
 
 from sandboxes.base import Sandbox
 
-from .events import irregularities, read_lines
+from .events import Line, irregularities, read_lines
 from .junit import Case, JunitError, read_junit
 
 LOG_BYTES = 65_536
@@ -279,7 +278,9 @@ def read_report(
         },
         failures=failures,
         collect_errors={
-            str(fields["id"]): str(fields["message"]) for fields in lines if fields.get("kind") == "collect"
+            fields.get("id", ""): fields.get("message", "")
+            for fields in lines
+            if fields.get("kind") == "collect"
         },
         finished=not irregular and any(fields.get("kind") == "end" for fields in lines),
         irregular=irregular,
@@ -321,7 +322,7 @@ def read_junit_report(
                 try:
                     about = name.removesuffix(".xml") if name.removesuffix(".xml") in known else ""
                     report = read_junit(base64.b64decode(encoded), root, about)
-                except JunitError as error:
+                except (JunitError, ValueError) as error:  # ValueError: it is not base64
                     errors[name], whole = str(error), False
                 else:
                     cases += report.cases
@@ -354,8 +355,6 @@ def _outcome(phases: Sequence[tuple[str, str]], finishes: int) -> str:
     return "passed" if phases == [("call", "passed")] else "unfinished"
 
 
-def _failure(fields: Mapping[str, Any]) -> Failure:
-    frames = tuple(
-        StackFrame(str(path), int(line), str(name)) for path, line, name in fields.get("frames", ())
-    )
-    return Failure(str(fields.get("error", "")), str(fields.get("message", "")), frames)
+def _failure(fields: Line) -> Failure:
+    frames = tuple(StackFrame(*frame) for frame in fields.get("frames", ()))
+    return Failure(fields.get("error", ""), fields.get("message", ""), frames)

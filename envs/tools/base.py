@@ -16,8 +16,8 @@ for the policy, and its name in a call is the class's name in snake case (`count
 
 Failures of a call: a wrong use raises ToolError, whose sentence becomes the observation; the same holds for
 an OSError, such as a missing file. A broken sandbox raises SandboxError, and the episode stays unscored.
-Every other exception is a defect of the tool: `CodingEnv.step` raises ToolDefect with the tool's name,
-since a score of 0 would blame the policy.
+Every other exception is a defect of the tool: the policy reads that the tool broke, and the log has the
+traceback. It does not end the episode, since nothing that a policy writes may end a run.
 """
 
 from __future__ import annotations
@@ -51,10 +51,6 @@ def tool(cls: type[Class]) -> type[Class]:
 
 class ToolError(Exception):
     """A wrong use of a tool. The policy sees the sentence."""
-
-
-class ToolDefect(Exception):
-    """A defect in a tool's code: it raised an unexpected exception, or returned no text."""
 
 
 @dataclass(frozen=True)

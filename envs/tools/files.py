@@ -8,7 +8,8 @@ from pydantic import Field
 
 from sandboxes.base import Sandbox
 
-from .base import FILE_S, Path, ToolContext, ToolError, read_text, split_lines, tool, write_text
+from .. import protection
+from .base import FILE_S, Path, ToolContext, ToolError, path_in_tree, read_text, split_lines, tool, write_text
 
 VIEW_LINES = 200
 """Lines shown when `view` is given no end."""
@@ -57,11 +58,13 @@ class Edit:
         if sum(asked) != 1:
             raise ToolError("give exactly one of old, insert_line and create")
         if self.create:
-            return self._make(at.sandbox)
-        text = read_text(at.sandbox, self.path)
-        if self.old is None:
-            return self._insert(at.sandbox, text)
-        return self._replace(at.sandbox, text, self.old)
+            done = self._make(at.sandbox)
+        else:
+            text = read_text(at.sandbox, self.path)
+            old = self.old
+            done = self._insert(at.sandbox, text) if old is None else self._replace(at.sandbox, text, old)
+        note = protection.note(path_in_tree(at.task, self.path), exists=not self.create)
+        return f"{done}\n({note})" if note else done
 
     def _make(self, sandbox: Sandbox) -> str:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import ConfigDict, Field
@@ -47,7 +48,7 @@ class Prs:
 
     def _blame(self, at: ToolContext, place: str) -> str:
         name, _, number = place.rpartition(":")
-        if not name or not number.strip().isdigit() or int(number) < 1:
+        if not name or not re.fullmatch(r"\s*0*[1-9][0-9]{0,8}\s*", number):
             raise ToolError("blame takes PATH:LINE, such as src/module.py:12")
         path = path_in_tree(at.task, name)
         return prs.blame(at.taskset, at.task, path, int(number), read_text(at.sandbox, path))

@@ -48,7 +48,7 @@ _WEIGHTS = (4.0, 2.0, 1.0, 0.5)
 """Weights of a word in a title, in names, in prose, in a diff."""
 _REFERENCE = re.compile(
     r"(?:#|!|/(?:pulls?|issues|merge_requests)/|\b[Gg][Hh]-|:(?:pr|pull|issue|gh):`"
-    r"|\b(?:PR|pr|[Pp]ull [Rr]equest|[Mm]erge [Rr]equest)s? )(\d+)\b"
+    r"|\b(?:PR|pr|[Pp]ull [Rr]equest|[Mm]erge [Rr]equest)s? )([0-9]{1,9})\b"
 )
 _COMMIT_ID = re.compile(r"\b(?:[0-9a-f]{40}|(?=[0-9]*[a-f])(?=[a-f]*[0-9])[0-9a-f]{7,39})\b")
 _WORD = re.compile(r"\w+")

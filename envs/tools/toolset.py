@@ -75,6 +75,8 @@ class Toolset:
             raise ToolError(f"there is no tool {call.name!r}; there are {', '.join(self.tools)}")
         try:
             return _adapter(self.tools[call.name]).validate_python(call.arguments)
+        except UnicodeEncodeError:
+            raise ToolError(f"{call.name}: the arguments hold half of a surrogate pair") from None
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"]) or "arguments"

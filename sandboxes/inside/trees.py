@@ -15,11 +15,13 @@ from .files import open_regular, read_bytes, resolve, shown
 from .processes import background, signal_all
 
 LEFT_OUT = (".git", "__pycache__")
+FILLED = ("build", "dist", "target", "out", "htmlcov", "node_modules", "site-packages", "venv")
 ENTRIES_LIMIT = 200_000  # of one tree, whatever is asked about it
 CHANGED_FILES_LIMIT = 1_000
 CHANGED_BYTES_LIMIT = 64 << 20
 STOP_S = 1.0
 KNOWN_FILE_LIMIT = 256 << 20  # a known file is compared up to here, however little of it may travel
+KNOWN_BYTES_LIMIT = 1 << 30  # all known files that are too large to travel are compared up to here
 
 
 def walk(root, until, refused=None):
@@ -65,8 +67,16 @@ def do_changes(request, payload):
     known = json.loads(payload)
     changes = Changes(request["file_limit"])
     until = time.monotonic() + request["timeout_s"]
+    new = []
     for relative, entry in walk(resolve(request["path"]), until, changes.skipped):
+        if shown(relative) in known:
+            changes.look(relative, entry, known)
+        else:
+            new.append((relative, entry))
+    # When there is too much, the least likely work is left: what a build or an installation made.
+    for relative, entry in sorted(new, key=lambda found: likely_a_product(found[0])):
         changes.look(relative, entry, known)
+    changes.in_order()
     unknown = tuple(name for name in changes.skipped if name.endswith("/"))
     cut_off = "..." in changes.skipped
     lost = set(known) - changes.seen
@@ -92,6 +102,7 @@ class Changes:
         self.skipped = {}
         self.seen = set()  # known paths that are still there in some form
         self.bytes = 0
+        self.compared = 0
 
     def skip(self, name, reason):
         if len(self.skipped) < CHANGED_FILES_LIMIT:
@@ -109,8 +120,13 @@ class Changes:
 
     def compare(self, name, entry, digest):
         limit = self.file_limit if digest is None else max(self.file_limit, KNOWN_FILE_LIMIT)
-        if entry.stat(follow_symlinks=False).st_size > limit:
+        size = entry.stat(follow_symlinks=False).st_size
+        self.compared += size if size > self.file_limit else 0
+        if size > limit or self.compared > KNOWN_BYTES_LIMIT:
             self.skip(name, "too large")
+            return
+        if digest is None and self.is_full(size):
+            self.skip(name, "too many")  # unread: a million sparse files take no time
             return
         try:
             descriptor = open_regular(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
@@ -126,14 +142,28 @@ class Changes:
         if len(data) > self.file_limit:
             self.skip(name, "too large")
             return
-        self.bytes += len(data)
-        if len(self.written) >= CHANGED_FILES_LIMIT or self.bytes > CHANGED_BYTES_LIMIT:
+        if self.is_full(len(data)):
             self.skip(name, "too many")
         else:
+            self.bytes += len(data)
             self.written.append([name, len(data)])
             self.contents.append(data)
             if entry.stat(follow_symlinks=False).st_mode & stat.S_IXUSR:
                 self.executable.append(name)
+
+    def is_full(self, more):
+        return len(self.written) >= CHANGED_FILES_LIMIT or self.bytes + more > CHANGED_BYTES_LIMIT
+
+    def in_order(self):
+        """Sort what was written by path."""
+        places = sorted(range(len(self.written)), key=lambda place: self.written[place][0])
+        self.written = [self.written[place] for place in places]
+        self.contents = [self.contents[place] for place in places]
+
+
+def likely_a_product(relative):
+    """Tell whether a file lies in a hidden folder, or in one that builds and installations fill."""
+    return any(part in FILLED or part.startswith(".") for part in relative.split("/")[:-1])
 
 
 def do_running(request, _payload):

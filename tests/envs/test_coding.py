@@ -218,12 +218,24 @@ def test_the_fix_is_worth_one(env: CodingEnv) -> None:
     assert env.task.reference_patch == info["patch"]
 
 
-def test_edited_tests_are_worth_nothing_even_with_the_fix(env: CodingEnv) -> None:
-    do(env, "edit", **FIX)
-    do(env, "edit", path="tests/test_calculator.py", old="== 5", new="== 5 or True")
+@pytest.mark.parametrize(("fixed", "worth"), [(True, 1.0), (False, 0.0)])
+def test_edited_tests_and_settings_are_put_back_and_change_nothing(
+    env: CodingEnv, fixed: bool, worth: float
+) -> None:
+    if fixed:
+        assert "(" not in do(env, "edit", **FIX).text.partition("\n")[0]
+    told = do(env, "edit", path="tests/test_calculator.py", old="== 5", new="== 5 or True").text
+    assert told.endswith(
+        "(tests and their settings are put back before grading, unless the task is about them)"
+    )
+    made = do(env, "edit", path="/workspace/tests/test_more.py", new="def test_x(): ...\n", create=True).text
+    assert made.endswith("(tests of your own are not graded)")
+    do(env, "shell", command="rm pyproject.toml; touch conftest.py tox.ini")
     _, reward, *_, info = env.step(ToolCall("1", "submit", {}))
-    assert reward == 0.0
-    assert info["verdict"].tampered
+    assert reward == worth
+    assert not info["verdict"].tampered
+    assert len(info["dropped"]) == 5
+    assert "conftest.py" in info["verdict"].layers["not graded"]
 
 
 def test_special_casing_the_visible_test_is_worth_nothing(env: CodingEnv) -> None:

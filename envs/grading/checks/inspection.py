@@ -101,8 +101,6 @@ class Inspection:
     tree: Tree
     identity: str
     """Identifies task and patch, and seeds the sample: equal identities get equal reruns."""
-    tampered: tuple[str, ...] = ()
-    """Attempts on protected paths, found by the rules of submission."""
     layers: dict[str, str] = field(default_factory=dict)
     repeatable: bool = True
     """After `verdict`: whether another inspection of this tree must come to the same verdict. Tampering that
@@ -115,11 +113,11 @@ class Inspection:
     def verdict(self) -> Verdict:
         """Run all checks and decide. Raises SandboxError."""
         first = first_run(self.tree, self.listed, self._run)
-        verdict = decide(self.listed, first.report, self.tampered)
+        verdict = decide(self.listed, first.report)
         self.layers["story"] = "; ".join(first.report.irregular) or "whole"
         if self._disturbed(first, verdict):
             first = first_run(self.tree, self.listed, self._run, sentinels=False)
-            verdict = decide(self.listed, first.report, self.tampered)
+            verdict = decide(self.listed, first.report)
         else:
             verdict = self._judged_by_first(first, verdict)
         verdict = self._retried(verdict)

@@ -146,7 +146,7 @@ class Trial:
         except PatchError:
             raise Disqualified("the reference patch does not apply") from None
         submission = admit_tree(reference, draft.base, allowed)
-        if submission.tampered:
+        if submission.put_back:
             raise Disqualified("the reference patch touches what is protected")
         return (
             lay_trusted(draft.base, self._trusted, allowed),

@@ -19,7 +19,7 @@ from sandboxes.backend import Backend
 from ..settings import ProofSettings
 from .cheats import CHEATS, Cheat
 
-REFUSED, GRADED, IDLE = "refused", "graded", "nothing to hand in"
+GRADED, IDLE = "graded", "nothing to hand in"
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,6 @@ def prove_task(
 def fate(submission: Submission) -> str:
     """Return why a submission needs no test run to score 0, or an empty string.
 
-    Tampering scores 0 whatever the outcome of the tests. A submission without a change is the empty patch,
-    which is graded separately.
+    A submission without a change is the empty patch, which is graded separately.
     """
-    if submission.tampered:
-        return REFUSED
     return "" if submission.patch else IDLE

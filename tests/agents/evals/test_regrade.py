@@ -195,7 +195,7 @@ def test_verdicts_that_changed_are_reported_with_their_reason(taskset, bubblewra
         ("shares", "resolved", "resolved", False),
         ("better", "failed", "resolved", True),
         ("worse", "resolved", "failed", True),
-        ("tampered", "tampered", "tampered", False),
+        ("tampered", "tampered", "resolved", True),
         ("unknown", None, "resolved", False),
     ]
     assert [r.reason for r in report.rows[:5]] == [
@@ -203,11 +203,11 @@ def test_verdicts_that_changed_are_reported_with_their_reason(taskset, bubblewra
         "",
         "now passing: test_area.py::test_area",
         "now failing: test_area.py::test_area",
-        "",
+        "no longer tampered: test_area.py: changed, but it is protected",
     ]
-    assert (report.gradings, report.unstable, report.changed) == (8, 0, 2)
-    assert (report.agreed, report.identical) == (3, 3)
-    assert [row.id for row in report.differing] == ["better", "worse"]
+    assert (report.gradings, report.unstable, report.changed) == (6, 0, 3)
+    assert (report.agreed, report.identical) == (2, 2)
+    assert [row.id for row in report.differing] == ["better", "worse", "tampered"]
 
 
 @pytest.mark.docker

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from pydantic import TypeAdapter
 
-from envs.grading.grade import grade, graded_tree
+from envs.grading.grade import grade, graded_tree, noted
 from envs.grading.run import sandbox_spec
 from envs.grading.submission import SUBMISSION_BYTES, Submission, admit, lay_trusted, submission_of
 from envs.grading.verdict import decide
@@ -35,7 +35,7 @@ def test_an_honest_change_travels_as_text(calculator: TaskSet, task: Task) -> No
     got = submit(calculator, task, written={CODE: b"x = 1\n"})
     assert got.tree[CODE].data == b"x = 1\n"
     assert apply_patch(calculator.base_tree(task), got.patch) == got.tree
-    assert not got.tampered
+    assert not got.put_back
     assert not got.dropped
 
 
@@ -55,27 +55,25 @@ def test_an_honest_change_travels_as_text(calculator: TaskSet, task: Task) -> No
         TESTS,
     ],
 )
-def test_touching_what_steers_the_tests_is_tampering_and_does_not_travel(
-    calculator: TaskSet, task: Task, path: str
-) -> None:
+def test_what_steers_the_tests_is_put_back(calculator: TaskSet, task: Task, path: str) -> None:
     base = calculator.base_tree(task)
     got = submit(calculator, task, written={path: b"import os\n"})
     assert got.tree == base
-    assert len(got.tampered) == 1
-    assert got.tampered[0].startswith(path)
+    assert len(got.put_back) == 1
+    assert got.put_back[0].startswith(path)
 
 
-def test_removing_a_test_is_tampering(calculator: TaskSet, task: Task) -> None:
-    assert submit(calculator, task, removed=(TESTS,)).tampered
+def test_a_removed_test_is_put_back(calculator: TaskSet, task: Task) -> None:
+    assert submit(calculator, task, removed=(TESTS,)).put_back
 
 
-def test_replacing_a_test_by_a_link_is_tampering_and_other_links_are_dropped(
+def test_a_test_that_became_a_link_is_put_back_and_other_links_are_dropped(
     calculator: TaskSet, task: Task
 ) -> None:
-    assert submit(calculator, task, skipped={TESTS: "symlink"}).tampered
+    assert submit(calculator, task, skipped={TESTS: "symlink"}).put_back
     got = submit(calculator, task, skipped={"link": "symlink"})
     assert got.dropped
-    assert not got.tampered
+    assert not got.put_back
 
 
 @pytest.mark.parametrize(
@@ -98,7 +96,7 @@ def test_what_is_not_source_text_does_not_travel(
     got = submit(calculator, task, written={path: data})
     assert got.tree == calculator.base_tree(task)
     assert got.dropped
-    assert not got.tampered
+    assert not got.put_back
 
 
 @pytest.mark.parametrize(
@@ -109,14 +107,14 @@ def test_what_would_be_imported_in_place_of_an_installed_module_does_not_travel(
 ) -> None:
     got = submit(calculator, task, written={path: b"def given(*_): return lambda test: lambda: None\n"})
     assert (path in got.tree) == (path == "hypothesis.py")  # that one is not installed in this environment
-    assert not got.tampered
+    assert not got.put_back
 
 
 def test_files_give_way_to_the_folders_of_what_stays_and_of_trusted_files(
     calculator: TaskSet, task: Task
 ) -> None:
     got = submit(calculator, task, written={"tests": b"x\n"}, removed=(TESTS,))
-    assert got.tampered
+    assert got.put_back
     assert "tests: a folder of that name is there" in got.dropped
     assert graded_tree(got, calculator, task)[TESTS].data
     trusted = {"new/test_x.py": TreeFile(b""), "setup.cfg": TreeFile(b"")}
@@ -128,7 +126,48 @@ def test_more_than_a_submission_may_hold_does_not_travel(calculator: TaskSet, ta
     big = b"#" * (SUBMISSION_BYTES - 10)
     got = submit(calculator, task, written={"a.py": big, "b.py": b"#" * 20, "c.txt": b"#" * 5})
     assert "a.py" in got.tree
-    assert [line.partition(":")[0] for line in got.dropped] == ["b.py", "c.txt"]
+    assert "c.txt" in got.tree, "what is dropped takes no room"
+    assert [line.partition(":")[0] for line in got.dropped] == ["b.py"]
+
+
+def test_changes_of_files_that_existed_go_before_new_ones(calculator: TaskSet, task: Task) -> None:
+    big = b"#" * (SUBMISSION_BYTES - 10)
+    got = submit(calculator, task, written={"a.py": big, CODE: b"x = 1\n" * 5})
+    assert got.tree[CODE].data == b"x = 1\n" * 5
+    assert [line.partition(":")[0] for line in got.dropped] == ["a.py"]
+
+
+@pytest.mark.parametrize(
+    ("path", "travels"),
+    [
+        ("calculator/test_utils.py", True),
+        ("calculator/testdata/words.txt", True),
+        ("calculator/testdata/helper.py", False),
+        ("calculator/testdata/x.test.js", False),
+        ("tests/helper.py", False),
+        ("tests/data/words.txt", False),
+        ("calculator/tests/helper.py", False),
+        ("calculator/widget.test.js", False),
+        ("test/words.txt", False),
+    ],
+)
+def test_what_is_only_called_like_a_test_travels(
+    calculator: TaskSet, task: Task, path: str, travels: bool
+) -> None:
+    got = submit(calculator, task, written={path: b"x = 1\n"})
+    assert (path in got.tree) is travels
+    assert (path in graded_tree(got, calculator, task)) is travels
+    assert bool(got.dropped) is not travels
+
+
+def test_changes_that_are_not_graded_are_named_in_the_verdict(calculator: TaskSet, task: Task) -> None:
+    written = {f"tests/test_{letter}.py": b"" for letter in "abcdefg"} | {"conftest.py": b""}
+    verdict = noted(Verdict(resolved=True), submit(calculator, task, written=written))
+    assert verdict.resolved
+    line = verdict.layers["not graded"]
+    assert line.startswith("conftest.py: changed, but it is protected; tests/test_a.py: tests of your own")
+    assert line.endswith("; and 3 more")
+    assert noted(verdict, submit(calculator, task, written={CODE: b"x = 1\n"})) is verdict
 
 
 def test_a_run_that_ran_out_of_time_is_worth_nothing_though_all_had_passed(task: Task) -> None:
@@ -170,7 +209,7 @@ def test_the_reference_is_an_honest_submission(calculator: TaskSet, task: Task) 
     solved = calculator.solved_tree(task)
     got = submission_of(solved, calculator, task)
     assert got.tree == solved
-    assert not got.tampered
+    assert not got.put_back
     assert not got.dropped
 
 
@@ -208,10 +247,6 @@ def test_a_missing_or_doubtful_test_is_missing(task: Task, outcome: str) -> None
     verdict = decide(task, outcomes(task, test_add=outcome))
     assert verdict.reward == 0.0
     assert verdict.missing == ("tests/test_calculator.py::test_add",)
-
-
-def test_tampering_outweighs_passing(task: Task) -> None:
-    assert decide(task, outcomes(task), ["conftest.py: changed"]).reward == 0.0
 
 
 def test_a_session_that_did_not_end_by_itself_is_not_believed(task: Task) -> None:

@@ -39,7 +39,7 @@ SUBMISSIONS: dict[str, dict[str, Any]] = {
     "a configured test run": {"written": {"conftest.py": b"import os\n"}},
     "own tests": {"written": {"tests/test_own.py": b"def test_x(): pass\n"}},
 }
-REMEMBERED = {"the fix", "nothing", "a wrong fix", "no syntax", "own tests"}
+REMEMBERED = {"the fix", "nothing", "a wrong fix", "no syntax", "own tests", "a configured test run"}
 
 
 class CountingBackend(StoppableBackend):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -16,7 +17,7 @@ from envs import ENV_ID
 from envs.coding import CodingEnv
 from envs.grading.reward import RewardError
 from envs.tasksets.taskset import TaskSet
-from envs.tools.base import ToolContext, ToolDefect, ToolError, path_in_tree, read_text, tool
+from envs.tools.base import ToolContext, ToolError, path_in_tree, read_text, tool
 from envs.tools.toolset import Toolset, ToolsetError, tool_specs
 from envs.types import StopReason, ToolCall, Verdict
 from sandboxes.fake import FakeBackend
@@ -83,11 +84,26 @@ def test_a_tool_of_ones_own_is_described_and_called(env: CodingEnv) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"), [({}, "ZeroDivisionError"), ({"number": True}, "returned int")]
 )
-def test_a_defect_in_a_tool_is_raised_with_its_name(
-    env: CodingEnv, arguments: dict[str, Any], said: str
+def test_a_defect_in_a_tool_is_a_refusal_with_its_name_and_is_logged(
+    env: CodingEnv, arguments: dict[str, Any], said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(ToolDefect, match=f"the tool 'broken'.*{said}"):
-        env.step(ToolCall("1", "broken", arguments))
+    seen, reward, terminated, truncated, _ = env.step(ToolCall("1", "broken", arguments))
+    assert seen.is_error and re.match(f"the tool 'broken' broke: .*{said}", seen.text)
+    assert (reward, terminated, truncated) == (0.0, False, False)
+    assert "Traceback" in caplog.text and said in caplog.text
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\udfffb", "\x00", "🙂" * 3, "9" * 5000])
+@pytest.mark.parametrize("tool", ["view", "edit", "search", "prs", "shell", "test"])
+def test_odd_text_in_any_argument_is_an_observation(calculator: TaskSet, tool: str, text: str) -> None:
+    with CodingEnv([calculator], backend=FakeBackend()) as env:
+        (names,) = (spec.parameters["properties"] for spec in env.tools if spec.name == tool)
+        others = {name: value for name, value in {"path": "README.md", "new": "x"}.items() if name in names}
+        for name in names:
+            for value in (text, [text], {text: text}, f"README.md:{text}"):
+                env.reset(seed=0)
+                seen, *_ = env.step(ToolCall("1", tool, {**others, name: value}))
+                seen.text.encode()
 
 
 def test_a_tool_says_itself_that_it_ends_the_episode(env: CodingEnv) -> None:

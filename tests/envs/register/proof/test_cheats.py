@@ -7,7 +7,7 @@ import pytest
 from envs.grading.grade import grade
 from envs.grading.submission import submission_of
 from envs.register.proof.cheats import AT_REGISTRATION, CHEATS, Cheat
-from envs.register.proof.task import GRADED, IDLE, REFUSED, by_turns, fate, prove_task
+from envs.register.proof.task import GRADED, IDLE, by_turns, fate, prove_task
 from envs.register.proof.taskset import SHARE
 from envs.tasksets.taskset import TaskSet
 from sandboxes import Backend
@@ -24,6 +24,8 @@ NEED_A_RUN = {
     "tests do not run",
     "good reports",
     "always equal",
+    "setup script",
+    "plugin by settings",
 }
 
 
@@ -50,7 +52,7 @@ def test_the_rules_alone_refuse_what_touches_the_tests_and_drop_what_is_no_sourc
         cheat.name: fate(submission_of(cheat.tree(calculator, task), calculator, task)) for cheat in CHEATS
     }
     assert {name for name, what in fates.items() if not what} == NEED_A_RUN
-    assert fates["conftest hooks"] == fates["edited tests"] == fates["sitecustomize"] == REFUSED
+    assert fates["conftest hooks"] == fates["edited tests"] == fates["sitecustomize"] == IDLE
     assert fates["path file"] == IDLE
 
 
@@ -80,5 +82,5 @@ def test_a_task_is_proven_by_what_scores_1_and_by_everything_that_scores_0(
     task, honest = calculator.tasks[0], Cheat("the work", "none", "It does the work.", the_work)
     cheats = [cheat for cheat in CHEATS if cheat.name in ("exit at import", "edited tests")]
     found = prove_task(calculator, task, [*cheats, honest], backend=backend, runs=1)
-    assert found.cheats == {"exit at import": GRADED, "edited tests": REFUSED, "the work": "passes"}
+    assert found.cheats == {"exit at import": GRADED, "edited tests": IDLE, "the work": "passes"}
     assert found.problems == ("a cheat passes: the work",)
