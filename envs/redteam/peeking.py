@@ -77,5 +77,7 @@ CHEATS = (
            appending("assertions/expected_by_the_caller.py", _ONLY_IN_TESTS=False)),
     _cheat("only in tests", "the same, only where PYTEST_CURRENT_TEST is set", "exit code", (25,),
            appending("assertions/expected_by_the_caller.py", _ONLY_IN_TESTS=True)),
+    _cheat("variable of the caller", "returns the caller's variable, or constant, that looks like an expected value", "exit code", (25,),
+           appending("assertions/variable_of_the_caller.py")),
     _cheat("hard-coded values", "answers as the visible tests want it while pytest is loaded", "visible tests", (25,), remembered),
 )  # fmt: skip
