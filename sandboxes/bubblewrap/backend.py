@@ -37,8 +37,9 @@ from ..backend import OWNER_VARIABLE, Owner, reap_processes
 from ..base import SandboxSpec, SandboxUnavailable
 from ..disks.disks import Disks, disks_of
 from ..disks.layers import reap_layers
+from ..disks.views import coverable, view_apart
 from ..files import write_json
-from ..images.build import cache_folder, ensure_base, ensure_environment
+from ..images.build import ENVIRONMENT_FOLDER, cache_folder, ensure_base, ensure_environment
 from ..images.recipe import ImageRecipe
 from ..progress import Progress, silent
 from ..remote.backend import RemoteBackend, Started
@@ -55,7 +56,7 @@ from ..remote.sandbox import (
     user_and_group,
 )
 from .cgroups import Cgroup, reap_groups
-from .command import bubblewrap_command, group_mounts, root_mounts, writable_disks
+from .command import MOUNTED_ANEW, bubblewrap_command, group_mounts, root_mounts, writable_disks
 from .seccomp import filter_descriptor
 from .user_maps import PendingUserMap, first_outside
 
@@ -137,9 +138,25 @@ class BubblewrapBackend(RemoteBackend):
             stream=BubblewrapStream(ours, errors),
             settings=self._settings(spec, users is not None, group is not None),
             end=lambda: end_process(name, process, group),
-            ready=users.write if users is not None else lambda _deadline: None,
+            ready=lambda deadline: self._ready(spec, process, users, deadline),
             disks=lambda _deadline: self._disks(spec, process),
         )
+
+    def _ready(
+        self,
+        spec: SandboxSpec,
+        process: subprocess.Popen[bytes],
+        users: PendingUserMap | None,
+        deadline: float,
+    ) -> None:
+        """Finish the sandbox before its program runs: users, and a view of the image of its own."""
+        if users is not None:
+            users.write(deadline)
+        first = first_process(process.pid) if self._swap_disks else None
+        if first is not None:
+            root, environment = self._image(spec.image)
+            folders = coverable(root, [spec.workdir, *(f"/{name}" for name in MOUNTED_ANEW)])
+            view_apart(first, {**folders, ENVIRONMENT_FOLDER: environment}, deadline)
 
     def _disks(self, spec: SandboxSpec, process: subprocess.Popen[bytes]) -> Disks | None:
         if not self._swap_disks:
