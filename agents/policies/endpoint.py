@@ -1,11 +1,17 @@
-"""A policy behind an OpenAI-compatible chat endpoint. It works on text; its trajectories hold no tokens."""
+"""A policy behind an OpenAI-compatible chat endpoint. It works on text; its trajectories hold no tokens.
+
+A server may answer anything, or nothing. What is no chat completion, and silence until the deadline, make the
+episode unscored: they say nothing about the model. An answer that has begun by the deadline is out of time.
+"""
 
 from __future__ import annotations
 
 import copy
 import json
 import os
+import queue
 import random
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,10 +25,14 @@ from envs.types import Observation, StopReason, Task, ToolCall
 
 from ..chat import openai_tool
 from ..dialects import parse_arguments
+from ..executor import episode_seed
 from ..prompts import prompt
 from ..types import Action, PolicyError
 
 KEY_VARIABLES = ("DAYTHREE_API_KEY", "OPENAI_API_KEY")
+ANSWER_BYTES = 64 << 20
+LINGER_S = 1.0
+"""Time after a request's deadline in which its own timeouts should have ended it."""
 NO_CALL = "Your answer has no tool call; every answer needs one."
 
 
@@ -58,6 +68,23 @@ class _Reply:
 _REPLY = TypeAdapter(_Reply)
 
 
+class _Late(Exception):
+    """The answer was not there in time. Takes whether a part of it was."""
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A whole answer of the server."""
+
+    status: int
+    headers: httpx2.Headers
+    data: bytes
+
+    @property
+    def text(self) -> str:
+        return self.data.decode("utf-8", "replace")
+
+
 class EndpointPolicy:
     """Posts to `URL/chat/completions`, with tools. The API key is read from the environment, never logged."""
 
@@ -73,7 +100,10 @@ class EndpointPolicy:
         attempts: int = 6,
         first_wait_s: float = 1.0,
     ) -> None:
-        """`request_s` bounds one request; failed requests are retried with exponential backoff."""
+        """`request_s` bounds one request; failed requests are retried with exponential backoff.
+
+        Raises PolicyError for an API key that no header can hold.
+        """
         self.name = f"endpoint:{model}"
         self.model = model
         self.temperature = temperature
@@ -83,7 +113,7 @@ class EndpointPolicy:
         self.attempts = attempts
         self.first_wait_s = first_wait_s
         self._url = url.rstrip("/") + "/chat/completions"
-        self._key = next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), "")
+        self._key = _key()
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=64)
         self._client = httpx2.Client(headers=headers, limits=limits)
@@ -108,22 +138,21 @@ class EndpointPolicy:
                 break
             allowed = min(left, self.request_s)
             try:
-                reply = self._client.post(
-                    self._url, json=body, timeout=httpx2.Timeout(allowed, connect=min(allowed, 10))
-                )
-            except httpx2.ReadTimeout:
-                if allowed == left:
-                    return StopReason.TIME  # it was thinking until the episode's time was up
-                problem, asked_to_wait = f"no answer within {self.request_s:g} s", 0.0
-            except httpx2.TransportError as error:
-                problem, asked_to_wait = f"{type(error).__name__}: {error}", 0.0
+                reply = self._post(body, allowed)
+            except _Late as late:
+                (begun,) = late.args
+                if begun and allowed == left:
+                    return StopReason.TIME  # it was answering until the episode's time was up
+                problem, asked_to_wait = f"no answer within {allowed:g} s", 0.0
+            except httpx2.HTTPError as error:
+                problem, asked_to_wait = self._redacted(f"{type(error).__name__}: {error}"), 0.0
             else:
-                if reply.status_code == 200:
+                if reply.status == 200:
                     return self._decoded(reply)
                 problem, asked_to_wait = self._described(reply), _retry_after(reply)
-                if reply.status_code == 400 and "context" in reply.text and "length" in reply.text:
+                if reply.status == 400 and "context" in reply.text and "length" in reply.text:
                     return StopReason.MAX_TOKENS
-                if reply.status_code != 429 and reply.status_code < 500:
+                if reply.status != 429 and reply.status < 500:
                     raise PolicyError(f"the endpoint {self._url} refused the request: {problem}")
             # Spread out, so that many episodes do not come back at the same moment.
             wait = max(self.first_wait_s * 2**attempt * random.uniform(0.5, 1.0), asked_to_wait)
@@ -131,17 +160,60 @@ class EndpointPolicy:
                 time.sleep(max(0.0, min(wait, 60.0, deadline - time.monotonic())))
         raise PolicyError(f"the endpoint {self._url} keeps failing: {problem}")
 
-    def _decoded(self, reply: httpx2.Response) -> dict[str, Any]:
+    def _post(self, body: dict[str, Any], allowed_s: float) -> _Answer:
+        """Send a request and read the whole answer. Raises httpx2.HTTPError, and _Late after `allowed_s`.
+
+        The library bounds every read, not their sum, so a server that sends now and then would hold us
+        forever: we look at the clock after each part, and wait for the headers in another thread.
+        """
+        ends, begun = time.monotonic() + allowed_s, threading.Event()
+        done: queue.SimpleQueue[_Answer | Exception] = queue.SimpleQueue()
+
+        def read() -> _Answer:
+            timeout = httpx2.Timeout(allowed_s, connect=min(allowed_s, 10))
+            with self._client.stream("POST", self._url, json=body, timeout=timeout) as reply:
+                data = bytearray()
+                for part in reply.iter_bytes():
+                    data += part
+                    if part.strip():
+                        begun.set()
+                    if time.monotonic() > ends or len(data) > ANSWER_BYTES:
+                        raise _Late(begun.is_set())
+                return _Answer(reply.status_code, reply.headers, bytes(data))
+
+        def work() -> None:
+            try:
+                done.put(read())
+            except httpx2.TimeoutException as error:
+                done.put(_Late(begun.is_set()) if isinstance(error, httpx2.ReadTimeout) else error)
+            except (httpx2.HTTPError, _Late) as error:
+                done.put(error)
+            except Exception as error:  # whatever else a server's bytes may lead to in the library
+                done.put(httpx2.RequestError(f"{type(error).__name__}: {error}"))
+
+        threading.Thread(target=work, name="endpoint request", daemon=True).start()
         try:
-            return reply.json()
-        except ValueError as error:
+            found = done.get(timeout=allowed_s + LINGER_S)
+        except queue.Empty:
+            raise _Late(begun.is_set()) from None
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def _decoded(self, reply: _Answer) -> dict[str, Any]:
+        try:
+            return json.loads(reply.data)
+        except (ValueError, RecursionError) as error:
             raise PolicyError(
                 f"the endpoint {self._url} did not answer in JSON; does the URL end in /v1?"
             ) from error
 
-    def _described(self, reply: httpx2.Response) -> str:
-        text = " ".join(reply.text.split())[:300]
-        return f"HTTP {reply.status_code} {text.replace(self._key, '…') if self._key else text}"
+    def _described(self, reply: _Answer) -> str:
+        return f"HTTP {reply.status} {self._redacted(' '.join(reply.text.split()))[:300]}"
+
+    def _redacted(self, text: str) -> str:
+        """Return a text without the API key, however it is written there."""
+        return text.replace(self._key, "…") if self._key else text
 
 
 class EndpointSession:
@@ -163,7 +235,7 @@ class EndpointSession:
             "model": self._policy.model,
             "messages": self._messages,
             "tools": self._tools,
-            "seed": self._seed,
+            "seed": self._seed if not self._turn else episode_seed(self._seed, self._turn),
         }
         if self._policy.temperature is not None:
             body["temperature"] = self._policy.temperature
@@ -174,7 +246,7 @@ class EndpointSession:
             return answer
         try:
             choice = _REPLY.validate_python(answer).choices[0]
-        except (ValidationError, IndexError) as error:
+        except (ValidationError, IndexError, ValueError, RecursionError) as error:
             raise PolicyError("the endpoint's answer is not a chat completion") from error
         self._turn += 1
         return self._read(choice)
@@ -195,21 +267,22 @@ class EndpointSession:
 
     def _read(self, choice: _Choice) -> Action:
         """Parse the calls of a response and append the response to the messages."""
-        text, asked = choice.message.content or "", choice.message.tool_calls or []
+        text, asked = _storable(choice.message.content or ""), choice.message.tool_calls or []
         cut = "Your answer was cut off. " if choice.finish_reason == "length" else ""
         try:
             calls = tuple(self._call(call, number) for number, call in enumerate(asked, 1))
         except ValueError as error:
             # Calls that do not parse are kept as text: servers refuse messages that hold them.
             written = "\n".join(f"{call.function.name}({call.function.arguments})" for call in asked)
-            return self._keep(Action((), f"{text}\n{written}".strip(), error=f"{cut}{error}."))
+            return self._keep(Action((), _storable(f"{text}\n{written}".strip()), error=f"{cut}{error}."))
         return self._keep(Action(calls, text, error="" if calls else cut + NO_CALL))
 
     def _call(self, call: _Call, number: int) -> ToolCall:
         raw = call.function.arguments
         # Through JSON text either way, so that the same checks hold for servers that send an object.
         arguments = parse_arguments((raw or "{}") if isinstance(raw, str) else json.dumps(raw))
-        return ToolCall(call.id or f"call_{self._turn}_{number}", call.function.name, arguments)
+        name = call.id or f"call_{self._turn}_{number}"
+        return ToolCall(_storable(name), _storable(call.function.name), arguments)
 
     def _keep(self, action: Action) -> Action:
         message: dict[str, Any] = {"role": "assistant", "content": action.text}
@@ -226,7 +299,21 @@ class EndpointSession:
         return action
 
 
-def _retry_after(reply: httpx2.Response) -> float:
+def _key() -> str:
+    """Return the API key. Raises PolicyError, which does not show the key."""
+    variable = next((name for name in KEY_VARIABLES if os.environ.get(name)), "")
+    key = os.environ.get(variable, "").strip()
+    if not all("!" <= character <= "~" for character in key):
+        raise PolicyError(f"the API key in {variable} holds characters that no header can hold")
+    return key
+
+
+def _storable(text: str) -> str:
+    """Replace halves of surrogate pairs, which no file and no request can hold."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _retry_after(reply: _Answer) -> float:
     """Seconds in the Retry-After header; 0 when the header is absent or holds a date."""
     text = reply.headers.get("retry-after", "")
-    return float(text) if text.isdigit() else 0.0
+    return float(text) if text.isascii() and text.isdigit() else 0.0

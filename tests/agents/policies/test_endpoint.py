@@ -1,11 +1,15 @@
 """The endpoint policy against a real little HTTP server."""
 
+import socket
+import threading
 import time
+from contextlib import contextmanager, suppress
 
 import pytest
 
 from agents.policies.endpoint import KEY_VARIABLES, EndpointPolicy
 from agents.rollout import run_episode
+from agents.runs.store import TrajectoryStore
 from agents.types import PolicyError
 from envs.types import Limits, Observation, StopReason, ToolCall
 
@@ -131,11 +135,123 @@ def test_a_server_that_fails_until_the_deadline_is_unscored_not_out_of_time(
     assert "503" in trajectory.error
 
 
-def test_a_model_that_thinks_past_the_deadline_is_out_of_time(server, policy, make_env, make_task):
-    server.replies, server.wait_s = [EDIT], 1.0
-    task = make_task(limits=Limits(episode_s=0.3))
-    trajectory = run_episode(make_env([task]), policy, task=task, seed=0)
-    assert (trajectory.stop, trajectory.reward) == (StopReason.TIME, 0.0)
+@pytest.mark.parametrize(
+    ("sent", "stop"),
+    [
+        (b"", StopReason.INFRA),
+        (b"HTTP/1.1 200 OK\r\n", StopReason.INFRA),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", StopReason.INFRA),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n|1\r\n\n\r\n", StopReason.INFRA),
+        (b"HTTP/1.1 200 OK\r\n|X-Wait: 1\r\n", StopReason.INFRA),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{"choices"', StopReason.TIME),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n|1\r\n{\r\n", StopReason.TIME),
+    ],
+    ids=["no byte", "a line", "headers", "empty lines", "endless headers", "half an answer", "drops"],
+)
+def test_silence_until_the_deadline_is_the_servers_and_half_an_answer_is_the_models(
+    make_env, make_task, sent: bytes, stop: StopReason
+):
+    """What comes after a bar is sent again and again, faster than any read would time out."""
+    task = make_task(limits=Limits(episode_s=0.6))
+    with dripping(sent) as url:
+        policy = EndpointPolicy(url, "m", first_wait_s=0.01)
+        started = time.monotonic()
+        trajectory = run_episode(make_env([task]), policy, task=task, seed=0)
+        policy.close()
+    assert time.monotonic() - started < 4
+    assert (trajectory.stop, trajectory.reward) == (stop, 0.0 if stop is StopReason.TIME else None)
+
+
+@contextmanager
+def dripping(sent: bytes):
+    """A server that sends what stands before a bar, and then what stands after it every 50 ms."""
+    first, _, again = sent.partition(b"|")
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0.05)
+
+        def serve(connection: socket.socket) -> None:
+            with connection, suppress(OSError):
+                connection.sendall(first)
+                while not over.wait(0.05):
+                    connection.sendall(again)
+
+        def accept() -> None:
+            while not over.is_set():
+                with suppress(TimeoutError):
+                    threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+        finally:
+            over.set()
+            thread.join()
+
+
+ODD = [
+    b"\x1f\x8b no gzip",
+    b'{"choices": ' + b"[" * 100_000,
+    b"[1, 2]",
+    b"null",
+    b'{"choices": [{"message": {"content": 5}}]}',
+    b'{"choices": [{"message": {"tool_calls": [{"function": {"name": {}}}]}}]}',
+    b"\xff\xfe",
+    b"",
+]
+
+
+@pytest.mark.parametrize("body", ODD, ids=range(len(ODD)))
+def test_an_odd_answer_costs_its_episode_at_most(make_env, make_task, body: bytes):
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n" if body[:1] == b"\x1f" else b"HTTP/1.1 200 OK\r\n"
+    with dripping(head + b"Content-Length: %d\r\n\r\n" % len(body) + body) as url:
+        policy = EndpointPolicy(url, "m", first_wait_s=0.01, attempts=2)
+        trajectory = run_episode(make_env([make_task()]), policy, task=make_task(), seed=0)
+        policy.close()
+    assert (trajectory.stop, trajectory.reward) == (StopReason.INFRA, None)
+    assert trajectory.error.startswith("PolicyError: ") and "\n" not in trajectory.error
+
+
+def test_halves_of_surrogate_pairs_are_replaced_and_can_be_stored(
+    server, policy, make_env, make_task, tmp_path
+):
+    broken = says("half \ud83d of", ("i\ud800", "vie\ud800w", '{"path": "a.py"}'))
+    server.replies = [broken, says("\udfff", ("b", "view", '{"path": "\\ud800"}')), SUBMIT]
+    trajectory = run_episode(make_env([make_task()]), policy, task=make_task(), seed=0)
+    assert trajectory.stop is StopReason.SUBMITTED
+    assert trajectory.turns[0].action.text == "half ? of"
+    assert "surrogate" in trajectory.turns[1].action.error
+    with TrajectoryStore(tmp_path) as store:
+        store.append(trajectory)
+    (stored,) = TrajectoryStore(tmp_path).read()
+    assert stored == trajectory
+
+
+def test_every_turn_has_a_seed_of_its_own(server, policy, make_env, make_task):
+    server.replies = [EDIT, EDIT, SUBMIT] * 2
+    for _ in range(2):
+        run_episode(make_env([make_task()]), policy, task=make_task(), seed=5)
+    seeds = [request["seed"] for request in server.requests]
+    assert len(set(seeds[:3])) == 3 and seeds[:3] == seeds[3:]
+
+
+@pytest.mark.parametrize("key", ["sk-secret\n", "  sk-secret\r\n", "sk-secret"])
+def test_white_space_around_the_key_is_no_part_of_it(server, make_task, monkeypatch, key: str):
+    monkeypatch.setenv("DAYTHREE_API_KEY", key)
+    with_key = EndpointPolicy(server.url, "m")
+    server.replies = [EDIT]
+    act(with_key, make_task)
+    assert server.headers == [("/v1/chat/completions", "Bearer sk-secret")]
+    with_key.close()
+
+
+@pytest.mark.parametrize("key", ["sk-sécret", "sk secret", "sk\nsecret", "\u200bsk-secret"])
+def test_a_key_that_no_header_holds_is_refused_without_being_shown(monkeypatch, key: str):
+    monkeypatch.setenv("DAYTHREE_API_KEY", key)
+    with pytest.raises(PolicyError, match="the API key in DAYTHREE_API_KEY holds characters") as refused:
+        EndpointPolicy("http://127.0.0.1:1/v1", "m")
+    assert "cret" not in str(refused.value)
 
 
 def test_one_request_is_bounded_too(server, policy, make_task):
