@@ -62,7 +62,7 @@ class Policy(Section):
     """The model that acts and learns, and its sampling."""
 
     model: str = "tiny"
-    """`tiny` (made from the `tiny` section), a model folder, or a model's name on the hub."""
+    """`tiny` (made from `[tiny]`), `practice` (of the package), a folder, or a model's name on the hub."""
     dialect: Literal["hermes", "qwen3-coder"] = "hermes"
     """The format of tool calls."""
     temperature: float = Field(default=1.0, gt=0)

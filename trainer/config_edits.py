@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .config_complaints import ConfigError
+from .shipped import SHIPPED
 
 LOSS_SETTINGS = ("clip_low", "clip_high", "truncate_ratio")
 """Keys of `[rl]` in older files that are now in `[rl.loss_settings]`."""
@@ -60,7 +61,7 @@ def _merge(table: dict[str, Any], name: str, values: Any) -> None:
 
 
 def make_absolute(data: dict[str, Any]) -> None:
-    """Make existing paths absolute, in place; hub names, `tiny` and missing paths stay as written."""
+    """Make existing paths absolute, in place; hub names, our own names and missing paths stay as written."""
 
     def absolute(value: Any) -> Any:
         try:
@@ -72,7 +73,7 @@ def make_absolute(data: dict[str, Any]) -> None:
     tasks, policy, sft = (data.get(name) for name in ("tasks", "policy", "sft"))
     if isinstance(tasks, dict) and isinstance(tasks.get("sets"), list):
         tasks["sets"] = [absolute(item) for item in tasks["sets"]]
-    if isinstance(policy, dict) and policy.get("model") != "tiny" and "model" in policy:
+    if isinstance(policy, dict) and policy.get("model", "tiny") not in ("tiny", *SHIPPED):
         policy["model"] = absolute(policy["model"])
     if isinstance(sft, dict) and "trajectories" in sft:
         sft["trajectories"] = absolute(sft["trajectories"])

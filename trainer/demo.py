@@ -1,17 +1,17 @@
-"""The demo: registration, evaluation and training end to end, on real libraries and without test doubles.
+"""The demo: a small policy visibly learns on repositories that it has never seen, without test doubles.
 
-    register two libraries → oracle on the held-out tasks → untrained policy on them → SFT → RL
-    → the same held-out tasks again → summary.json, report.html
+    a real library becomes tasks → the oracle proves them → practice repositories
+    → evaluation on held-out ones → RL on the outcome of real tests → the same evaluation again → report.html
 
-The demo shows that the loop works on this machine, not that the policy learns: the policy is a tiny model
-with random weights and minutes of training, and its pass rates are reported unchanged.
+The policy comes with the package (`trainer.shipped`): it has been taught by an imperfect teacher, and
+has never been reinforced. `configs/practice.toml` starts from nothing instead.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from agents.evals.scores import EvalSummary
 from agents.policies.scripted import OraclePolicy
 from agents.runs.folder import read_manifest
 from agents.viewer.report import write_report
-from envs.register import RegisterSettings, register_inject
+from envs.register import RegisterSettings, register_inject, register_practice
 from envs.tasksets.taskset import TaskSet, load_taskset, verify_lock
 from sandboxes.backend import Backend
 from sandboxes.progress import Progress, silent
@@ -29,20 +29,8 @@ from .config import Config, load
 from .loop import TrainSummary, train_in
 from .run import TrainingRun
 
-
-@dataclass(frozen=True)
-class Library:
-    """A real library, and how many tasks to make of it."""
-
-    name: str
-    source: str
-    tasks: int
-
-
-LIBRARIES = (
-    Library("inflection", "pypi:inflection==0.5.1", 48),
-    Library("flatten-dict", "pypi:flatten-dict==0.5.0", 48),
-)
+LIBRARY, SOURCE, LIBRARY_TASKS = "inflection", "pypi:inflection==0.5.1", 16
+PRACTICE, PRACTICE_TASKS = "practice", 800
 SEED = 0
 
 
@@ -56,7 +44,6 @@ def run_demo(
     *,
     tasks: Path,
     backend: Backend,
-    libraries: tuple[Library, ...] = LIBRARIES,
     overrides: tuple[str, ...] = (),
     progress: Progress = silent,
 ) -> dict[str, Any]:
@@ -65,16 +52,13 @@ def run_demo(
     Returns the contents of `out/summary.json`. Raises the errors of its stages, each with one line.
     """
     started = time.monotonic()
-    sets = [_registered(library, tasks, backend, progress) for library in libraries]
-    folders = json.dumps([str(taskset.folder) for taskset in sets])
-    settings = load(
-        config,
-        [f"tasks.sets={folders}", f"sandbox.backend={backend.name}", "eval.untrained=true", *overrides],
-    )
+    library, practice = _registered(tasks, backend, progress)
+    chosen = [f"tasks.sets={json.dumps([str(practice.folder)])}", f"sandbox.backend={backend.name}"]
+    settings = load(config, [*chosen, *overrides])
     run = TrainingRun.begin(out, settings)
-    oracle = _oracle(run, sets, settings, backend, progress)
+    oracle = _oracle(run, library, settings, backend, progress)
     trained = train_in(run, progress=progress)
-    summary = _summary(run, sets, backend, oracle, trained) | {
+    summary = _summary(run, practice, backend, oracle, trained) | {
         "wall_s": round(time.monotonic() - started, 1),
         "report": str(out / "report.html"),
     }
@@ -83,12 +67,20 @@ def run_demo(
     return summary
 
 
-def _registered(library: Library, tasks: Path, backend: Backend, progress: Progress) -> TaskSet:
-    """Return the library's task set, registered now or earlier. Raises `DemoError` for a changed set."""
-    folder = tasks / library.name
-    if not folder.exists():
-        settings = RegisterSettings(out=folder, limit=library.tasks, backend=backend, progress=progress)
-        register_inject(library.source, settings, seed=SEED)
+def _registered(tasks: Path, backend: Backend, progress: Progress) -> tuple[TaskSet, TaskSet]:
+    """Return both task sets, registered now or earlier. Raises `DemoError` for a changed set."""
+
+    def settings(name: str, number: int) -> RegisterSettings:
+        return RegisterSettings(out=tasks / name, limit=number, backend=backend, progress=progress)
+
+    if not (tasks / LIBRARY).exists():
+        register_inject(SOURCE, settings(LIBRARY, LIBRARY_TASKS), seed=SEED)
+    if not (tasks / PRACTICE).exists():
+        register_practice(settings(PRACTICE, PRACTICE_TASKS), seed=SEED)
+    return _unchanged(tasks / LIBRARY), _unchanged(tasks / PRACTICE)
+
+
+def _unchanged(folder: Path) -> TaskSet:
     taskset = load_taskset(folder)
     changed = verify_lock(taskset)
     if changed:
@@ -97,49 +89,43 @@ def _registered(library: Library, tasks: Path, backend: Backend, progress: Progr
 
 
 def _oracle(
-    run: TrainingRun, sets: list[TaskSet], settings: Config, backend: Backend, progress: Progress
+    run: TrainingRun, library: TaskSet, settings: Config, backend: Backend, progress: Progress
 ) -> EvalSummary:
-    """Solve every held-out task with its reference patch, through the policy's tools."""
+    """Solve every held-out task of the library with its reference patch, through the policy's tools."""
 
     def shown(what: str, done: int, total: int) -> None:
         progress(f"oracle, {what}", done, total)
 
-    summary = evaluate(
-        OraclePolicy(),
-        sets,
-        EvalSettings(
-            run.path / "evals" / "oracle",
-            split=settings.tasks.heldout,
-            concurrency=settings.sandbox.concurrency,
-        ),
-        backend=backend,
-        progress=shown,
-    )
+    folder, concurrency = run.path / "evals" / "oracle", settings.sandbox.concurrency
+    how = EvalSettings(folder, split=settings.tasks.heldout, concurrency=concurrency)
+    summary = evaluate(OraclePolicy(), [library], how, backend=backend, progress=shown)
     if summary.pass_rate != 1.0:
         raise DemoError(
             f"the oracle solved {summary.resolved} of {summary.scored} held-out tasks, so the tasks are not "
-            f"sound; see {run.path / 'evals' / 'oracle'}"
+            f"sound; see {folder}"
         )
     return summary
 
 
 def _summary(
-    run: TrainingRun, sets: list[TaskSet], backend: Backend, oracle: EvalSummary, trained: TrainSummary
+    run: TrainingRun, practice: TaskSet, backend: Backend, oracle: EvalSummary, trained: TrainSummary
 ) -> dict[str, Any]:
+    heldout = sum(task.split == "heldout" for task in practice.tasks)
+    before, after = trained.heldout_first, trained.heldout_last
     return {
-        "tasks": sum(len(taskset.tasks) for taskset in sets),
-        "heldout": oracle.tasks,
+        "tasks": len(practice.tasks),
+        "heldout": heldout,
         "sandbox": backend.name,
         "engine": read_manifest(run.path)["versions"].get("vllm", "none"),
         "oracle_pass_rate": oracle.pass_rate,
-        "pass_rate_before": _untrained(run),
-        "pass_rate_warm": trained.heldout_first,
-        "pass_rate_after": trained.heldout_last,
+        "pass_rate_before": before,
+        "pass_rate_after": after,
+        "stderr_after": _stderr(after, heldout),
         "train_steps": trained.steps,
         "episodes": trained.episodes,
     }
 
 
-def _untrained(run: TrainingRun) -> float | None:
-    rows = [row for row in run.metrics() if row.get("phase") == "untrained"]
-    return rows[0]["heldout_pass_rate"] if rows else None
+def _stderr(rate: float | None, number: int) -> float | None:
+    """Return the standard error of a pass rate over `number` tasks, one episode each."""
+    return None if rate is None else round(math.sqrt(rate * (1 - rate) / number), 4)

@@ -40,6 +40,7 @@ from .learning.actor import RemoteLearner
 from .learning.sft import Batches, SftSummary, replayed, sft_samples, supervise, taught
 from .learning.tiny import make_tiny
 from .run import TrainingRun
+from .shipped import SHIPPED
 
 TOKENIZER_LESSONS = 1500
 """Lessons that the tokenizer of a tiny model is trained on; more of them add no word."""
@@ -268,7 +269,9 @@ def open_executor(config: Config, tasksets: Sequence[TaskSet], stack: ExitStack)
 
 
 def model_folder(config: Config, run: Path, tasksets: Sequence[TaskSet]) -> Path:
-    """Return the model folder of `policy.model`: a local one, a download, or a tiny model made in the run."""
+    """Return the folder of `policy.model`: the package's, a local one, a download, or a new tiny model."""
+    if config.policy.model in SHIPPED:
+        return SHIPPED[config.policy.model]
     if config.policy.model != "tiny":
         folder = Path(config.policy.model)
         if folder.is_dir():

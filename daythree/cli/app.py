@@ -294,8 +294,8 @@ def collect_garbage(as_json: Json = False) -> None:
 def demo(
     *,
     out: Annotated[Path | None, typer.Option(help="Run folder to write; default: runs/demo.")] = None,
-    config: Annotated[Path, typer.Option(help="Settings.", show_default="configs/tiny.toml")] = HOME
-    / "configs/tiny.toml",
+    config: Annotated[Path, typer.Option(help="Settings.", show_default="configs/demo.toml")] = HOME
+    / "configs/demo.toml",
     tasks: Annotated[Path, typer.Option(help="Folder of the task sets; made ones are used again.")] = Path(
         "tasks"
     ),
@@ -303,7 +303,7 @@ def demo(
     sandbox: Sandboxes = "auto",
     as_json: Json = False,
 ) -> None:
-    """Do the main job end to end on real libraries."""
+    """Watch a small policy learn, on repositories that it has never seen."""
     refuse(name_clashes())
     if not config.is_file():
         raise typer.BadParameter(f"there is no {config}; name the settings with --config")

@@ -10,11 +10,13 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import math
 import os
 import posixpath
 import re
 import secrets
 import shlex
+import signal
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +29,10 @@ from .events import Line, irregularities, read_lines
 from .junit import Case, JunitError, read_junit
 
 LOG_BYTES = 65_536
+LEAST_PATIENCE, MOST_PATIENCE = 1.5, 6.0
+"""Bounds of the wall time of a run, as multiples of its processor time."""
+OUT_OF_TIME = (128 + signal.SIGXCPU, -signal.SIGXCPU)
+"""Exit codes of a process that used up its processor time."""
 
 _ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
@@ -173,9 +179,10 @@ def run_tests(
 ) -> RunReport:
     """Run test files or ids in the sandbox's working directory. With `profile`, record the functions entered.
 
-    Runs in a fork of the sandbox's template where the template fits this setup and `hash_seed`, unless
-    `cold`. With `brief`, the log has a line per failure in place of a traceback. Raises SandboxError when the
-    sandbox fails; failures of the tests are part of the report.
+    `timeout_s` bounds the processor time of each process, so that other work on the machine does not change
+    an outcome, and `wall_s` of it the wall time. Runs in a fork of the sandbox's template where the template
+    fits this setup and `hash_seed`, unless `cold`. With `brief`, the log has a line per failure in place of a
+    traceback. Raises SandboxError when the sandbox fails; failures of the tests are part of the report.
     """
     nonce = secrets.token_hex(16)
     workdir = sandbox.spec.workdir
@@ -187,6 +194,7 @@ def run_tests(
         "paths": [workdir if path == "." else f"{workdir}/{path}" for path in setup.import_paths],
         "profile": profile,
         "brief": brief,
+        "cpu_s": math.ceil(timeout_s),
     }
     if setup.runner == "junit":  # which knows files, not tests
         request["targets"] = list(dict.fromkeys(target.partition("::")[0] for target in targets))
@@ -195,7 +203,7 @@ def run_tests(
     warm = bool(known) and known == template(setup, hash_seed) and not cold
     result = sandbox.exec(
         _program(setup.runner),
-        timeout_s=timeout_s,
+        timeout_s=wall_s(timeout_s),
         env=_environment(hash_seed),
         stdin=json.dumps(request).encode(),
         output_limit=LOG_BYTES,
@@ -208,8 +216,17 @@ def run_tests(
     read = partial(read_report, result.report, nonce, plugins=setup.plugins)
     if setup.runner == "junit":
         read = partial(read_junit_report, result.report, nonce, workdir, request["targets"])
-    report = read(timed_out=result.timed_out, log=log, duration_s=result.duration_s)
+    cut = result.timed_out or result.exit_code in OUT_OF_TIME
+    if cut:
+        log += f"\nThe run was cut off after {result.duration_s:.1f} s; its limit is {timeout_s:g} s.\n"
+    report = read(timed_out=cut, log=log, duration_s=result.duration_s)
     return replace(report, forked=result.forked)
+
+
+def wall_s(processor_s: float) -> float:
+    """Return the wall time in which a run may use its processor time: more while the machine is loaded."""
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    return processor_s * min(max(LEAST_PATIENCE, 2 * load), MOST_PATIENCE)
 
 
 _KEPT = re.compile(r"--(import-mode|doctest-[a-z-]+|pyargs|keep-duplicates|asyncio-mode)(=.*)?$")

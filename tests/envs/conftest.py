@@ -89,6 +89,7 @@ def run_program(tmp_path: Path) -> Callable[..., tuple[bytes, str]]:
             "plugins": [],
             "options": [],
             "profile": False,
+            "cpu_s": 60,
             **request,
         }
         done = subprocess.run(

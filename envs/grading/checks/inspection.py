@@ -115,6 +115,8 @@ class Inspection:
         first = first_run(self.tree, self.listed, self._run)
         verdict = decide(self.listed, first.report)
         self.layers["story"] = "; ".join(first.report.irregular) or "whole"
+        if first.report.timed_out:
+            self.layers["time"] = f"the tests were cut off after {first.report.duration_s:.0f} s"
         if self._disturbed(first, verdict):
             first = first_run(self.tree, self.listed, self._run, sentinels=False)
             verdict = decide(self.listed, first.report)

@@ -3,7 +3,7 @@
 Its source is sent into the sandbox as text (`python3 -c`); it needs Python 3.7 or newer. It reads one JSON
 object from standard input:
 
-    {"nonce": str, "command": str, "targets": [str], "reports": str}
+    {"nonce": str, "command": str, "targets": [str], "reports": str, "cpu_s": int}
 
 makes an empty folder with an unpredictable name, and runs the command in `sh`: once, with `{reports}` (that
 folder) and `{targets}` filled in, or for each target, with `{report}` (a file in that folder) and `{target}`.
@@ -29,8 +29,18 @@ TOTAL_BYTES = 11 << 20
 """Limit for all reports together: base64-encoded they must fit the report descriptor's 16 MiB."""
 
 
+def limit_time(seconds):
+    """Let the kernel end this process, and each that it starts, after so much processor time of its own."""
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    most = seconds + 1 if hard == resource.RLIM_INFINITY else min(seconds + 1, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (min(seconds, most), most))
+
+
 def main():
     request = json.loads(sys.stdin.buffer.read())
+    limit_time(request["cpu_s"])
     inherited = int(os.environ.pop("DAYTHREE_REPORT_FD"))
     channel = os.dup(inherited)  # os.dup gives a descriptor that child processes do not inherit
     os.close(inherited)

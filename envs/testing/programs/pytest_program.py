@@ -4,7 +4,7 @@ Its source is sent into the sandbox as text (`python3 -c`), so it uses nothing b
 the pytest of the image: Python 3.7 and pytest 6.2, or newer. It reads one JSON object from standard input:
 
     {"nonce": str, "targets": [str], "paths": [str], "plugins": [str], "options": [str], "profile": bool,
-     "brief": bool}
+     "brief": bool, "cpu_s": int}
 
 Its first argument is the source of watch.py, which may be missing. It writes JSON lines to the
 descriptor named by DAYTHREE_REPORT_FD, each with the nonce, its number and the seconds since the first:
@@ -36,6 +36,7 @@ def main():
     if "DAYTHREE_TEMPLATE_FD" in os.environ:
         be_template(int(os.environ.pop("DAYTHREE_TEMPLATE_FD")), watch, plugins)  # returns in each fork
     request = json.loads(sys.stdin.buffer.read())
+    limit_time(request["cpu_s"])
     inherited = int(os.environ.pop("DAYTHREE_REPORT_FD"))
     channel = os.dup(inherited)  # os.dup gives a descriptor that child processes do not inherit
     os.close(inherited)
@@ -55,6 +56,15 @@ def main():
     status = pytest.main([*options, *request["options"], *request["targets"]], plugins=plugins)
     reporter.send(kind="end", status=int(status), plugins=reporter.plugins())
     return int(status)
+
+
+def limit_time(seconds):
+    """Let the kernel end this process, and each that it starts, after so much processor time of its own."""
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    most = seconds + 1 if hard == resource.RLIM_INFINITY else min(seconds + 1, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (min(seconds, most), most))
 
 
 def load_watch(sources):

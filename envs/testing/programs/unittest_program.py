@@ -3,7 +3,7 @@
 Its source is sent into the sandbox as text (`python3 -c`); it needs Python 3.7 or newer and nothing else. It
 reads one JSON object from standard input:
 
-    {"nonce": str, "targets": [str], "paths": [str]}
+    {"nonce": str, "targets": [str], "paths": [str], "cpu_s": int}
 
 where a target is a file, a folder, or an id, and its first argument is the source of watch.py, which
 may be missing. It writes the JSON lines that `pytest_program.py` writes, but for those about plugins. As a
@@ -30,6 +30,7 @@ def main():
     if "DAYTHREE_TEMPLATE_FD" in os.environ:
         be_template(int(os.environ.pop("DAYTHREE_TEMPLATE_FD")), scope)  # returns in each fork
     request = json.loads(sys.stdin.buffer.read())
+    limit_time(request["cpu_s"])
     inherited = int(os.environ.pop("DAYTHREE_REPORT_FD"))
     channel = os.dup(inherited)  # os.dup gives a descriptor that child processes do not inherit
     os.close(inherited)
@@ -51,6 +52,15 @@ def main():
     result.send(kind="end", status=int(result.broken), plugins=[])
     sys.stderr.write(f"{result.testsRun} tests\n")
     return int(result.broken)
+
+
+def limit_time(seconds):
+    """Let the kernel end this process, and each that it starts, after so much processor time of its own."""
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    most = seconds + 1 if hard == resource.RLIM_INFINITY else min(seconds + 1, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (min(seconds, most), most))
 
 
 def load_watch(sources):
