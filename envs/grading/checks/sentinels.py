@@ -1,17 +1,18 @@
 """Sentinel tests: tests with known outcomes, most of them failures, planted among the project's tests.
 
-Names and values are random in every run. The files lie in the folders of the trusted tests and are collected
-before, after and, where there are several, between them. They repeat the imports of those tests, and some
-compare objects of the project, so that neither source nor traceback tells them apart. Code that forces tests
-to pass, skips their lines or reports in their place changes the outcome of sentinels too. A kind of sentinel
-that ends wrongly in the reference's run too, for example because of a project's settings, is no evidence;
-so each complaint names its kind.
+Names and values are random in every run; names are made of the words of the project's own tests. The files
+lie in the folders of the trusted tests and are collected before, after and, where there are several, between
+them. They repeat the imports of those tests, and some compare objects of the project, so that neither source
+nor traceback tells them apart. Code that forces tests to pass, skips their lines or reports in their place
+changes the outcome of sentinels too. A kind of sentinel that ends wrongly in the reference's run too, for
+example because of a project's settings, is no evidence; so each complaint names its kind.
 """
 
 from __future__ import annotations
 
 import posixpath
 import random
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -74,12 +75,13 @@ def _wrong(sentinel: Sentinel, report: RunReport, test: str) -> str:
 NO_SENTINELS = Sentinels({}, {}, ())
 
 
-def plant(runner: str, targets: Sequence[str], taken: Tree, draw: random.Random) -> Sentinels:
+def plant(runner: str, targets: Sequence[str], taken: Tree, chance: random.Random) -> Sentinels:
     """Make sentinels for one run of these test files; none for a runner without sentinels."""
     asked = [target for target in targets if target.partition("::")[0].endswith(".py")]
     places = [target.partition("::")[0] for target in asked]
     if runner not in RUNNERS or not places:
         return NO_SENTINELS
+    draw = _Draw(chance.getrandbits(128), _vocabulary(places, taken))
     files: Tree = {}
     tests: dict[str, Sentinel] = {}
     planted: list[str] = []
@@ -102,9 +104,9 @@ def plant(runner: str, targets: Sequence[str], taken: Tree, draw: random.Random)
     return Sentinels(files, tests, (first, *targets[:place], *between, *targets[place:], last))
 
 
-def _fresh(folder: str, taken: set[str], draw: random.Random) -> str:
+def _fresh(folder: str, taken: set[str], draw: _Draw) -> str:
     while True:
-        path = posixpath.join(folder, f"test_{draw.choice(_NOUNS)}_{_word(draw)}.py")
+        path = posixpath.join(folder, f"test_{draw.word()}.py")
         if path not in taken:
             return path
 
@@ -121,12 +123,44 @@ _NOUNS = (
     "options",
     "rounding",
 )
+_NAME = re.compile(rb"\bdef test_?(\w+)")
+
+
+def _vocabulary(places: Sequence[str], taken: Tree) -> list[str]:
+    """Return words of the names of the project's own tests, and a few that any project has."""
+    words = {*_NOUNS}
+    for path in places:
+        names = _NAME.findall(taken[path].data) if path in taken else []
+        for name in (*names, posixpath.basename(path).removesuffix(".py").encode()):
+            words |= {word for word in name.decode("ascii", "ignore").lower().split("_") if word.isalpha()}
+    return sorted(words - {"test", "tests", ""})
+
+
+class _Draw(random.Random):
+    """Draws names like those of the project's tests, none twice."""
+
+    def __init__(self, seed: int, vocabulary: Sequence[str]) -> None:
+        super().__init__(seed)
+        self._vocabulary, self._used = vocabulary, set[str]()
+
+    def word(self) -> str:
+        """Return two words, or more where those are used up."""
+        number = 2
+        while True:
+            name = "_".join(self.choices(self._vocabulary, k=number))
+            if name not in self._used:
+                self._used.add(name)
+                return name
+            number += self.random() < 0.2
+
+
 _Sort = tuple[str, dict[str, Sentinel]]
 """(source of a few tests, expected outcome of each by the end of its id)."""
 
 
-def _word(draw: random.Random) -> str:
-    return "".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(4, 7)))
+def _title(draw: _Draw) -> str:
+    """Return a name for a class."""
+    return draw.word().title().replace("_", "")
 
 
 def _file(imports: Sequence[str], sources: Sequence[str]) -> str:
@@ -136,7 +170,7 @@ def _file(imports: Sequence[str], sources: Sequence[str]) -> str:
     return "\n".join(dict.fromkeys((*imports, *needed))) + "\n\n\n" + "\n\n\n".join(sources) + "\n"
 
 
-def _sorts(runner: str, draw: random.Random, *, unittest: bool) -> list[_Sort]:
+def _sorts(runner: str, draw: _Draw, *, unittest: bool) -> list[_Sort]:
     """Return every kind once, in random order; unittest's only where a listed test may use unittest."""
     makers = [_unittest_equal, _unittest_error, _unittest_set_up] if unittest or runner == "unittest" else []
     if runner == "pytest":
@@ -146,9 +180,9 @@ def _sorts(runner: str, draw: random.Random, *, unittest: bool) -> list[_Sort]:
     return made
 
 
-def _of_project(runner: str, thing: str, draw: random.Random) -> _Sort:
-    name, value = _word(draw), draw.randrange(1000)
-    other, kind = value + draw.randrange(1, 9), _word(draw).title()
+def _of_project(runner: str, thing: str, draw: _Draw) -> _Sort:
+    name, value = draw.word(), draw.randrange(1000)
+    other, kind = value + draw.randrange(1, 9), _title(draw)
     sentinel = Sentinel("a value of the project among others", "failed", "AssertionError")
     if runner == "unittest":
         source = (
@@ -160,8 +194,8 @@ def _of_project(runner: str, thing: str, draw: random.Random) -> _Sort:
     return source, {f"test_{name}": sentinel}
 
 
-def _equal(draw: random.Random) -> _Sort:
-    a, b, name = draw.randrange(1000), draw.randrange(1000, 2000), _word(draw)
+def _equal(draw: _Draw) -> _Sort:
+    a, b, name = draw.randrange(1000), draw.randrange(1000, 2000), draw.word()
     wrong = b - a + draw.randrange(1, 9)
     source = f"def test_{name}():\n    assert {a} + {b} == {a + b}\n    assert {b} - {a} == {wrong}"
     passing = f"def test_{name}_too():\n    assert {a} + {b} == {a + b}"
@@ -171,28 +205,28 @@ def _equal(draw: random.Random) -> _Sort:
     }
 
 
-def _contains(draw: random.Random) -> _Sort:
-    name, one, other = _word(draw), _word(draw), _word(draw) + "ß"
+def _contains(draw: _Draw) -> _Sort:
+    name, one, other = draw.word(), draw.word(), draw.word() + "ß"
     source = f'def test_{name}():\n    words = ["{one}", "{one}s"]\n    assert "{other}" in words'
     return source, {f"test_{name}": Sentinel("a word that is not in a list", "failed", "AssertionError")}
 
 
-def _truth(draw: random.Random) -> _Sort:
-    name, value = _word(draw), draw.randrange(1000)
+def _truth(draw: _Draw) -> _Sort:
+    name, value = draw.word(), draw.randrange(1000)
     source = f"def test_{name}():\n    found = [{value}]\n    found.clear()\n    assert found"
     return source, {f"test_{name}": Sentinel("an empty list that must not be", "failed", "AssertionError")}
 
 
-def _not_raised(draw: random.Random) -> _Sort:
-    name, value = _word(draw), draw.randrange(1000)
+def _not_raised(draw: _Draw) -> _Sort:
+    name, value = draw.word(), draw.randrange(1000)
     source = f"def test_{name}():\n    with pytest.raises(ValueError):\n        int('{value}')"
     return source, {
         f"test_{name}": Sentinel("an exception that does not come", "failed", "Failed", "DID NOT RAISE")
     }
 
 
-def _raised(draw: random.Random) -> _Sort:
-    name, error, message = _word(draw), _word(draw).title() + "Error", _word(draw)
+def _raised(draw: _Draw) -> _Sort:
+    name, error, message = draw.word(), _title(draw) + "Error", draw.word()
     source = (
         f"class {error}(Exception):\n    pass\n\n\n"
         f"def test_{name}():\n    def inner():\n        raise {error}('{message}')\n\n    inner()"
@@ -200,8 +234,8 @@ def _raised(draw: random.Random) -> _Sort:
     return source, {f"test_{name}": Sentinel("an exception of its own", "failed", error, message)}
 
 
-def _fixture(draw: random.Random) -> _Sort:
-    name, given, message = _word(draw), _word(draw), _word(draw)
+def _fixture(draw: _Draw) -> _Sort:
+    name, given, message = draw.word(), draw.word(), draw.word()
     source = (
         f"@pytest.fixture\ndef {given}_of_this():\n    raise LookupError('{message}')\n\n\n"
         f"def test_{name}({given}_of_this):\n    assert True"
@@ -209,20 +243,20 @@ def _fixture(draw: random.Random) -> _Sort:
     return source, {f"test_{name}": Sentinel("a fixture that breaks", "error", "LookupError", message)}
 
 
-def _skipped(draw: random.Random) -> _Sort:
-    name = _word(draw)
-    source = f"def test_{name}():\n    pytest.skip('{_word(draw)}')"
+def _skipped(draw: _Draw) -> _Sort:
+    name = draw.word()
+    source = f"def test_{name}():\n    pytest.skip('{draw.word()}')"
     return source, {f"test_{name}": Sentinel("a reason to skip it", "skipped")}
 
 
-def _expected(draw: random.Random) -> _Sort:
-    name, value = _word(draw), draw.randrange(1000)
+def _expected(draw: _Draw) -> _Sort:
+    name, value = draw.word(), draw.randrange(1000)
     source = f"@pytest.mark.xfail\ndef test_{name}():\n    assert {value} > {value}"
     return source, {f"test_{name}": Sentinel("a failure that is expected", "xfailed")}
 
 
-def _unittest_equal(draw: random.Random) -> _Sort:
-    name, kind, value = _word(draw), _word(draw).title(), draw.randrange(1000)
+def _unittest_equal(draw: _Draw) -> _Sort:
+    name, kind, value = draw.word(), _title(draw), draw.randrange(1000)
     other = value + draw.randrange(1, 9)
     source = (
         f"class Test{kind}(unittest.TestCase):\n"
@@ -235,8 +269,8 @@ def _unittest_equal(draw: random.Random) -> _Sort:
     }
 
 
-def _unittest_error(draw: random.Random) -> _Sort:
-    name, kind, message = _word(draw), _word(draw).title(), _word(draw)
+def _unittest_error(draw: _Draw) -> _Sort:
+    name, kind, message = draw.word(), _title(draw), draw.word()
     source = (
         f"class Test{kind}(unittest.TestCase):\n"
         f"    def test_{name}(self):\n        with self.assertRaises(KeyError):\n"
@@ -246,8 +280,8 @@ def _unittest_error(draw: random.Random) -> _Sort:
     return source, {f"Test{kind}::test_{name}": expected}
 
 
-def _unittest_set_up(draw: random.Random) -> _Sort:
-    name, kind, message = _word(draw), _word(draw).title(), _word(draw)
+def _unittest_set_up(draw: _Draw) -> _Sort:
+    name, kind, message = draw.word(), _title(draw), draw.word()
     source = (
         f"class Test{kind}(unittest.TestCase):\n"
         f"    def setUp(self):\n        raise OSError('{message}')\n\n"

@@ -151,7 +151,7 @@ def test_a_cheat_in_the_process_scores_nothing(inspect, broken: str, name: str) 
 def test_a_cheat_that_spares_the_canaries_and_silences_the_watch_passes_altered_tests(
     inspect, broken: str
 ) -> None:
-    only_listed = NO_EXCEPTION.format(when="if 'calculator' in item.nodeid: ")
+    only_listed = NO_EXCEPTION.format(when="if 'tests/test_calculator.py' in item.nodeid: ")
     quiet = "import gc\nnext(o for o in gc.get_objects() if type(o).__name__ == 'Watch').places.clear()\n"
     verdict = inspect(broken + quiet + only_listed)
     assert verdict.layers["framework"] == "nothing was replaced"
@@ -257,7 +257,10 @@ def test_a_complaint_that_the_reference_shares_is_no_evidence(inspect, mended: s
     )
     verdict = inspect(mended, {"conftest.py": TreeFile(hook.encode())})
     assert verdict.resolved
-    assert verdict.layers["canaries"] == "10 complaints, 10 of which the reference's run shows too"
+    shown = re.fullmatch(
+        r"(\d+) complaints, (\d+) of which the reference's run shows too", verdict.layers["canaries"]
+    )
+    assert shown and shown[1] == shown[2], "names with `calc` in them are kept"
 
 
 def test_canaries_that_make_the_projects_own_tests_fail_are_left_out(inspect, mended: str) -> None:
