@@ -52,9 +52,9 @@ def run_demo(
     Returns the contents of `out/summary.json`. Raises the errors of its stages, each with one line.
     """
     started = time.monotonic()
+    folder = json.dumps([str((tasks / PRACTICE).resolve())])
+    settings = load(config, [f"tasks.sets={folder}", f"sandbox.backend={backend.name}", *overrides])
     library, practice = _registered(tasks, backend, progress)
-    chosen = [f"tasks.sets={json.dumps([str(practice.folder)])}", f"sandbox.backend={backend.name}"]
-    settings = load(config, [*chosen, *overrides])
     run = TrainingRun.begin(out, settings)
     oracle = _oracle(run, library, settings, backend, progress)
     trained = train_in(run, progress=progress)
@@ -111,6 +111,7 @@ def _summary(
     run: TrainingRun, practice: TaskSet, backend: Backend, oracle: EvalSummary, trained: TrainSummary
 ) -> dict[str, Any]:
     heldout = sum(task.split == "heldout" for task in practice.tasks)
+    heldout = min(heldout, run.config.eval.max_tasks or heldout)
     before, after = trained.heldout_first, trained.heldout_last
     return {
         "tasks": len(practice.tasks),
