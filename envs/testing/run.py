@@ -295,9 +295,7 @@ def read_report(
         },
         failures=failures,
         collect_errors={
-            fields.get("id", ""): fields.get("message", "")
-            for fields in lines
-            if fields.get("kind") == "collect"
+            line.get("id", ""): line.get("message", "") for line in lines if line.get("kind") == "collect"
         },
         finished=not irregular and any(fields.get("kind") == "end" for fields in lines),
         irregular=irregular,

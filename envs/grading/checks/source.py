@@ -63,6 +63,26 @@ class TestSource:
         )
         return text if plain else b"(" + text + b")"
 
+    def constant(self, node: ast.expr) -> ast.expr | None:
+        """Return the value of a variable that the module assigns once."""
+        if not isinstance(node, ast.Name):
+            return None
+        found = [
+            statement.value
+            for statement in self.tree.body
+            if isinstance(statement, ast.Assign)
+            and [target.id for target in statement.targets if isinstance(target, ast.Name)] == [node.id]
+        ]
+        return found[0] if len(found) == 1 else None
+
+    def first_statement(self, function: Function, text: str) -> Edit:
+        """Return the edit that puts a statement before all others of a function, after its docstring."""
+        docstring = ast.get_docstring(function) is not None and len(function.body) > 1
+        place = self.starts[function.body[int(docstring)].lineno - 1]
+        first = function.body[int(docstring)]
+        indent = self.data[place : self.start(first)]
+        return Edit(place, place, indent + text.encode() + b"\n")
+
     def between(self, left: ast.expr, right: ast.expr) -> tuple[int, int]:
         """Return start and end of what stands between two nodes."""
         return self.end(left), self.start(right)

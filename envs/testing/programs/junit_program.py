@@ -19,6 +19,7 @@ import base64  # noqa: E402
 import glob  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
+import resource  # noqa: E402
 import shlex  # noqa: E402
 import shutil  # noqa: E402
 import stat  # noqa: E402
@@ -29,18 +30,10 @@ TOTAL_BYTES = 11 << 20
 """Limit for all reports together: base64-encoded they must fit the report descriptor's 16 MiB."""
 
 
-def limit_time(seconds):
-    """Let the kernel end this process, and each that it starts, after so much processor time of its own."""
-    import resource
-
-    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    most = seconds + 1 if hard == resource.RLIM_INFINITY else min(seconds + 1, hard)
-    resource.setrlimit(resource.RLIMIT_CPU, (min(seconds, most), most))
-
-
 def main():
     request = json.loads(sys.stdin.buffer.read())
-    limit_time(request["cpu_s"])
+    # So much processor time for this process, and for each that it starts; then the kernel ends them.
+    resource.setrlimit(resource.RLIMIT_CPU, (request["cpu_s"], request["cpu_s"] + 1))
     inherited = int(os.environ.pop("DAYTHREE_REPORT_FD"))
     channel = os.dup(inherited)  # os.dup gives a descriptor that child processes do not inherit
     os.close(inherited)

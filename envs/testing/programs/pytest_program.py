@@ -24,6 +24,7 @@ sys.path[:] = [entry for entry in sys.path if entry]  # before 3.11, `-c` looks 
 import atexit  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
+import resource  # noqa: E402
 import time  # noqa: E402
 
 STEERED = ("addopts=", "required_plugins=", "strict_markers=false", "strict_config=false")
@@ -36,7 +37,8 @@ def main():
     if "DAYTHREE_TEMPLATE_FD" in os.environ:
         be_template(int(os.environ.pop("DAYTHREE_TEMPLATE_FD")), watch, plugins)  # returns in each fork
     request = json.loads(sys.stdin.buffer.read())
-    limit_time(request["cpu_s"])
+    # So much processor time for this process, and for each that it starts; then the kernel ends them.
+    resource.setrlimit(resource.RLIMIT_CPU, (request["cpu_s"], request["cpu_s"] + 1))
     inherited = int(os.environ.pop("DAYTHREE_REPORT_FD"))
     channel = os.dup(inherited)  # os.dup gives a descriptor that child processes do not inherit
     os.close(inherited)
@@ -56,15 +58,6 @@ def main():
     status = pytest.main([*options, *request["options"], *request["targets"]], plugins=plugins)
     reporter.send(kind="end", status=int(status), plugins=reporter.plugins())
     return int(status)
-
-
-def limit_time(seconds):
-    """Let the kernel end this process, and each that it starts, after so much processor time of its own."""
-    import resource
-
-    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    most = seconds + 1 if hard == resource.RLIM_INFINITY else min(seconds + 1, hard)
-    resource.setrlimit(resource.RLIMIT_CPU, (min(seconds, most), most))
 
 
 def load_watch(sources):

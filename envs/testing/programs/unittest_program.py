@@ -20,6 +20,7 @@ import atexit  # noqa: E402
 import importlib  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
+import resource  # noqa: E402
 import time  # noqa: E402
 import traceback  # noqa: E402
 import unittest  # noqa: E402
@@ -30,7 +31,8 @@ def main():
     if "DAYTHREE_TEMPLATE_FD" in os.environ:
         be_template(int(os.environ.pop("DAYTHREE_TEMPLATE_FD")), scope)  # returns in each fork
     request = json.loads(sys.stdin.buffer.read())
-    limit_time(request["cpu_s"])
+    # So much processor time for this process, and for each that it starts; then the kernel ends them.
+    resource.setrlimit(resource.RLIMIT_CPU, (request["cpu_s"], request["cpu_s"] + 1))
     inherited = int(os.environ.pop("DAYTHREE_REPORT_FD"))
     channel = os.dup(inherited)  # os.dup gives a descriptor that child processes do not inherit
     os.close(inherited)
@@ -52,15 +54,6 @@ def main():
     result.send(kind="end", status=int(result.broken), plugins=[])
     sys.stderr.write(f"{result.testsRun} tests\n")
     return int(result.broken)
-
-
-def limit_time(seconds):
-    """Let the kernel end this process, and each that it starts, after so much processor time of its own."""
-    import resource
-
-    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    most = seconds + 1 if hard == resource.RLIM_INFINITY else min(seconds + 1, hard)
-    resource.setrlimit(resource.RLIMIT_CPU, (min(seconds, most), most))
 
 
 def load_watch(sources):

@@ -195,6 +195,30 @@ def test_a_value_changes_where_it_is_written_so_that_readers_of_variables_see_it
     assert places["test_error"].last == places["test_error"].first + 1
 
 
+SHARED = """import pytest
+
+CASES = [("a", "aa"), ("b", "bb")]
+
+@pytest.mark.parametrize(("one", "two"), CASES)
+def test_there(one, two):
+    \"\"\"Words.\"\"\"
+    assert double(one) == two
+
+@pytest.mark.parametrize(("one", "two"), CASES)
+def test_and_back(one, two):
+    assert half(two) == one
+"""
+
+
+def test_cases_that_tests_share_are_changed_within_their_type_at_the_start_of_one_test() -> None:
+    got = altered("test_there[a-aa]", "test_there[b-bb]", source=SHARED)
+    assert got is not None
+    assert got.data.decode() == SHARED.replace('Words."""\n', 'Words."""\n    two = two + \'q\'\n')
+    place = got.failing[f"{PATH}::test_there[b-bb]"]
+    assert got.data.decode().splitlines()[place.first - 1].strip() == "assert double(one) == two"
+    assert place.sure and not place.cases
+
+
 def test_a_variable_that_is_an_argument_too_is_not_changed_where_it_is_written() -> None:
     got = altered("test_used_twice", source=NAMED)
     assert got is not None and b"y = 4\n" in got.data
