@@ -177,7 +177,7 @@ class Channel:
             self._end("stopped taking requests")  # half a frame is out: nothing can follow it
             raise
         except (OSError, ValueError) as error:  # ValueError: closed by another thread meanwhile
-            reason = error.strerror if isinstance(error, OSError) else None
+            reason = self._stream.complaint() or (error.strerror if isinstance(error, OSError) else None)
             self._end(f"is gone ({reason or 'channel closed'})")
             raise SandboxLost(self._ended) from None
 

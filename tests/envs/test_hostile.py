@@ -139,7 +139,7 @@ LINES = st.lists(
 
 
 @given(lines=LINES, noise=st.binary(max_size=20))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_any_report_is_read(lines: list[dict[str, Any]], noise: bytes) -> None:
     data = b"".join(json.dumps(line).encode() + b"\n" for line in lines) + noise + b"\n"
     for report in (read_report(data, "n", plugins=()), read_junit_report(data, "n", "/w", ["a.py"])):
@@ -154,6 +154,7 @@ PARTS = st.text(alphabet="ab.\\ \t\n\x00é🙂~-", min_size=1, max_size=6) | st.
 PATHS = st.lists(PARTS, min_size=1, max_size=4).map("/".join) | st.just("d/" * 600 + "f")
 
 
+@pytest.mark.slow
 @given(
     written=st.dictionaries(PATHS, st.binary(max_size=20) | st.just(b"x = 1\n")),
     removed=st.lists(PATHS | st.just("a.py"), max_size=3),

@@ -169,6 +169,7 @@ def test_a_grading_that_fails_is_left_to_the_next_in_line(
 
 
 @pytest.mark.bubblewrap
+@pytest.mark.slow
 def test_a_grading_that_ran_out_of_time_is_not_remembered(
     calculator: TaskSet, task: Task, backend: CountingBackend
 ) -> None:
