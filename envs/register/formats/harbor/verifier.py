@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envs.protection import is_protected
+from envs.protection import folders_of_tests, is_judging, is_steering
 from envs.testing.run import RunnerSetup, run_tests
 from sandboxes.base import ExecResult, SandboxSpec
 
@@ -46,13 +46,14 @@ def main(tests: str, workdir: str, reward: str) -> None:
 
 
 def lay_trusted(trusted: Path, workdir: Path, allowed: frozenset[str]) -> None:
-    """Remove the protected files of the working directory, and copy the trusted files there.
+    """Remove the files of the working directory that could take part in judging, and copy the trusted ones.
 
     The paths in `allowed` belong to the agent: existing files at these paths stay.
     """
+    judging = folders_of_tests(path.relative_to(trusted).as_posix() for path in _files(trusted))
     for path in _files(workdir):
         name = path.relative_to(workdir).as_posix()
-        if is_protected(name) and name not in allowed:
+        if (is_steering(name) or is_judging(name, judging)) and name not in allowed:
             path.unlink()
     for path in _files(trusted):
         place = workdir / path.relative_to(trusted)

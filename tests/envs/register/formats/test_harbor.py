@@ -86,6 +86,17 @@ def test_its_verifier_rewards_the_fix_and_nothing_else(written, tmp_path, solved
     assert reward.read_text() == ("1\n" if solved else "0\n"), done.stdout
 
 
+def test_its_verifier_needs_nothing_but_the_standard_library(written):
+    """A task's container need not have the packages that we use."""
+    verifier = written / "tests" / "verifier"
+    names = [path.relative_to(verifier).with_suffix("") for path in verifier.rglob("*.py")]
+    modules = [".".join(name.parts) for name in names if "programs" not in name.parts]
+    program = f"import sys; sys.path.insert(0, {str(verifier)!r}); import {', '.join(modules)}"
+    command = [sys.executable, "-I", "-S", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_directory_made_from_a_row_is_read_by_that_row(tmp_path):
     folder = directory(tmp_path, config=swebench_row("a" * 40))
     (folder / "environment" / "Dockerfile").write_text("FROM owner/eval:3 AS base\nWORKDIR /testbed\n")
