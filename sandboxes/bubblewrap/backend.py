@@ -104,7 +104,7 @@ class BubblewrapBackend(RemoteBackend):
 
         Each switch turns a feature off where it would be available: without `control_groups`, resource limits
         apply; without `separate_users`, program and commands share a user; without `swap_disks`, content
-        travels as archives.
+        travels as archives, and sandboxes of one image share its inodes.
         """
         self._swap_disks = swap_disks
         self._separate_users = separate_users

@@ -10,17 +10,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 
-from .mounts import NO_DEVICES, NO_SUID, Mounter, attach, clone, mounter, new_mount
+from .mounts import NO_DEVICES, NO_SUID, Mounter, attach, clone, detach, mounter, new_mount, new_tmpfs
 from .namespaces import Place, find_place
 
 POLL_S = 0.001
-EMPTY = "empty"
-"""Folder in the room: an overlay without an upper layer needs two lower ones."""
-
-_rooms: dict[tuple[Mounter, str], str] = {}
-"""Names in the room of the folders of images, so that mount options tell nothing about this machine."""
+EMPTY_BYTES = 4096
+"""Size of the empty folder that each overlay has as well: one without an upper layer needs two lower ones."""
 
 
 def view_apart(pid: int, folders: Mapping[str, Path], deadline: float) -> bool:
@@ -39,7 +37,7 @@ def view_apart(pid: int, folders: Mapping[str, Path], deadline: float) -> bool:
             raise OSError("the sandbox did not come up, so its image could not be mounted")
         time.sleep(POLL_S)
     try:
-        mounts.run(lambda: _cover(mounts, place, folders), timeout_s=deadline - time.monotonic())
+        mounts.run(lambda: _cover(place, folders, mounts), timeout_s=deadline - time.monotonic())
     finally:
         os.close(place.namespace)
     return True
@@ -53,35 +51,38 @@ def _place(pid: int) -> Place | None:
         return None
 
 
-def _cover(mounts: Mounter, place: Place, folders: Mapping[str, Path]) -> None:
-    """Mount the overlays. A job of the mounter."""
+def _cover(place: Place, folders: Mapping[str, Path], mounts: Mounter) -> None:
+    """Mount the overlays. A job of the mounter.
+
+    Their lower folders are in the room, so that mount options tell nothing about this machine, for as long as
+    the overlays are made; then the overlays alone hold them.
+    """
     made: dict[str, int] = {}
-    try:
-        for path, folder in folders.items():
-            lowers = [("source", "image"), ("lowerdir", f"{_in_room(mounts, folder)}:{EMPTY}")]
-            made[path] = new_mount("overlay", lowers, NO_SUID | NO_DEVICES)
-        with mounts.inside(place.namespace):
-            for path, mount in made.items():
-                attach(mount, path)
-    finally:
-        for mount in made.values():
-            os.close(mount)
-
-
-def _in_room(mounts: Mounter, folder: Path) -> str:
-    """Return the name in the room of a folder, which is mounted there the first time."""
-    key = mounts, str(folder)
-    if key not in _rooms:
-        name = f"i{len(_rooms):x}"
-        Path(EMPTY).mkdir(exist_ok=True)
-        Path(name).mkdir()
-        mount = clone(str(folder))
+    with ExitStack() as shown:
+        empty = _show(shown, new_tmpfs(size=EMPTY_BYTES, mode=0o755), "empty")
         try:
-            attach(mount, name)
+            for number, (path, folder) in enumerate(folders.items()):
+                lower = _show(shown, clone(str(folder)), f"image{number}")
+                options = [("source", "image"), ("lowerdir", f"{lower}:{empty}")]
+                made[path] = new_mount("overlay", options, NO_SUID | NO_DEVICES)
+            with mounts.inside(place.namespace):
+                for path, mount in made.items():
+                    attach(mount, path)
         finally:
-            os.close(mount)
-        _rooms[key] = name
-    return _rooms[key]
+            for mount in made.values():
+                os.close(mount)
+
+
+def _show(shown: ExitStack, mount: int, name: str) -> str:
+    """Attach a detached mount in the room until `shown` closes; returns its name there."""
+    try:
+        Path(name).mkdir()
+        shown.callback(Path(name).rmdir)
+        attach(mount, name)
+        shown.callback(detach, name)
+    finally:
+        os.close(mount)
+    return name
 
 
 def coverable(root: Path, taken: list[str]) -> dict[str, Path]:

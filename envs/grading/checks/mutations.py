@@ -113,8 +113,7 @@ def _mutations(source: TestSource, function: Function, draw: random.Random) -> I
             continue
         for edits, rank in found:
             cases = any(edit.end <= source.start(function) for edit in edits)
-            added = sum(edit.start == edit.end for edit in edits)  # statements before the one that must fail
-            yield Mutation(number + added, edits, rank if direct else DOUBTFUL, raises, cases)
+            yield Mutation(number, edits, rank if direct else DOUBTFUL, raises, cases)
 
 
 _Found = Iterator[tuple[tuple[Edit, ...], int]]
@@ -234,23 +233,21 @@ class _Values:
                     yield (edit,)
 
     def _parameter(self, name: str) -> Iterator[tuple[Edit, ...]]:
-        """Yield a change of a parameter in every case, or at the start of the test where cases are shared."""
+        """Yield a change of a parameter in every case."""
         for decorator in self._function.decorator_list:
             if not (isinstance(decorator, ast.Call) and called(decorator) == "parametrize"):
                 continue
             names, given = _parameters(decorator), decorator.args[1:2]
+            # Cases that tests share are written out, changed, for this test alone.
             shared = self._source.constant(given[0]) if given else None
             cases = shared or (given[0] if given else None)
             if name not in names or not isinstance(cases, (ast.List, ast.Tuple)):
                 continue
             values = [_value_of(case, names.index(name), len(names)) for case in cases.elts]
-            if shared is None:
-                edits = [None if value is None else self._near(value) for value in values]
-                whole = tuple(edit for edit in edits if edit is not None)
-                if whole and len(whole) == len(edits):
-                    yield whole
-            elif (grown := _grown(name, values)) is not None:
-                yield (self._source.first_statement(self._function, f"{name} = {grown}"),)
+            edits = [None if value is None else self._near(value) for value in values]
+            whole = tuple(edit for edit in edits if edit is not None)
+            if whole and len(whole) == len(edits):
+                yield (self._source.copied(shared, whole, given[0]),) if shared else whole
 
     def _near(self, node: ast.expr, *, far: bool = False) -> Edit | None:
         """Return the edit that makes a literal unequal, within its type; None for what is no such literal."""
@@ -274,27 +271,6 @@ def _literal(text: bytes) -> tuple[object] | None:
         return (ast.literal_eval(text.decode()),)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None
-
-
-_LONGER = {
-    str: "{} + 'q'",
-    bytes: "{} + b'q'",
-    int: "{} + 3",
-    float: "{} + 1.5",
-    bool: "not {}",
-    list: "[*{}, 0]",
-    tuple: "(*{}, 0)",
-    dict: "{{**{}, 'q': 0}}",
-}
-"""Type -> an expression of the same type that is not equal to its operand."""
-
-
-def _grown(name: str, values: list[ast.expr | None]) -> str | None:
-    """Return an expression that is unequal to a variable, whose values are literals of one type."""
-    found = [None if value is None else _literal(ast.unparse(value).encode()) for value in values]
-    kinds = {type(value[0]) if value else None for value in found}
-    kind = kinds.pop() if len(kinds) == 1 else None
-    return _LONGER[kind].format(name) if kind in _LONGER else None
 
 
 def _is_value(value: object) -> bool:

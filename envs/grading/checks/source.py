@@ -75,13 +75,11 @@ class TestSource:
         ]
         return found[0] if len(found) == 1 else None
 
-    def first_statement(self, function: Function, text: str) -> Edit:
-        """Return the edit that puts a statement before all others of a function, after its docstring."""
-        docstring = ast.get_docstring(function) is not None and len(function.body) > 1
-        place = self.starts[function.body[int(docstring)].lineno - 1]
-        first = function.body[int(docstring)]
-        indent = self.data[place : self.start(first)]
-        return Edit(place, place, indent + text.encode() + b"\n")
+    def copied(self, node: ast.expr, edits: Iterable[Edit], place: ast.expr) -> Edit:
+        """Return the edit that puts a copy of a node, with edits inside of it, in place of another node."""
+        start, end = self.start(node), self.end(node)
+        inside = [Edit(edit.start - start, edit.end - start, edit.text) for edit in edits]
+        return self.replaced(place, spliced(self.data[start:end], inside))
 
     def between(self, left: ast.expr, right: ast.expr) -> tuple[int, int]:
         """Return start and end of what stands between two nodes."""

@@ -210,13 +210,18 @@ def test_and_back(one, two):
 """
 
 
-def test_cases_that_tests_share_are_changed_within_their_type_at_the_start_of_one_test() -> None:
-    got = altered("test_there[a-aa]", "test_there[b-bb]", source=SHARED)
+@pytest.mark.parametrize("seed", range(4))
+def test_cases_that_tests_share_are_written_out_and_changed_for_one_test(seed: int) -> None:
+    """So what a test hands to its parameters is consistent, wherever code under test looks it up."""
+    got = altered("test_there[a-aa]", "test_there[b-bb]", source=SHARED, seed=seed)
     assert got is not None
-    assert got.data.decode() == SHARED.replace('Words."""\n', 'Words."""\n    two = two + \'q\'\n')
+    before, after = SHARED.splitlines(), got.data.decode().splitlines()
+    (line,) = [number for number, text in enumerate(before) if text != after[number]]
+    shown = re.fullmatch(r""".*, \[\("a", '(\w\w)'\), \("b", '(\w\w)'\)\]\)""", after[line])
+    assert shown and shown[1] != "aa" and shown[2] != "bb"
     place = got.failing[f"{PATH}::test_there[b-bb]"]
-    assert got.data.decode().splitlines()[place.first - 1].strip() == "assert double(one) == two"
-    assert place.sure and not place.cases
+    assert after[place.first - 1].strip() == "assert double(one) == two"
+    assert place.sure and place.cases
 
 
 def test_a_variable_that_is_an_argument_too_is_not_changed_where_it_is_written() -> None:
