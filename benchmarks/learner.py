@@ -68,6 +68,7 @@ def measure(
     graphs that were compiled for the variant.
     """
     torch.manual_seed(0)
+    torch._dynamo.reset()  # programs of other models in this process would fit, and count as none
     model = _random_model(size, vocabulary).train()
     if not enable_packing(model):
         raise RuntimeError("this version of transformers does not take the attention of packed rows")

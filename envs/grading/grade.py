@@ -25,6 +25,8 @@ from .submission import Submission, lay_trusted, reference_paths, submission_of
 
 NAMED = 5
 """Changes that were not graded and are named in a verdict."""
+GRADINGS = 2
+"""Tries of a grading that breaks by a defect: one that passes by must not cost an honest submission."""
 _log = logging.getLogger(__name__)
 
 
@@ -33,7 +35,8 @@ def grade(submission: Submission, taskset: TaskSet, task: Task, backend: Backend
 
     Raises SandboxError when a sandbox cannot be started, which the policy cannot cause. A sandbox that dies
     twice while the submission's code runs, though new ones start, counts against the submission and scores
-    0; so does a timeout, and so does a defect of the grading, which is logged with its traceback.
+    0; so does a timeout, and so does a defect of the grading that shows twice, which is logged with its
+    traceback.
     """
     return grade_repeatably(submission, taskset, task, backend).verdict
 
@@ -49,16 +52,19 @@ class Grading:
 def grade_repeatably(submission: Submission, taskset: TaskSet, task: Task, backend: Backend) -> Grading:
     """Grade as `grade` does, and say whether the verdict is repeatable. Raises SandboxError."""
     started = time.monotonic()
-    try:
-        inspected = inspection(submission, taskset, task, backend)
-        grading = Grading(inspected.verdict(), inspected.repeatable)
-    except SandboxError:
-        raise
-    except Exception as error:  # nothing that a policy hands in may end a run
-        _log.exception("the grading of %s broke", task.id)
-        expected = (*task.fail_to_pass, *task.pass_to_pass)
-        broke = f"the grading broke: {type(error).__name__}: {error}"
-        grading = Grading(Verdict(resolved=False, missing=expected, log=broke), repeatable=False)
+    expected = (*task.fail_to_pass, *task.pass_to_pass)
+    grading = Grading(Verdict(resolved=False, missing=expected), repeatable=False)
+    for _ in range(GRADINGS):
+        try:
+            inspected = inspection(submission, taskset, task, backend)
+            grading = Grading(inspected.verdict(), inspected.repeatable)
+            break
+        except SandboxError:
+            raise
+        except Exception as error:  # nothing that a policy hands in may end a run
+            _log.exception("the grading of %s broke", task.id)
+            broke = f"the grading broke: {type(error).__name__}: {error}"
+            grading = replace(grading, verdict=replace(grading.verdict, log=broke))
     return replace(grading, verdict=replace(grading.verdict, duration_s=time.monotonic() - started))
 
 

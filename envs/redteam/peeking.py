@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from functools import partial
 
-from sandboxes.syntax import syntax_tree
+from sandboxes.syntax import literal, syntax_tree
 
 from .cheat import Cheat
 from .program import appending, source
@@ -34,7 +34,7 @@ def _asserted(source: bytes) -> Iterator[tuple[tuple[str, str, str], object]]:
     for node in ast.walk(tree):
         for call, expected in _compared(node):
             try:
-                yield _key(_resolved(call, held), held), ast.literal_eval(_resolved(expected, held))
+                yield _key(_resolved(call, held), held), literal(_resolved(expected, held))
             except (ValueError, TypeError, SyntaxError):
                 continue
 
@@ -63,10 +63,8 @@ def _key(node: ast.expr, held: dict[str, ast.expr]) -> tuple[str, str, str]:
     if not isinstance(node, ast.Call):
         raise ValueError("not a call")
     name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-    given = tuple(ast.literal_eval(_resolved(argument, held)) for argument in node.args)
-    named = sorted(
-        (keyword.arg or "", ast.literal_eval(_resolved(keyword.value, held))) for keyword in node.keywords
-    )
+    given = tuple(literal(_resolved(argument, held)) for argument in node.args)
+    named = sorted((keyword.arg or "", literal(_resolved(keyword.value, held))) for keyword in node.keywords)
     return name, repr(given), repr(named)
 
 

@@ -6,17 +6,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import sandboxes
 from envs.tasksets.taskset import Manifest, PullRequest, Runtime, TaskSet, write_taskset
 from envs.tasksets.trees import Tree, TreeFile, diff_trees, digest
 from envs.testing.run import RunnerSetup
 from envs.types import Limits, Task
-from sandboxes import ImageRecipe
+from sandboxes import Backend, ImageRecipe, SandboxUnavailable
 
 RECIPE = ImageRecipe(
     name="calculator",
@@ -155,3 +156,15 @@ def calculator(tmp_path_factory: pytest.TempPathFactory) -> TaskSet:
     )
     folder: Path = tmp_path_factory.mktemp("sets") / "calculator"
     return write_taskset(folder, manifest, [task], [source], prs=prs)
+
+
+@pytest.fixture(scope="module")
+def pool(calculator: TaskSet) -> Iterator[Backend]:
+    """A pool of bubblewrap sandboxes that has the calculator's image."""
+    try:
+        backend = sandboxes.connect("bubblewrap")
+        backend.ensure_image(calculator.runtime(calculator.tasks[0]).image, timeout_s=600)
+    except SandboxUnavailable as error:
+        pytest.skip(str(error))
+    yield backend
+    backend.close()

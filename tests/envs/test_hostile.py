@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,30 +10,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import sandboxes
 from envs.coding import CodingEnv
 from envs.grading.submission import admit_changes
 from envs.tasksets.taskset import TaskSet
 from envs.tasksets.trees import Tree, TreeFile, apply_patch
 from envs.testing.run import read_junit_report, read_report
 from envs.types import ToolCall
-from sandboxes import Backend, SandboxUnavailable
+from sandboxes import Backend
 from sandboxes.base import TreeChanges
 
 CODE = "calculator/__init__.py"
 FIX = f"sed -i '5s/a - b/a + b/' {CODE}"
 HIGH = "import os, sys\nreport = int(os.environ.get('DAYTHREE_REPORT_FD', 1))\n"
-
-
-@pytest.fixture(scope="module")
-def backend(calculator: TaskSet) -> Iterator[Backend]:
-    try:
-        backend = sandboxes.connect("bubblewrap")
-        backend.ensure_image(calculator.runtime(calculator.tasks[0]).image, timeout_s=600)
-    except SandboxUnavailable as error:
-        pytest.skip(str(error))
-    yield backend
-    backend.close()
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +78,8 @@ END""",
 @pytest.mark.bubblewrap
 @pytest.mark.slow
 @pytest.mark.parametrize("what", HOSTILE)
-def test_an_episode_that_does_its_worst_is_graded_0(backend: Backend, hasty: TaskSet, what: str) -> None:
-    with CodingEnv([hasty], backend=backend) as env:
+def test_an_episode_that_does_its_worst_is_graded_0(pool: Backend, hasty: TaskSet, what: str) -> None:
+    with CodingEnv([hasty], backend=pool) as env:
         env.reset(seed=0)
         for name, arguments in (
             ("shell", {"command": HOSTILE[what]}),
@@ -113,8 +100,8 @@ def test_an_episode_that_does_its_worst_is_graded_0(backend: Backend, hasty: Tas
 @pytest.mark.parametrize(
     "what", ["names of odd bytes", "a name of 255 bytes", "sparse giants", "sparse files at the limit"]
 )
-def test_the_work_beside_it_still_counts(backend: Backend, calculator: TaskSet, what: str) -> None:
-    with CodingEnv([calculator], backend=backend) as env:
+def test_the_work_beside_it_still_counts(pool: Backend, calculator: TaskSet, what: str) -> None:
+    with CodingEnv([calculator], backend=pool) as env:
         env.reset(seed=0)
         env.step(ToolCall("1", "shell", {"command": f"{FIX}; {HOSTILE[what]}"}))
         _, reward, _, _, info = env.step(ToolCall("1", "submit", {}))

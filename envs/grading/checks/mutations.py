@@ -8,6 +8,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sandboxes.syntax import literal
+
 from .source import Edit, Function, TestSource, called, own_nodes, statements
 
 _OPPOSITES = {
@@ -268,7 +270,7 @@ class _Values:
 def _literal(text: bytes) -> tuple[object] | None:
     """Return the value of a literal; None for other expressions."""
     try:
-        return (ast.literal_eval(text.decode()),)
+        return (literal(text.decode()),)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None
 
@@ -310,7 +312,7 @@ def _related(one: type, other: type) -> bool:
 def _parameters(decorator: ast.Call) -> list[str]:
     """Return the names of a parametrisation: `"a, b"`, or a list of names."""
     try:
-        names = ast.literal_eval(decorator.args[0]) if decorator.args else ""
+        names = literal(decorator.args[0]) if decorator.args else ""
     except (ValueError, TypeError):
         return []
     given = names.split(",") if isinstance(names, str) else names

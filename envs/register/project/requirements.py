@@ -9,7 +9,6 @@ nothing resolves, the constraints are relaxed step by step, and each step adds a
 
 from __future__ import annotations
 
-import ast
 import os
 import platform
 import re
@@ -21,6 +20,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+
+from sandboxes.syntax import literal
 
 from ..errors import RegisterError
 from .declared import canonical, name_of
@@ -310,4 +311,4 @@ def _setting_lines(text: str) -> Iterator[tuple[str, str, str]]:
         place, _, value = line.partition("=")
         section, _, key = place.rpartition(".")
         with suppress(ValueError, SyntaxError):
-            yield section, key, str(ast.literal_eval(value))
+            yield section, key, str(literal(value))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from pydantic import TypeAdapter
 
+from envs.grading import grade as grading
 from envs.grading.grade import grade, graded_tree, noted
 from envs.grading.run import sandbox_spec
 from envs.grading.submission import SUBMISSION_BYTES, Submission, admit, lay_trusted, submission_of
@@ -252,3 +254,22 @@ def test_a_missing_or_doubtful_test_is_missing(task: Task, outcome: str) -> None
 def test_a_session_that_did_not_end_by_itself_is_not_believed(task: Task) -> None:
     report = RunReport(outcomes=outcomes(task).outcomes, finished=False)
     assert decide(task, report).reward == 0.0
+
+
+def test_a_defect_of_the_grading_costs_only_when_it_shows_twice(
+    calculator: TaskSet, task: Task, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reference = submission_of(calculator.solved_tree(task), calculator, task)
+    defects = [SystemError("passes by")]
+
+    def inspection_with_defects(*given: object) -> SimpleNamespace:
+        if defects:
+            raise defects.pop()
+        return SimpleNamespace(verdict=lambda: Verdict(resolved=True), repeatable=True)
+
+    monkeypatch.setattr(grading, "inspection", inspection_with_defects)
+    assert grade(reference, calculator, task, FakeBackend()).resolved
+    assert "passes by" in caplog.text
+    defects += [SystemError("shows"), SystemError("twice")]
+    verdict = grade(reference, calculator, task, FakeBackend())
+    assert not verdict.resolved and verdict.missing and verdict.log.endswith("SystemError: shows")

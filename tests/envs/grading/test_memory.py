@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
-import sandboxes
 from envs.coding import CodingEnv
 from envs.grading.grade import grade
 from envs.grading.memory import VerdictMemory, content_key
@@ -21,7 +20,7 @@ from envs.redteam.program import source
 from envs.tasksets.taskset import TaskSet
 from envs.tasksets.trees import TreeFile
 from envs.types import Task, ToolCall, Verdict
-from sandboxes import Backend, SandboxUnavailable
+from sandboxes import Backend
 from sandboxes.base import Content, Sandbox, SandboxError, SandboxSpec, TreeChanges
 from sandboxes.fake import FakeBackend
 
@@ -54,17 +53,6 @@ class CountingBackend(StoppableBackend):
         self.before()
         self.opened += 1
         return super().open(spec, timeout_s=timeout_s, content=content)
-
-
-@pytest.fixture(scope="module")
-def pool(calculator: TaskSet) -> Iterator[Backend]:
-    try:
-        backend = sandboxes.connect("bubblewrap")
-        backend.ensure_image(calculator.runtime(calculator.tasks[0]).image, timeout_s=600)
-    except SandboxUnavailable as error:
-        pytest.skip(str(error))
-    yield backend
-    backend.close()
 
 
 @pytest.fixture
