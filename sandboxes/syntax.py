@@ -5,19 +5,20 @@ from __future__ import annotations
 import ast
 import threading
 import warnings
-from typing import Any, Literal, overload
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+_T = TypeVar("_T")
 _one_at_a_time = threading.Lock()
 """CPython counts the depth of the tree it builds once for all threads (gh-106905, mended in 3.11.8, 3.12.2):
 two that parse at the same time can end in a SystemError."""
-
 _TRIES = 5
 """The lock cannot hold other libraries: a traceback that Python 3.11 prints parses its lines, too."""
 
 
 def syntax_tree(source: bytes | str) -> ast.Module:
     """Parse source without Python's warnings. Raises SyntaxError, ValueError, RecursionError."""
-    return _parsed(source, "exec")
+    return _undisturbed(lambda: ast.parse(source))  # noqa: TID251
 
 
 def literal(source: str | ast.expr) -> Any:
@@ -25,20 +26,15 @@ def literal(source: str | ast.expr) -> Any:
 
     Raises ValueError and TypeError for other expressions, and what `syntax_tree` raises.
     """
-    node = _parsed(source.lstrip(" \t"), "eval").body if isinstance(source, str) else source
-    return ast.literal_eval(node)  # noqa: TID251
+    return _undisturbed(lambda: ast.literal_eval(source))  # noqa: TID251
 
 
-@overload
-def _parsed(source: bytes | str, mode: Literal["exec"]) -> ast.Module: ...
-@overload
-def _parsed(source: bytes | str, mode: Literal["eval"]) -> ast.Expression: ...
-def _parsed(source: bytes | str, mode: Literal["exec", "eval"]) -> ast.Module | ast.Expression:
+def _undisturbed(parse: Callable[[], _T]) -> _T:
     for left in reversed(range(_TRIES)):
         with _one_at_a_time, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                return ast.parse(source, mode=mode)  # noqa: TID251
+                return parse()
             except SystemError:
                 if not left:
                     raise
