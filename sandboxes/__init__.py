@@ -37,8 +37,8 @@ def connect(
     `docker`, `bubblewrap`, `fake` (in memory, runs nothing), or `module:attribute` of your own callable.
 
     Your callable gets `timeout_s=` and returns a `Backend` or raises `SandboxUnavailable`. `runtime` is the
-    OCI runtime of Docker's containers, such as `runsc`. At most `ready` blank sandboxes are kept idle, by
-    default as many as suit the machine; 0 disables the idle pool and recycling. With `DAYTHREE_RECYCLE=0` in
+    OCI runtime of Docker's containers, such as `runsc`. At most `ready` blank sandboxes are started ahead, by
+    default as many as suit the machine, and four times as many kept; 0 disables the idle pool and recycling. With `DAYTHREE_RECYCLE=0` in
     the environment every sandbox is used once.
 
     Leftovers of dead runs are removed first. Raises `SandboxUnavailable`, and `UnknownNameError` for the

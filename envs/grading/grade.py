@@ -9,6 +9,8 @@ decided here, outside the sandbox. Code under test could still cheat from inside
 from __future__ import annotations
 
 import logging
+import os
+import threading
 import time
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -27,6 +29,9 @@ NAMED = 5
 """Changes that were not graded and are named in a verdict."""
 GRADINGS = 2
 """Tries of a grading that breaks by a defect: one that passes by must not cost an honest submission."""
+AT_ONCE = max(2, os.cpu_count() or 1)
+"""Gradings of this process at once: more of them would only take processor time from each other."""
+_gate = threading.BoundedSemaphore(AT_ONCE)
 _log = logging.getLogger(__name__)
 
 
@@ -52,6 +57,12 @@ class Grading:
 def grade_repeatably(submission: Submission, taskset: TaskSet, task: Task, backend: Backend) -> Grading:
     """Grade as `grade` does, and say whether the verdict is repeatable. Raises SandboxError."""
     started = time.monotonic()
+    with _gate:
+        grading = _graded(submission, taskset, task, backend)
+    return replace(grading, verdict=replace(grading.verdict, duration_s=time.monotonic() - started))
+
+
+def _graded(submission: Submission, taskset: TaskSet, task: Task, backend: Backend) -> Grading:
     expected = (*task.fail_to_pass, *task.pass_to_pass)
     grading = Grading(Verdict(resolved=False, missing=expected), repeatable=False)
     for _ in range(GRADINGS):
@@ -65,7 +76,7 @@ def grade_repeatably(submission: Submission, taskset: TaskSet, task: Task, backe
             _log.exception("the grading of %s broke", task.id)
             broke = f"the grading broke: {type(error).__name__}: {error}"
             grading = replace(grading, verdict=replace(grading.verdict, log=broke))
-    return replace(grading, verdict=replace(grading.verdict, duration_s=time.monotonic() - started))
+    return grading
 
 
 def inspection(submission: Submission, taskset: TaskSet, task: Task, backend: Backend) -> Inspection:

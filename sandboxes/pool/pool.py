@@ -2,8 +2,9 @@
 
 A sandbox starts slowly and takes content fast, so blank sandboxes of a spec wait here for any content.
 Closing a sandbox returns it: it is recycled if the backend proves it blank, else ended.
-Per spec, keep (peak concurrent use in the last `idle_s`) + 1 idle sandboxes; at most `ready` idle in total;
-start none ahead when < 20 % memory is free. Every start, a caller's included, goes through one throttle.
+Per spec, keep (peak concurrent use in the last `idle_s`) + 1 idle sandboxes; start so many ahead that at most
+`ready` are idle, and keep at most `kept` idle that were used: a start costs fifty times as much as recycling.
+Start none ahead when < 20 % memory is free. Every start, a caller's included, goes through one throttle.
 
 The key is the whole spec, so that a sandbox that held a policy never serves for grading (`SandboxSpec.role`).
 """
@@ -57,6 +58,7 @@ class Pool:
         inner: Backend,
         *,
         ready: int | None = None,
+        kept: int | None = None,
         recycle: bool = True,
         idle_s: float = IDLE_S,
         start_s: float = START_S,
@@ -64,8 +66,9 @@ class Pool:
         clock: Callable[[], float] = time.monotonic,
         spare_memory: Callable[[], float] | None = None,
     ) -> None:
-        """Keep at most `ready` idle, by default as suits the machine; 0 disables idling and recycling.
+        """Start at most `ready` ahead, by default as suits the machine, and keep at most `kept` idle.
 
+        By default, `kept` is four times `ready`; 0 disables idling and recycling.
         `clock` measures idle time, `spare_memory` returns the share of memory that is available; callers'
         deadlines use real time.
         """
@@ -73,9 +76,11 @@ class Pool:
         self.inner = inner
         self._counting = threading.Lock()
         self._handed_out, self._warm = 0, 0
+        ready = suitable_ready() if ready is None else ready
         self._scheduler = Scheduler(
             inner,
-            ready=suitable_ready() if ready is None else ready,
+            ready=ready,
+            kept=4 * ready if kept is None else kept,
             recycle=recycle,
             idle_s=idle_s,
             start_s=start_s,

@@ -26,7 +26,7 @@ from .usage import Usage
 RECYCLE_S = 2.0
 """Deadline for making a sandbox blank; a new start takes no longer."""
 SPARE_MEMORY = 0.2
-"""Share of the machine's memory that must be free before a sandbox is started ahead of need."""
+"""Share of memory that must be free to start a sandbox ahead of need, or to keep more than so many idle."""
 JobKind = Literal["start", "recycle", "end"]
 
 logger = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ class Scheduler:
         inner: Backend,
         *,
         ready: int,
+        kept: int,
         recycle: bool,
         idle_s: float,
         start_s: float,
@@ -69,14 +70,13 @@ class Scheduler:
     ) -> None:
         cores = os.cpu_count() or 1
         most = max(8, 4 * cores)
-        self._inner = inner
-        self._ready = ready
-        self._recycles = recycle and ready > 0
+        self._inner, self._ready = inner, ready
+        self._recycles = recycle and kept > 0
         self._idle_s, self._start_s = idle_s, start_s
         self._clock, self._spare_memory = clock, spare_memory
         self._throttle = throttle or Throttle(min(cores, most), most)
         self._demand = Usage(idle_s)
-        self._idle = IdleSet(ready, idle_s, self._demand)
+        self._idle = IdleSet(kept, idle_s, self._demand)
         self._changed = threading.Condition()
         self._jobs: dict[JobKind, deque[Callable[[], None]]] = defaultdict(deque)
         self._threads: Counter[JobKind] = Counter()
@@ -84,8 +84,7 @@ class Scheduler:
         self._counts: Counter[str] = Counter()
         self._out = 0
         self._waiting: list[Wanted] = []
-        self._starting: Counter[SandboxSpec] = Counter()
-        self._recycling: Counter[SandboxSpec] = Counter()
+        self._starting, self._recycling = Counter[SandboxSpec](), Counter[SandboxSpec]()
         self._keeper: threading.Thread | None = None
         self._wakes_at = math.inf
         self._closed = False
@@ -262,9 +261,11 @@ class Scheduler:
         """Whether a blank sandbox of this spec would be handed out at once or fit into the idle set."""
         if not self._recycles or self._closed:
             return False
-        return len(self._waiting_for(spec)) > self._recycling[spec] or self._idle.has_room(
-            spec, self._recycling.total(), self._clock()
-        )
+        if len(self._waiting_for(spec)) > self._recycling[spec]:
+            return True
+        coming = self._recycling.total()
+        spare = len(self._idle) + coming < self._ready or self._spare_memory() >= SPARE_MEMORY
+        return spare and self._idle.has_room(spec, coming, self._clock())
 
     def _arrive(self, sandbox: Sandbox, *, warm: bool) -> None:
         """Give a blank sandbox to the caller that has waited longest, else keep it idle."""

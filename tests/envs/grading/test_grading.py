@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -273,3 +276,28 @@ def test_a_defect_of_the_grading_costs_only_when_it_shows_twice(
     defects += [SystemError("shows"), SystemError("twice")]
     verdict = grade(reference, calculator, task, FakeBackend())
     assert not verdict.resolved and verdict.missing and verdict.log.endswith("SystemError: shows")
+
+
+def test_no_more_gradings_run_at_once_than_there_are_cores_for(
+    calculator: TaskSet, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = submission_of(calculator.solved_tree(task), calculator, task)
+    running, most, lock = [0], [0], threading.Lock()
+
+    def slow(*given: object) -> SimpleNamespace:
+        def verdict() -> Verdict:
+            with lock:
+                running[0] += 1
+                most[0] = max(most[0], running[0])
+            time.sleep(0.05)
+            with lock:
+                running[0] -= 1
+            return Verdict(resolved=True)
+
+        return SimpleNamespace(verdict=verdict, repeatable=True)
+
+    monkeypatch.setattr(grading, "inspection", slow)
+    with ThreadPoolExecutor(16) as threads:
+        verdicts = threads.map(lambda _: grade(reference, calculator, task, FakeBackend()), range(32))
+        assert all(verdict.resolved for verdict in verdicts)
+    assert most[0] == grading.AT_ONCE
