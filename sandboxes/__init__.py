@@ -38,8 +38,8 @@ def connect(
 
     Your callable gets `timeout_s=` and returns a `Backend` or raises `SandboxUnavailable`. `runtime` is the
     OCI runtime of Docker's containers, such as `runsc`. At most `ready` blank sandboxes are started ahead, by
-    default as many as suit the machine, and four times as many kept; 0 disables the idle pool and recycling. With `DAYTHREE_RECYCLE=0` in
-    the environment every sandbox is used once.
+    default as many as suit the machine, and four times as many are kept; 0 disables the idle pool and
+    recycling. With `DAYTHREE_RECYCLE=0` in the environment every sandbox is used once.
 
     Leftovers of dead runs are removed first. Raises `SandboxUnavailable`, and `UnknownNameError` for the
     name.

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 from sandboxes.backend import Backend
-from sandboxes.base import SandboxError
+from sandboxes.base import SandboxError, SandboxUnavailable
 
 from ..tasksets.taskset import TaskSet
 from ..tasksets.trees import Tree
@@ -31,6 +31,8 @@ GRADINGS = 2
 """Tries of a grading that breaks by a defect: one that passes by must not cost an honest submission."""
 AT_ONCE = max(2, os.cpu_count() or 1)
 """Gradings of this process at once: more of them would only take processor time from each other."""
+GATE_S = 3600.0
+"""Longest wait for other gradings, each of which ends by its own deadlines."""
 _gate = threading.BoundedSemaphore(AT_ONCE)
 _log = logging.getLogger(__name__)
 
@@ -57,8 +59,12 @@ class Grading:
 def grade_repeatably(submission: Submission, taskset: TaskSet, task: Task, backend: Backend) -> Grading:
     """Grade as `grade` does, and say whether the verdict is repeatable. Raises SandboxError."""
     started = time.monotonic()
-    with _gate:
+    if not _gate.acquire(timeout=GATE_S):
+        raise SandboxUnavailable(f"other gradings have occupied this process for {GATE_S:.0f} s")
+    try:
         grading = _graded(submission, taskset, task, backend)
+    finally:
+        _gate.release()
     return replace(grading, verdict=replace(grading.verdict, duration_s=time.monotonic() - started))
 
 
