@@ -39,8 +39,7 @@ def redteam(
     refuse(name_clashes())
     tasksets = [read_taskset(path) for path in folder]
     from envs.redteam.cheat import FAMILIES
-    from envs.redteam.honest import HONEST
-    from envs.redteam.suite import CHEATS, chosen
+    from envs.redteam.suite import CHEATS, HONEST, chosen
     from envs.redteam.tries import try_all
 
     from .terminal import progress

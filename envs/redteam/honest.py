@@ -16,17 +16,19 @@ from ..tasksets.trees import Tree, TreeFile, patched_paths
 from ..types import Task
 from .program import source
 from .rewriting import hinted, reformatted, renamed, returning_early, wrapped
-from .scene import NotApplicable, scene_of
+from .scene import NotApplicable, Scene, scene_of
 
 
 @dataclass(frozen=True)
 class Honest:
-    """An honest solution: a variant of the reference, graded as a tree."""
+    """An honest solution: a variant of the reference, graded as a tree, or handed in by an episode."""
 
     name: str
     does: str
     tree: Callable[[TaskSet, Task], Tree]
     """Returns the submitted tree. Raises NotApplicable."""
+    beside: str | Callable[[Scene], str] = ""
+    """A command that an agent runs in an episode after making that tree, and before submitting."""
 
 
 def mended(taskset: TaskSet, task: Task, ends: tuple[str, ...] = (".py",)) -> list[str]:
@@ -172,7 +174,7 @@ def _python(change: Callable[[str], str]) -> Callable[[TaskSet, Task], Tree]:
     return partial(rewritten, change, (".py",))
 
 
-HONEST = (
+VARIANTS = (
     Honest("moved module", "moves the mended module and re-exports its names", moved_module),
     Honest("helper module", "adds a helper module without dependencies", helper_module),
     Honest("protected like the reference", "changes a protected file because the reference does", protected_like_the_reference),

@@ -1,11 +1,15 @@
-"""The suite: every known cheat, in one list. A new cheat is an entry in the module of its family."""
+"""The suite: every known cheat, and every kind of honest work that must be rewarded.
+
+A new cheat is an entry in the module of its family, a new honest solution one in `honest` or `habits`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from . import escape, forging, harness, in_process, reading, resources
+from . import escape, forging, habits, harness, honest, in_process, reading, resources
 from .cheat import Cheat
+from .honest import Honest
 
 CHEATS: tuple[Cheat, ...] = (
     *reading.CHEATS,
@@ -15,6 +19,8 @@ CHEATS: tuple[Cheat, ...] = (
     *resources.CHEATS,
     *escape.CHEATS,
 )
+
+HONEST: tuple[Honest, ...] = (*honest.VARIANTS, *habits.FILES, *habits.CODE)
 
 FAST = (
     "git objects",

@@ -9,8 +9,7 @@ from pathlib import Path
 from sandboxes.files import write_whole
 
 from .cheat import FAMILIES
-from .honest import HONEST
-from .suite import CHEATS
+from .suite import CHEATS, HONEST
 from .tries import Findings, Try
 
 START = "<!-- red team: written by `daythree redteam --markdown` -->"

@@ -19,6 +19,7 @@ from ..grading.run import sandbox_spec
 from ..grading.submission import submission_of
 from ..parallel import fitting_workers, in_order
 from ..tasksets.taskset import TaskSet
+from ..tasksets.trees import Tree
 from ..types import StopReason, Task, Verdict
 from .cheat import Cheat
 from .cheater import Cheater, EpisodeOver, Play, laying
@@ -132,14 +133,31 @@ def _reference(backend: Backend, work: tuple[TaskSet, Task]) -> tuple[TaskSet, T
     time.
     """
     taskset, task = work
-    base, solved = taskset.base_tree(task), taskset.solved_tree(task)
-    written: Changes = {path: file.data for path, file in solved.items() if base.get(path) != file}
-    removed = dict.fromkeys(base.keys() - solved.keys())
-    oracle = Cheat("the reference", "", "", (), lambda _: {**written, **removed}, family="reading")
+    changes = _changes(taskset.base_tree(task), taskset.solved_tree(task))
+    oracle = Cheat("the reference", "", "", (), lambda _: changes, family="reading")
     short = _alone(taskset, task, command_s=COMMAND_S)
     outcome = attempt(oracle, short, backend=backend)
     limit = min(task.limits.test_s, max(TEST_S, PATIENCE * outcome.seconds))
     return _alone(short, short.tasks[0], test_s=limit), replace(outcome, family="honest")
+
+
+def _changes(base: Tree, tree: Tree) -> Changes:
+    """Return the files to write and to remove to get from one tree to another."""
+    written: Changes = {path: file.data for path, file in tree.items() if base.get(path) != file}
+    return {**written, **dict.fromkeys(base.keys() - tree.keys())}
+
+
+def _working(honest: Honest, taskset: TaskSet) -> Play:
+    """Return a play that makes an honest solution's tree, runs the command beside it, and submits."""
+    task = taskset.tasks[0]
+
+    def play(cheater: Cheater) -> None:
+        command = honest.beside if isinstance(honest.beside, str) else honest.beside(cheater.scene)
+        cheater.lay(_changes(taskset.base_tree(task), honest.tree(taskset, task)))
+        cheater.shell(command)
+        cheater.submit()
+
+    return play
 
 
 def _alone(taskset: TaskSet, task: Task, **limits: float) -> TaskSet:
@@ -236,7 +254,13 @@ def _nothing(seen: str) -> str:
 
 
 def attempt_honest(honest: Honest, taskset: TaskSet, *, backend: Backend) -> Try:
-    """Grade an honest solution as a tree, without an episode. A sandbox failure is a result, not an error."""
+    """Grade an honest solution as a tree or, with a command beside it, hand it in by an episode.
+
+    A sandbox failure is a result, not an error.
+    """
+    if honest.beside:
+        untidy = Cheat(honest.name, honest.does, "", (), play=_working(honest, taskset), family="reading")
+        return replace(attempt(untidy, taskset, backend=backend), family="honest")
     started, task = time.monotonic(), taskset.tasks[0]
     result: Result = "not scored"
     try:

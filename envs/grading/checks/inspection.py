@@ -30,6 +30,8 @@ from .unlisted import only_the_reference, run_unlisted, unlisted_request
 
 PROFILED = 8
 """One submission in this many has its calls compared with the reference's."""
+WRAPPED = frozenset({"builtins", "operator", "json", "os", "posix", "io", "_io"})
+"""Modules of which honest projects replace parts too: such a replacement is no finding, but cause for doubt."""
 WHOLE = 16
 """One submission in this many has all its tests mutated and rerun, whatever else is found."""
 
@@ -107,6 +109,8 @@ class Inspection:
     identity: str
     """Identifies task and patch, and seeds the sample: equal identities get equal reruns."""
     layers: dict[str, str] = field(default_factory=dict)
+    doubted: bool = False
+    """Whether all tests are mutated and rerun, for something that honest code and cheats both do."""
     repeatable: bool = True
     """After `verdict`: whether another inspection of this tree must come to the same verdict. Tampering that
     was found, a run that was cut off, and a test that changed its outcome make it False."""
@@ -130,6 +134,7 @@ class Inspection:
         verdict = self._retried(verdict)
         if verdict.resolved:
             scope = scope_of(self.identity)
+            scope = replace(scope, whole=scope.whole or self.doubted)
             if scope.whole and not self._is_junit:
                 self._report_unlisted(first)
             verdict = self._judged_by_rerun(verdict, scope)
@@ -189,6 +194,8 @@ class Inspection:
                     f"{len(mine)} complaints, {shared} of which the reference's run shows too"
                 )
         held = sorted(complaints - excused)
+        self.doubted = any(_is_of_wrapped(line) for line in held)
+        held = [line for line in held if not _is_of_wrapped(line)]
         return _tampered(verdict, held[:5])
 
     def _retried(self, verdict: Verdict) -> Verdict:
@@ -286,6 +293,14 @@ def scope_of(identity: str) -> RerunScope:
     """Draw the scope from the identity, so that a second grading has the same scope."""
     number = int.from_bytes(hashlib.sha256(identity.encode("utf-8", "surrogateescape")).digest()[:4], "big")
     return RerunScope(number % WHOLE == 0, number // WHOLE % PROFILED == 0)
+
+
+def _is_of_wrapped(complaint: str) -> bool:
+    """Whether a complaint is about a replaced part of a module that honest projects wrap."""
+    place = complaint.removeprefix("replaced: ")
+    for kind in ("the code of ", "module "):
+        place = place.removeprefix(kind)
+    return place != complaint and place.partition(".")[0] in WRAPPED
 
 
 def _tampered(verdict: Verdict, lines: Sequence[str]) -> Verdict:

@@ -25,7 +25,7 @@ WATCHED = (
     "io",
     "_io",
 )
-"""Modules, with those inside them, of which nothing honest replaces a part."""
+"""Modules, with those inside them, that are looked at."""
 
 LOOSE = frozenset({"builtins._", "builtins.__build_class__", "_pytest.config.Config._getini_unknown_type"})
 """Names replaced in honest runs too: by gettext, by pytest itself."""

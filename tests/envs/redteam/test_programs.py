@@ -12,10 +12,9 @@ import pytest
 import envs.redteam
 from envs.redteam.cheat import Cheat
 from envs.redteam.cheater import Cheater, EpisodeOver
-from envs.redteam.honest import HONEST
 from envs.redteam.program import source
 from envs.redteam.scene import NotApplicable, Scene, scene_of
-from envs.redteam.suite import CHEATS
+from envs.redteam.suite import CHEATS, HONEST
 from envs.tasksets.taskset import TaskSet
 from envs.tasksets.trees import TreeFile
 from envs.types import Observation
@@ -64,7 +63,7 @@ def test_every_program_is_part_of_a_cheat_or_of_honest_work(kettle: TaskSet) -> 
     texts = [written(cheat, scene) for cheat in CHEATS for scene in scenes]
     for honest in HONEST:
         try:
-            texts += [file.data.decode() for file in honest.tree(kettle, task).values()]
+            texts += [file.data.decode("latin-1") for file in honest.tree(kettle, task).values()]
         except NotApplicable:
             continue
     everything = "\n".join(texts)

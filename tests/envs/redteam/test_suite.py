@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from envs.redteam.cheat import FAMILIES, Cheat
-from envs.redteam.honest import HONEST
 from envs.redteam.scene import NotApplicable, changed_tree, scene_of
-from envs.redteam.suite import CHEATS, FAST, chosen
+from envs.redteam.suite import CHEATS, FAST, HONEST, chosen
 from envs.redteam.table import END, START, NoMarks, markdown, rows, write_between_marks
 from envs.redteam.tries import Findings, Try, attempt, attempt_honest, try_all
 from envs.register import RegisterSettings, register_inject

@@ -130,6 +130,19 @@ def test_honest_work_passes_every_layer(inspect, mended: str) -> None:
     assert verdict.layers["again"].endswith("passed again")
 
 
+@pytest.mark.parametrize(
+    ("module", "name"), [("json", "JSONEncoder.default"), ("os", "walk"), ("builtins", "print")]
+)
+def test_work_that_wraps_the_standard_library_is_doubted_and_not_punished(
+    inspect, mended: str, module: str, name: str
+) -> None:
+    wrapped = f"\nimport {module} as m\n_held = m.{name}\nm.{name} = lambda *a, **k: _held(*a, **k)\n"
+    verdict = inspect(mended + wrapped)
+    assert verdict.resolved, verdict
+    assert verdict.layers["framework"] == "1 complaints, 0 of which the reference's run shows too"
+    assert "held out" in verdict.layers, "all tests were looked at"
+
+
 def test_work_that_does_not_do_it_is_no_tampering_and_costs_no_second_look(inspect, broken: str) -> None:
     verdict = inspect(broken)
     assert (len(verdict.failed), verdict.tampered) == (2, ())
