@@ -31,7 +31,7 @@ from .unlisted import only_the_reference, run_unlisted, unlisted_request
 PROFILED = 8
 """One submission in this many has its calls compared with the reference's."""
 WRAPPED = frozenset({"builtins", "operator", "json", "os", "posix", "io", "_io"})
-"""Modules of which honest projects replace parts too: such a replacement is no finding, but cause for doubt."""
+"""Modules of which honest projects replace parts too: that is no finding, but cause for doubt."""
 WHOLE = 16
 """One submission in this many has all its tests mutated and rerun, whatever else is found."""
 
