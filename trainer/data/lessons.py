@@ -6,7 +6,7 @@ n of a seed is the same on every machine. Reward comes from real test runs only;
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +21,16 @@ from envs.tools.base import ToolSpec
 
 from .samples import Sample, from_transcript
 
+FAMILIES: Mapping[str, float] = {"code": 0.2, "test": 0.2, "pr": 0.25, "two": 0.25, "alias": 0.1}
+"""Shares of the families of bugs: more tasks with two bugs than in a task set, since a small model copies the
+second name of an instruction last."""
 TEACHER, DRILL = TeacherPolicy(), TeacherPolicy(drill=True)
 
 
 def teach(seed: int, number: int, *, drill: bool = False, split: str = "train") -> tuple[str, Trajectory]:
     """Play lesson `number`; returns the instruction and the trajectory, failures included."""
     name = f"lesson-{seed}-{number}"
-    taskset = MemoryTaskSet.of(draw_repository(name, split, issues=1), name, split)
+    taskset = MemoryTaskSet.of(draw_repository(name, split, issues=1, families=FAMILIES), name, split)
     task = taskset.tasks[0]
     return task.instruction, run_episode(
         MemoryEnv(taskset), DRILL if drill else TEACHER, task=task, seed=number

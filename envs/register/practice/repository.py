@@ -117,22 +117,29 @@ def _source(module: Module, wrong: Mapping[str, Function]) -> str:
     return "\n\n\n".join(parts) + "\n"
 
 
-def draw_repository(seed: int | str, split: str, *, issues: int = 3) -> Repository:
-    """Draw a repository with up to `issues` issues; `split` is `train` or `heldout`."""
+def draw_repository(
+    seed: int | str, split: str, *, issues: int = 3, families: Mapping[str, float] = FAMILIES
+) -> Repository:
+    """Draw a repository with up to `issues` issues; `split` is `train` or `heldout`.
+
+    `families` are the shares of the families of bugs.
+    """
     chance = random.Random(f"practice {split} {seed}")
     while True:
-        drawn = _attempt(chance, split, issues)
+        drawn = _attempt(chance, split, issues, families)
         if drawn is not None:
             return drawn
 
 
-def _attempt(chance: random.Random, split: str, wanted: int) -> Repository | None:
+def _attempt(
+    chance: random.Random, split: str, wanted: int, families: Mapping[str, float]
+) -> Repository | None:
     """Draw once; None where no function took a bug."""
     modules = _modules(chance, split)
     free = [(module, function) for module in modules for function in module.functions]
     chance.shuffle(free)
     issues: list[Issue] = []
-    for family in chance.choices(list(FAMILIES), list(FAMILIES.values()), k=wanted):
+    for family in chance.choices(list(families), list(families.values()), k=wanted):
         issue = _issue(chance, family, free)
         if issue is not None:
             issues.append(issue)
