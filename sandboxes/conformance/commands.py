@@ -115,8 +115,10 @@ def archives_are_laid_over_directories(sandbox: Sandbox) -> None:
 def changes_are_found(sandbox: Sandbox) -> None:
     for name in ("same", "other", "new/file", ".git/index", "a/__pycache__/x.pyc", "large", "large same"):
         sandbox.write(f"changed/{name}", name.encode() * (2 if name == "large" else 1), timeout_s=SOON_S)
-    sandbox.write("changed/script", b"#!", executable=True, timeout_s=SOON_S)
+    for name in ("script", "same script"):
+        sandbox.write(f"changed/{name}", b"#!", executable=True, timeout_s=SOON_S)
     known = {
+        "same script": sha(b"#!"),
         "same": sha(b"same"),
         "large same": sha(b"large same"),
         "other": sha(b"before"),
@@ -125,7 +127,8 @@ def changes_are_found(sandbox: Sandbox) -> None:
     }
     changes = sandbox.changes("changed", known, file_limit=9, timeout_s=SOON_S)
     assert changes.written == {"other": b"other", "new/file": b"new/file", "script": b"#!"}, changes
-    assert changes.executable == {"script"} and changes.removed == ("gone",), changes
+    assert changes.executable == {"script", "same script"}, changes
+    assert changes.removed == ("gone",), changes
     assert changes.skipped == {"large": "too large"}, changes
 
 

@@ -120,7 +120,8 @@ class Changes:
 
     def compare(self, name, entry, digest):
         limit = self.file_limit if digest is None else max(self.file_limit, KNOWN_FILE_LIMIT)
-        size = entry.stat(follow_symlinks=False).st_size
+        found = entry.stat(follow_symlinks=False)
+        size, marked = found.st_size, bool(found.st_mode & stat.S_IXUSR)
         self.compared += size if size > self.file_limit else 0
         if size > limit or self.compared > KNOWN_BYTES_LIMIT:
             self.skip(name, "too large")
@@ -138,6 +139,7 @@ class Changes:
         finally:
             os.close(descriptor)
         if hashlib.sha256(data).hexdigest() == digest:
+            self.executable += [name] if marked else []
             return
         if len(data) > self.file_limit:
             self.skip(name, "too large")
@@ -148,8 +150,7 @@ class Changes:
             self.bytes += len(data)
             self.written.append([name, len(data)])
             self.contents.append(data)
-            if entry.stat(follow_symlinks=False).st_mode & stat.S_IXUSR:
-                self.executable.append(name)
+            self.executable += [name] if marked else []
 
     def is_full(self, more):
         return len(self.written) >= CHANGED_FILES_LIMIT or self.bytes + more > CHANGED_BYTES_LIMIT
