@@ -178,12 +178,7 @@ def evaluate(
         seed=seed,
         resume=resume,
         concurrency=concurrency,
-        manifest={
-            "policy": policy,
-            "temperature": temperature,
-            "dialect": dialect,
-            "embedder": embedder,
-        },
+        manifest={"policy": policy, "temperature": temperature, "dialect": dialect, "embedder": embedder},
     )
     with (
         open_backend(sandbox) as backend,

@@ -337,13 +337,15 @@ def special_files_are_refused_at_once(sandbox: Sandbox) -> None:
 
 def permissions_are_kept(sandbox: Sandbox) -> None:
     sandbox.exec("mkdir -p closed/folder; echo x > closed/file; chmod 0 closed/*", timeout_s=SOON_S)
+    sandbox.exec("mkdir closed/listed; echo x > closed/listed/x; chmod 444 closed/listed", timeout_s=SOON_S)
     refuses(PermissionError, lambda: sandbox.read("closed/file", timeout_s=SOON_S))
     refuses(PermissionError, lambda: sandbox.write("closed/file", b"", timeout_s=SOON_S))
     refuses(PermissionError, lambda: sandbox.listdir("closed/folder", timeout_s=SOON_S))
     refuses(PermissionError, lambda: sandbox.write("/etc/new", b"", timeout_s=SOON_S))
     refuses(PermissionError, lambda: sandbox.write("/new/file", b"", timeout_s=SOON_S))
     changes = sandbox.changes("closed", {"folder/known": sha(b"")}, timeout_s=SOON_S)
-    assert changes.skipped == {"file": "unreadable", "folder/": "unreadable"}, changes
+    skipped = {"file": "unreadable", "folder/": "unreadable", "listed/x": "unreadable"}
+    assert changes.skipped == skipped, changes
     assert changes.removed == (), "what cannot be seen is not known to be gone"
     sandbox.exec("chmod 700 closed/*", timeout_s=SOON_S)
     sandbox.write("closed/run", b"#!/bin/sh\necho ran\n", executable=True, timeout_s=SOON_S)
