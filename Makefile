@@ -21,7 +21,7 @@ demo: setup ## the main job, end to end: register, evaluate, train, evaluate aga
 	@scripts/ensure-tools.sh
 	@$(PY) -m daythree demo $(DEMO_ARGS)
 
-bench: setup ## measure a part: make bench WHAT=sandbox (or episodes, layers, grading, rollout, learner)
+bench: setup ## measure a part: make bench WHAT=sandbox (or episodes, layers, grading, rollout, learner, fuzz)
 	@$(PY) -m benchmarks $(WHAT)
 
 test: setup ## everything; installs and starts a Docker engine where it may, because the Docker tests must run

@@ -36,6 +36,10 @@ class _Malformed(ValueError):
     """A call that cannot be parsed; caught in this module only."""
 
 
+class _Repeated(ValueError):
+    """A JSON object with two values of one key. Takes the key."""
+
+
 @dataclass(frozen=True)
 class Dialect:
     """A way of writing calls. `parse` and `render` are inverse on what the format can express."""
@@ -76,7 +80,9 @@ def dialect(name: str) -> Dialect:
 def parse_arguments(text: str) -> dict[str, Any]:
     """Read a JSON object of arguments. Raises ValueError with one sentence for the model."""
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_without_repetition)
+    except _Repeated as error:
+        raise ValueError(f"The arguments give {error} twice") from None
     except (ValueError, RecursionError) as error:
         what = (
             str(error) if isinstance(error, json.JSONDecodeError) else "it nests too deeply or is too large"
@@ -86,6 +92,14 @@ def parse_arguments(text: str) -> dict[str, Any]:
         raise ValueError("The arguments must be a JSON object")
     _require_usable(value)
     return value
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object; of two values of one key, one would be lost in silence. Raises _Repeated."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise _Repeated(next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number])))
+    return made
 
 
 def _bodies(text: str) -> list[str]:
@@ -131,7 +145,12 @@ def _read_hermes(body: str, _tools: Sequence[ToolSpec]) -> tuple[str, dict[str, 
         call = parse_arguments(body)
     except ValueError as error:
         raise _Malformed(str(error).replace("The arguments", "The text of the tool call", 1)) from None
-    name, arguments = call.get("name"), call.get("arguments", {})
+    name = call.get("name")
+    given = [key for key in ("arguments", "parameters") if key in call]  # some models write the latter
+    strange = sorted(call.keys() - {"name", "id", "type", "arguments", "parameters"})
+    if strange or len(given) > 1:
+        raise _Malformed(f'The tool call has "{(strange or given)[-1]}" beside its "name" and "arguments"')
+    arguments = call[given[0]] if given else {}
     if not isinstance(name, str) or not name:
         raise _Malformed('The tool call has no "name"')
     if isinstance(arguments, str):  # some models write the arguments as JSON inside JSON

@@ -9,11 +9,14 @@ is unscored (reward None), which differs from a reward of 0.
 from __future__ import annotations
 
 import copy
+import math
 import time
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, cast
+
+from pydantic import TypeAdapter
 
 from envs.tools.base import ToolSpec
 from envs.types import Observation, StopReason, Task, ToolCall
@@ -21,6 +24,7 @@ from sandboxes.base import SandboxError
 
 from .types import Action, Policy, PolicyError, Session, Trajectory, Turn
 
+_STORABLE = TypeAdapter(tuple[str, str, tuple[ToolCall, ...]])
 Outcome = tuple[Observation, float, bool, bool, dict[str, Any]]
 
 
@@ -134,6 +138,7 @@ class Episode:
             action = StopReason.TIME if late else self._session.act(deadline=self._deadline)
             if isinstance(action, StopReason):
                 return self._env.finish(action)[-1]
+            _refuse_unstorable(action)
             answered = time.monotonic()
             observations, over, info = _act(self._env, action)
             acted_s = time.monotonic() - answered
@@ -209,6 +214,16 @@ def run_branches(
         for branch in branches:
             branch.close()
     return [trajectory for trajectory in played if trajectory is not None]
+
+
+def _refuse_unstorable(action: Action) -> None:
+    """Raise PolicyError for an action that could not be stored and read back as it is."""
+    if not all(map(math.isfinite, action.completion.logprobs)):
+        raise PolicyError("the engine gave a log-probability that is not a finite number")
+    try:
+        _STORABLE.dump_json((action.text, action.error, action.calls))
+    except ValueError as error:
+        raise PolicyError(f"the policy's answer cannot be stored: {error}") from error
 
 
 def _act(env: TaskEnv, action: Action) -> tuple[tuple[Observation, ...], bool, dict[str, Any]]:

@@ -17,7 +17,7 @@ from daythree.cli.terminal import print_json, print_table, progress
 
 from . import tables
 
-PARTS = ("sandbox", "episodes", "layers", "grading", "rollout", "learner")
+PARTS = ("sandbox", "episodes", "layers", "grading", "rollout", "learner", "fuzz")
 
 
 def bench(
@@ -31,6 +31,9 @@ def bench(
         typer.Option(help="With sandbox: a Python that has mini-swe-agent or swe-rex, measured in turn."),
     ] = None,
     crowd: Annotated[int, typer.Option(help="With sandbox: so many alive at once too; 0 for none.")] = 0,
+    episodes: Annotated[int, typer.Option(help="With fuzz: random hostile episodes.", min=1)] = 200,
+    seed: Annotated[int, typer.Option(help="With fuzz: the episodes are drawn from it.")] = 0,
+    only: Annotated[int | None, typer.Option(help="With fuzz: play this one alone, and show it.")] = None,
     sandbox: Sandboxes = "auto",
     as_json: Json = False,
 ) -> None:
@@ -41,6 +44,8 @@ def bench(
         raise typer.BadParameter("measuring grading needs a task set: --tasks DIR")
     if peers is not None and not peers.is_file():
         raise typer.BadParameter(f"there is no interpreter {peers}; name a Python that has the peers")
+    if what == "fuzz":
+        raise typer.Exit(_fuzz(sandbox, episodes, seed, only, as_json))
     taskset = read_taskset(tasks) if tasks else None
 
     table: dict[str, dict[str, Any]] = {}
@@ -65,6 +70,29 @@ def bench(
         print_json(table)
     else:
         print_table(["", ""], tables.rows(table))
+
+
+def _fuzz(sandbox: str, episodes: int, seed: int, only: int | None, as_json: bool) -> int:
+    """Play random hostile episodes, and name those that ended wrongly; return the exit code."""
+    from .fuzz import fuzz, fuzz_taskset, remains, table
+
+    numbers = range(episodes) if only is None else [only]
+    with tempfile.TemporaryDirectory(prefix="daythree-bench-") as folder:
+        taskset = fuzz_taskset(Path(folder) / "set")
+        with open_backend(sandbox) as backend, progress() as bars:
+            say = print if only is not None else None
+            played = fuzz(backend, taskset, seed=seed, numbers=numbers, say=say, progress=bars)
+    left, found = remains(), [ended for ended in played if ended.finding]
+    if as_json:
+        print_json(table(played))
+    else:
+        print_table(["", ""], tables.rows(table(played)))
+    for ended in found:
+        print(f"episode {ended.number}: {ended.finding}")
+        print(f"  python -m benchmarks fuzz --seed {seed} --only {ended.number}")
+    for line in left:
+        print(f"left behind: {line}")
+    return 1 if found or left else 0
 
 
 if __name__ == "__main__":

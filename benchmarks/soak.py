@@ -201,6 +201,12 @@ def left_behind(owner: int) -> list[str]:
 def traces(owner: int) -> list[str]:
     found = [f"container {name}" for name in containers(owner)]
     found += [f"folder {path}" for path in cache_folder().glob(f"layers/*.{owner}.*")]
+    return found + remains_of(owner)
+
+
+def remains_of(owner: int) -> list[str]:
+    """Return the mounts and processes of a process's sandboxes."""
+    found: list[str] = []
     mounts = Path("/proc/self/mounts").read_text()
     found += [f"mount {line}" for line in mounts.splitlines() if "daythree" in line and "/layers/" in line]
     for entry in Path("/proc").glob("[0-9]*/environ"):

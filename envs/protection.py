@@ -56,6 +56,7 @@ _STEERING_FOLDERS = frozenset({".github", ".gitlab", ".circleci", ".cargo"})
 _STARTERS = frozenset({"sitecustomize", "usercustomize", "conftest"})
 _NEVER_SUFFIXES = (".pyc", ".pyo", ".pyd", ".pth", ".so", ".dll", ".dylib", ".node", ".class", ".jar")
 _NEVER_SUFFIXES += (".egg-link", ".whl", ".orig", ".rej")
+_COMPILED = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
 _NEVER_ENDINGS = (".dist-info", ".egg-info", ".egg")
 _NEVER_FOLDERS = {
     "node_modules": "installed packages",
@@ -139,8 +140,8 @@ def is_protected(path: str) -> bool:
     return is_steering(path) or is_test(path)
 
 
-def never_travels(path: str) -> str:
-    """Return why a path can never be part of a submission; empty if it can."""
+def never_travels(path: str, data: bytes = b"") -> str:
+    """Return why a path with this content can never be part of a submission; empty if it can."""
     pure = PurePosixPath(path)
     if any(part.lower() == ".git" for part in pure.parts):
         return "git's own files"
@@ -148,6 +149,8 @@ def never_travels(path: str) -> str:
         return "installed-package metadata"
     if pure.name.lower().endswith(_NEVER_SUFFIXES):
         return "bytecode, binaries or path files"
+    if data.startswith(_COMPILED):
+        return "compiled programs"
     return next((_NEVER_FOLDERS[part] for part in pure.parts if part in _NEVER_FOLDERS), "")
 
 

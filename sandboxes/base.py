@@ -158,7 +158,7 @@ class TreeChanges:
     written: Mapping[str, bytes] = field(default_factory=dict)
     """Regular files that are new or have other content."""
     executable: frozenset[str] = frozenset()
-    """The subset of `written` with the owner's execute bit."""
+    """Those of the written and of the unchanged files that have the owner's execute bit."""
     removed: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     """Entries that cannot be transferred, each with the reason: `symlink`, `special` (also a name that is

@@ -181,7 +181,9 @@ class FakeSandbox:
                 else:
                     written[name] = data
             root = self._resolve(path)
-            marked = frozenset(name for name in written if posixpath.join(root, name) in self.executable)
+            marked = frozenset(
+                name for name in seen - skipped.keys() if posixpath.join(root, name) in self.executable
+            )
             return TreeChanges(written, marked, tuple(sorted(set(known) - seen)), skipped)
 
     def search(

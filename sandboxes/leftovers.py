@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,14 @@ from .disks.layers import reap_layers
 from .images.build import cache_folder, locked
 
 RECORD_S = 3600.0
-"""No write of a record of a few bytes takes this long."""
+"""No write of a record of a few bytes takes this long, and no work on a scratch folder of git."""
+REGISTRATION_S = 48 * 3600.0
+"""No registration takes this long."""
+SCRATCH = {
+    **dict.fromkeys(("diff", "patch", "git"), RECORD_S),
+    **dict.fromkeys(("history", "resolve", "source"), REGISTRATION_S),
+}
+"""Kinds of scratch folders, `daythree-KIND-…` in the temporary folder; the age at which one is left over."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,7 @@ def sweep(*, timeout_s: float) -> Swept:
         reap_processes,
         reap_groups,
         lambda: list(reap_cache(cache_folder())),
+        lambda: list(reap_scratch(Path(tempfile.gettempdir()))),
         lambda: reap_layers(cache_folder()),
     ]
     for place in places:
@@ -71,3 +81,13 @@ def reap_cache(cache: Path) -> Iterator[str]:
         if time.time() - record.stat().st_mtime > RECORD_S:
             record.unlink(missing_ok=True)
             yield f"unfinished record {record}"
+
+
+def reap_scratch(folder: Path) -> Iterator[str]:
+    """Remove our scratch folders that a killed process left, known by their age."""
+    for kind, age_s in SCRATCH.items():
+        for scratch in sorted(folder.glob(f"daythree-{kind}-*")):
+            with suppress(FileNotFoundError):  # it was removed meanwhile
+                if scratch.is_dir() and time.time() - scratch.lstat().st_mtime > age_s:
+                    shutil.rmtree(scratch)
+                    yield f"scratch folder {scratch}"

@@ -18,10 +18,13 @@ from sandboxes.progress import Progress, silent
 
 from ..executor import EpisodeRequest, Executor, ThreadExecutor, episode_seed
 from ..rollout import TaskEnv
-from ..runs.folder import RunFolder, describe
+from ..runs.folder import RunFolder, describe, read_manifest
 from ..runs.store import TrajectoryStore
 from ..types import Policy, Trajectory
 from .scores import EvalSummary, summarize
+
+SAME = ("policy", "temperature", "dialect", "embedder")
+"""Entries of a manifest without which episodes of one folder could not be counted together."""
 
 
 class EvaluationError(Exception):
@@ -107,6 +110,7 @@ def evaluate_tasks(
             for number in range(settings.samples)
             for task in tasks
         }
+        _check_manifest(run, settings.manifest)
         stored = _stored(store, wanted, policy.name)
         run.note(settings.manifest)
         requests = [
@@ -137,6 +141,17 @@ def _check(tasks: Sequence[Task], settings: EvalSettings) -> None:
         raise EvaluationError(f"samples must be at least 1, got {settings.samples}")
     if not settings.resume and out.exists() and any(out.iterdir()):
         raise EvaluationError(f"{out} exists; continue it with --resume, or name another folder")
+
+
+def _check_manifest(run: RunFolder, manifest: Mapping[str, Any]) -> None:
+    """Refuse to continue a folder that was begun with another policy or sampling."""
+    before = read_manifest(run.path) if (run.path / "manifest.json").exists() else {}
+    for name in SAME:
+        if name in before and name in manifest and before[name] != manifest[name]:
+            raise EvaluationError(
+                f"{run.path} was begun with {name} {before[name]!r}, not {manifest[name]!r}; "
+                "name another folder"
+            )
 
 
 def _stored(

@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from envs.grading.grade import grade
+from envs.grading.grade import NOT_GRADED, grade, noted
 from envs.grading.run import sandbox_spec
 from envs.grading.submission import Submission, submission_of
 from envs.parallel import fitting_workers, in_order
@@ -30,7 +31,7 @@ from sandboxes.progress import Progress, silent
 from ..runs.read import read_trajectories
 
 NO_TASK = "there is no such task any more"
-NO_LONGER_APPLIES = "the patch no longer applies"
+DOES_NOT_APPLY = "the patch does not apply"
 OTHER_TASK = "the task has changed since"
 SHOWN_IDS = 3
 
@@ -68,6 +69,8 @@ class Regraded:
     runs: int = 0
     agreed: int = 0
     """Number of gradings with the most common verdict, compared test by test."""
+    not_graded: str = ""
+    """The changes of the patch that the rules leave out, each with its reason; empty when there are none."""
 
     @property
     def changed(self) -> bool:
@@ -88,6 +91,8 @@ class RegradeReport:
     """Stored patches, with or without a stored verdict."""
     unscored: int
     """Episodes without a verdict; they are left out."""
+    unread: int
+    """Lines of the run that cannot be read; they are left out, and each is logged."""
     gradings: int
     """Test runs in a sandbox; equal patches of one task share their runs."""
     agreed: int
@@ -104,50 +109,82 @@ class RegradeReport:
 
     @property
     def differing(self) -> tuple[Regraded, ...]:
-        """The rows of patches that changed, are unstable, or got another verdict test by test."""
-        return tuple(row for row in self.rows if row.changed or row.reason or not row.stable)
+        """The rows of patches that changed, are unstable, were not graded whole, or got another verdict."""
+        return tuple(
+            row for row in self.rows if row.changed or row.reason or row.not_graded or not row.stable
+        )
 
 
-def read_patches(run: Path) -> tuple[list[StoredPatch], int]:
-    """Read every graded patch of a run folder, evaluations within it included, and count the unscored.
+def read_patches(run: Path) -> tuple[list[StoredPatch], int, int]:
+    """Read every graded patch of a run folder, evaluations within it included.
 
-    Raises RegradeError, StoreError.
+    Returns them with the numbers of unscored episodes and of unreadable lines. Raises RegradeError.
     """
-    patches, unscored = list[StoredPatch](), 0
-    for episode in read_trajectories(run):
+    patches, unscored, unread = list[StoredPatch](), 0, list[str]()
+    for episode in read_trajectories(run, unread):
         if episode.verdict is None:
             unscored += 1
         else:
             origin = episode.id, episode.task_id
             patches.append(StoredPatch(*origin, episode.patch, episode.task_hash, episode.verdict))
     if not patches:
-        raise RegradeError(f"{run} holds no graded episode; name a run folder that train or eval wrote")
-    return patches, unscored
+        found = f"; {len(unread)} lines cannot be read, the first: {unread[0]}" if unread else ""
+        raise RegradeError(
+            f"{run} holds no graded episode; name a run folder that train or eval wrote{found}"
+        )
+    return patches, unscored, len(unread)
+
+
+@dataclass(frozen=True)
+class _Prediction:
+    instance_id: str
+    model_patch: str | None = None
+    model_name_or_path: str | None = None
 
 
 def read_predictions(file: Path) -> list[StoredPatch]:
-    """Read SWE-bench predictions: JSON lines, or one JSON list. Raises RegradeError."""
+    """Read SWE-bench predictions: JSON lines, one JSON list, or one JSON object of them by instance.
 
-    @dataclass(frozen=True)
-    class Row:
-        instance_id: str
-        model_patch: str | None = None
-
+    Raises RegradeError, also when one model answers an instance twice.
+    """
     try:
-        text = file.read_text("utf-8", "surrogateescape")
-        whole = text.lstrip().startswith("[")
-        rows = json.loads(text) if whole else [json.loads(line) for line in text.splitlines() if line.strip()]
-        parsed = TypeAdapter(list[Row]).validate_python(rows)
-    except (OSError, ValueError) as error:
+        rows = _prediction_rows(file.read_text("utf-8-sig", "surrogateescape"))
+        parsed = TypeAdapter(list[_Prediction]).validate_python(rows)
+    except (OSError, ValueError, RecursionError) as error:
         first = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
         reason = f"entry {first['loc'][0]}: {first['msg']}" if first and first["loc"] else str(error)
         raise RegradeError(f"{file} holds no predictions: {' '.join(reason.split())}") from error
     if not parsed:
         raise RegradeError(f"{file} holds no predictions: it is empty")
+    places: dict[tuple[str, str | None], int] = {}
+    for number, row in enumerate(parsed, 1):
+        before = places.setdefault((row.instance_id, row.model_name_or_path), number)
+        if before != number:
+            raise RegradeError(
+                f"{file} holds two answers of one model to {row.instance_id}, entries {before} and {number}; "
+                "keep one of them"
+            )
     return [
         StoredPatch(f"{file.name}:{number}", row.instance_id, row.model_patch or "")
         for number, row in enumerate(parsed, 1)
     ]
+
+
+def _prediction_rows(text: str) -> Sequence[Any]:
+    """Return the entries of a file of predictions of any form. Raises ValueError."""
+    try:
+        whole = json.loads(text)
+    except ValueError:
+        # Only a newline ends a line: str.splitlines() would also split at separators inside a patch.
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
+    if isinstance(whole, list):
+        return whole
+    if not isinstance(whole, dict) or not all(isinstance(row, dict) for row in whole.values()):
+        return [whole]
+    for key, row in whole.items():
+        if row.setdefault("instance_id", key) != key:
+            raise ValueError(f"the entry of {key} names another instance, {row['instance_id']}")
+    return [*whole.values()]
 
 
 def regrade(
@@ -157,6 +194,7 @@ def regrade(
     backend: Backend,
     runs: int = 1,
     unscored: int = 0,
+    unread: int = 0,
     workers: int | None = None,
     progress: Progress = silent,
 ) -> RegradeReport:
@@ -187,6 +225,7 @@ def regrade(
     return RegradeReport(
         patches=len(rows),
         unscored=unscored,
+        unread=unread,
         gradings=done,
         agreed=sum(row.before is not None and row.before == row.after for row in rows),
         identical=sum(row.before is not None and not row.reason for row in rows),
@@ -237,8 +276,16 @@ class _Plan:
         verdict, agreed = most_common(verdicts[number])
         difference = compare(stored.verdict, verdict) if stored.verdict else ""
         reason = "; ".join(filter(None, (other, difference))) if difference else ""
-        runs = len(verdicts[number])
-        return Regraded(stored.id, stored.task_id, before, outcome_of(verdict), reason, runs, agreed)
+        return Regraded(
+            stored.id,
+            stored.task_id,
+            before,
+            outcome_of(verdict),
+            reason,
+            runs=len(verdicts[number]),
+            agreed=agreed,
+            not_graded=noted(verdict, self.cases[number].submission).layers.get(NOT_GRADED, ""),
+        )
 
     def is_of_another_task(self, stored: StoredPatch) -> bool:
         """Whether the task of this id has changed since the patch was stored."""
@@ -255,8 +302,8 @@ class _Plan:
         """Make a case of a stored patch and return its number, or the reason why it cannot be graded."""
         try:
             tree = apply_patch(taskset.base_tree(task), stored.patch)
-        except PatchError:
-            return NO_LONGER_APPLIES
+        except PatchError as error:
+            return f"{DOES_NOT_APPLY}: {' '.join(str(error).split())}"
         number = len(self.cases)
         self.cases[number] = _Case(number, taskset, task, submission_of(tree, taskset, task))
         return number

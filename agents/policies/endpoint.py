@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import os
 import queue
 import random
+import re
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx2
@@ -33,13 +35,24 @@ KEY_VARIABLES = ("DAYTHREE_API_KEY", "OPENAI_API_KEY")
 ANSWER_BYTES = 64 << 20
 LINGER_S = 1.0
 """Time after a request's deadline in which its own timeouts should have ended it."""
+SUBSTITUTES = {"seed": "", "max_tokens": "max_completion_tokens"}
+"""Fields of a request that some servers refuse, and what they take in their place."""
+_REFUSES = re.compile(
+    r"un(supported|recognized|known|expected)|not (supported|permitted|allowed)|extra (inputs|fields)", re.I
+)
+_OVERFLOW = re.compile(
+    r"context[ _-]?(length|size|window|limit)|(prompt|input|request)\b.{0,40}\b(too long|exceeds)"
+    r"|(prompt|input) tokens?.{0,60}exceed|reduce the length|too many (input )?tokens",
+    re.I | re.S,
+)
 NO_CALL = "Your answer has no tool call; every answer needs one."
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _Function:
     name: str
-    arguments: str | dict[str, Any] = "{}"
+    arguments: str | dict[str, Any] | list[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,8 +63,22 @@ class _Call:
 
 @dataclass(frozen=True)
 class _Message:
-    content: str | None = None
+    content: str | list[Any] | None = None
     tool_calls: list[_Call] | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+
+    @property
+    def text(self) -> str:
+        """The content, or the joined texts of its parts."""
+        parts = self.content if isinstance(self.content, list) else [{"text": self.content or ""}]
+        return "".join(str(part.get("text") or "") for part in parts if isinstance(part, dict))
+
+    @property
+    def thought(self) -> dict[str, str]:
+        """The model's reasoning under the server's name for it, which some servers want back."""
+        named = {"reasoning_content": self.reasoning_content, "reasoning": self.reasoning}
+        return {name: _storable(said) for name, said in named.items() if isinstance(said, str) and said}
 
 
 @dataclass(frozen=True)
@@ -113,6 +140,7 @@ class EndpointPolicy:
         self.attempts = attempts
         self.first_wait_s = first_wait_s
         self._url = url.rstrip("/") + "/chat/completions"
+        self._avoided: set[str] = set()  # fields that the server has refused
         self._key = _key()
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=64)
@@ -138,7 +166,7 @@ class EndpointPolicy:
                 break
             allowed = min(left, self.request_s)
             try:
-                reply = self._post(body, allowed)
+                reply = self._post(self._fitted(body), allowed)
             except _Late as late:
                 (begun,) = late.args
                 if begun and allowed == left:
@@ -150,8 +178,11 @@ class EndpointPolicy:
                 if reply.status == 200:
                     return self._decoded(reply)
                 problem, asked_to_wait = self._described(reply), _retry_after(reply)
-                if reply.status == 400 and "context" in reply.text and "length" in reply.text:
-                    return StopReason.MAX_TOKENS
+                if reply.status in (400, 413, 422):
+                    if _overflows(reply.text):
+                        return StopReason.MAX_TOKENS
+                    if self._avoids(body, reply.text):
+                        continue
                 if reply.status != 429 and reply.status < 500:
                     raise PolicyError(f"the endpoint {self._url} refused the request: {problem}")
             # Spread out, so that many episodes do not come back at the same moment.
@@ -159,6 +190,24 @@ class EndpointPolicy:
             if attempt + 1 < self.attempts:
                 time.sleep(max(0.0, min(wait, 60.0, deadline - time.monotonic())))
         raise PolicyError(f"the endpoint {self._url} keeps failing: {problem}")
+
+    def _avoids(self, body: dict[str, Any], said: str) -> bool:
+        """Whether the server refused a field that can be spared; it is left out from now on."""
+        refused = {
+            name
+            for name in SUBSTITUTES
+            if name in body and _REFUSES.search(said) and re.search(rf"\b{name}\b", said)
+        }
+        if refused <= self._avoided:
+            return False
+        _log.warning("the endpoint takes no %s; requests leave it out", ", ".join(sorted(refused)))
+        self._avoided |= refused
+        return True
+
+    def _fitted(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return a request without the fields that the server has refused."""
+        names = {name: SUBSTITUTES[name] if name in self._avoided else name for name in body}
+        return {name: body[known] for known, name in names.items() if name}
 
     def _post(self, body: dict[str, Any], allowed_s: float) -> _Answer:
         """Send a request and read the whole answer. Raises httpx2.HTTPError, and _Late after `allowed_s`.
@@ -267,25 +316,29 @@ class EndpointSession:
 
     def _read(self, choice: _Choice) -> Action:
         """Parse the calls of a response and append the response to the messages."""
-        text, asked = _storable(choice.message.content or ""), choice.message.tool_calls or []
+        message = choice.message
+        text, asked = _storable(message.text), message.tool_calls or []
         cut = "Your answer was cut off. " if choice.finish_reason == "length" else ""
         try:
             calls = tuple(self._call(call, number) for number, call in enumerate(asked, 1))
         except ValueError as error:
             # Calls that do not parse are kept as text: servers refuse messages that hold them.
             written = "\n".join(f"{call.function.name}({call.function.arguments})" for call in asked)
-            return self._keep(Action((), _storable(f"{text}\n{written}".strip()), error=f"{cut}{error}."))
-        return self._keep(Action(calls, text, error="" if calls else cut + NO_CALL))
+            action = Action((), _storable(f"{text}\n{written}".strip()), error=f"{cut}{error}.")
+            return self._keep(action, message.thought)
+        return self._keep(Action(calls, text, error="" if calls else cut + NO_CALL), message.thought)
 
     def _call(self, call: _Call, number: int) -> ToolCall:
         raw = call.function.arguments
-        # Through JSON text either way, so that the same checks hold for servers that send an object.
-        arguments = parse_arguments((raw or "{}") if isinstance(raw, str) else json.dumps(raw))
+        # Through JSON text either way, so that the same checks hold for servers that send an object. Servers
+        # send nothing at all in many ways.
+        arguments = parse_arguments(raw if isinstance(raw, str) and raw else json.dumps(raw or {}))
         name = call.id or f"call_{self._turn}_{number}"
         return ToolCall(_storable(name), _storable(call.function.name), arguments)
 
-    def _keep(self, action: Action) -> Action:
-        message: dict[str, Any] = {"role": "assistant", "content": action.text}
+    def _keep(self, action: Action, thought: dict[str, str]) -> Action:
+        """Append an answer to the messages; the action's text gets its reasoning, for people."""
+        message: dict[str, Any] = {"role": "assistant", "content": action.text, **thought}
         if action.calls:
             message["tool_calls"] = [
                 {
@@ -296,7 +349,8 @@ class EndpointSession:
                 for call in action.calls
             ]
         self._messages.append(message)
-        return action
+        said = "".join(f"<think>\n{words}\n</think>\n\n" for words in list(thought.values())[:1])
+        return replace(action, text=said + action.text)
 
 
 def _key() -> str:
@@ -306,6 +360,11 @@ def _key() -> str:
     if not all("!" <= character <= "~" for character in key):
         raise PolicyError(f"the API key in {variable} holds characters that no header can hold")
     return key
+
+
+def _overflows(said: str) -> bool:
+    """Whether a refusal says that the conversation is longer than the model's context."""
+    return bool(_OVERFLOW.search(said)) or ("context" in said and "length" in said)
 
 
 def _storable(text: str) -> str:

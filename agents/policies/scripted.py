@@ -44,7 +44,7 @@ class ScriptedPolicy:
         Raises PolicyError naming the line.
         """
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise PolicyError(f"cannot read the script {path}: {error}") from error
         adapter, calls = TypeAdapter(_Line), list[ToolCall]()

@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import shutil
@@ -28,6 +29,9 @@ from sandboxes.files import write_json, write_whole
 
 MANIFEST_SCHEMA = 2
 """1: digests of task sets without their trees."""
+
+
+_log = logging.getLogger(__name__)
 
 
 class RunError(Exception):
@@ -179,12 +183,22 @@ class RunFolder:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read the metrics of a run that may be in progress; an incomplete last line is left out."""
+    """Read the metrics of a run that may be in progress; an incomplete last line is left out.
+
+    A complete line that cannot be read is logged, and hides no other.
+    """
     file = path / "metrics.jsonl"
     if not file.exists():
         return []
-    complete = file.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in complete if line]
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            row = json.loads(line or b"{}")
+        except ValueError as error:
+            _log.warning("%s:%d is no row of metrics: %s", file, number, error)
+        else:
+            rows += [row] if isinstance(row, dict) and row else []
+    return rows
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Reader of run folders: training runs and evaluations, of this version or an older one.
 
-`read_run` (for the report) tolerates missing and truncated files. `read_trajectories` (for regrading) needs
-every trajectory, and raises for an unreadable one.
+`read_run` (for the report) tolerates missing and truncated files. `read_trajectories` (for regrading) yields
+every trajectory that can be read, and names the lines that cannot.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ def read_run(run: Path) -> RunData:
     return data
 
 
-def read_trajectories(run: Path) -> Iterator[Trajectory]:
-    """Yield every trajectory of a run, its evaluations included. Raises StoreError for an unreadable one."""
+def read_trajectories(run: Path, unread: list[str] | None = None) -> Iterator[Trajectory]:
+    """Yield every trajectory of a run, its evaluations included; `unread` as in `TrajectoryStore.read`."""
     for store in stores(run):
-        yield from store.read()
+        yield from store.read(unread)
 
 
 def stores(run: Path) -> list[TrajectoryStore]:

@@ -6,6 +6,7 @@ part. Readers skip that line and keep the lines before it.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,8 @@ from pydantic import ValidationError
 
 from ..types import Trajectory
 from .index import STORED, Entry, TrajectoryIndex
+
+_log = logging.getLogger(__name__)
 
 
 class StoreError(Exception):
@@ -46,17 +49,25 @@ class TrajectoryStore:
                 left = left[os.write(self._part, left) :]
             self._written += len(line)
 
-    def read(self) -> Iterator[Trajectory]:
+    def read(self, unread: list[str] | None = None) -> Iterator[Trajectory]:
         """Yield every complete trajectory, part by part in the order of writing.
 
-        Raises `StoreError` naming file and line of a complete line that cannot be read.
+        A complete line that cannot be read hides no other: a sentence with its file and line is logged, and
+        added to `unread`.
         """
         for part in sorted(self.folder.glob("*.jsonl")):
             with part.open("rb") as lines:
                 for number, line in enumerate(lines, 1):
                     if not line.endswith(b"\n"):
                         break  # torn by a sudden end
-                    yield _parsed(line, f"{part}:{number}")
+                    try:
+                        trajectory = _parsed(line, f"{part}:{number}")
+                    except StoreError as error:
+                        _log.warning("%s", error)
+                        if unread is not None:
+                            unread.append(str(error))
+                        continue
+                    yield trajectory
 
     def index(self) -> TrajectoryIndex:
         """Open the index of the trajectories stored so far; the caller closes the index."""

@@ -178,7 +178,7 @@ def evaluate(
         seed=seed,
         resume=resume,
         concurrency=concurrency,
-        manifest={"policy": policy},
+        manifest={"policy": policy, "temperature": temperature, "dialect": dialect, "embedder": embedder},
     )
     with (
         open_backend(sandbox) as backend,

@@ -38,9 +38,9 @@ def regrade(
         raise typer.BadParameter(f"there is no {run}; name a run folder or a file of predictions")
     if run.is_file() and not tasks:
         raise typer.BadParameter("predictions do not say where their tasks are: name them with --tasks")
-    unscored = 0
+    unscored = unread = 0
     if run.is_dir():
-        stored, unscored = grading.read_patches(run)
+        stored, unscored, unread = grading.read_patches(run)
     else:
         stored = grading.read_predictions(run)
     tasksets = [read_taskset(folder) for folder in tasks] if tasks else load_tasksets(run)
@@ -49,7 +49,7 @@ def regrade(
         raise typer.BadParameter(f"{run} holds no graded patch of {', '.join(task or ())}")
     with open_backend(sandbox) as backend, progress() as bars:
         report = grading.regrade(
-            wanted, tasksets, backend=backend, runs=runs, unscored=unscored, progress=bars
+            wanted, tasksets, backend=backend, runs=runs, unscored=unscored, unread=unread, progress=bars
         )
     if out:
         write_json(out, asdict(report))
@@ -65,4 +65,6 @@ def regrade(
 
 def _row(row: Regraded) -> list[str]:
     agreed = f"{row.agreed} of {row.runs}" if row.runs else ""
-    return [row.task_id, row.before or "?", row.after or "cannot be graded", agreed, row.reason, row.id[:8]]
+    left_out = f"not graded: {row.not_graded}" if row.not_graded else ""
+    why = "; ".join(filter(None, (row.reason, left_out)))
+    return [row.task_id, row.before or "?", row.after or "cannot be graded", agreed, why, row.id[:8]]

@@ -27,6 +27,8 @@ from .submission import Submission, lay_trusted, reference_paths, submission_of
 
 NAMED = 5
 """Changes that were not graded and are named in a verdict."""
+NOT_GRADED = "not graded"
+"""The key of these changes in the layers of a verdict."""
 GRADINGS = 2
 """Tries of a grading that breaks by a defect: one that passes by must not cost an honest submission."""
 AT_ONCE = max(2, os.cpu_count() or 1)
@@ -100,7 +102,7 @@ def noted(verdict: Verdict, submission: Submission) -> Verdict:
     if not lines:
         return verdict
     more = f"; and {len(lines) - NAMED} more" if len(lines) > NAMED else ""
-    return replace(verdict, layers={**verdict.layers, "not graded": "; ".join(lines[:NAMED]) + more})
+    return replace(verdict, layers={**verdict.layers, NOT_GRADED: "; ".join(lines[:NAMED]) + more})
 
 
 @lru_cache(maxsize=4096)

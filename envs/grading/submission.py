@@ -15,7 +15,7 @@ from sandboxes.base import Sandbox, SandboxError, TreeChanges
 
 from .. import protection
 from ..tasksets.taskset import Runtime, TaskSet
-from ..tasksets.trees import Tree, TreeFile, diff_trees, is_safe, is_text, patched_paths
+from ..tasksets.trees import Tree, TreeFile, diff_trees, is_safe, patched_paths
 from ..types import Task
 
 PATH_BYTES, NAME_BYTES = 1_000, 255
@@ -42,7 +42,7 @@ class Submission:
     tree: Tree
     """The base tree with the admitted changes."""
     patch: str
-    """The admitted changes as a unified diff from the base tree."""
+    """The admitted changes as a diff from the base tree: applied to it, the diff gives `tree`."""
     put_back: tuple[str, ...] = ()
     """Changes of protected paths, one line each. They are not in the tree, so they neither help nor harm."""
     dropped: tuple[str, ...] = ()
@@ -98,29 +98,45 @@ def admit_changes(
     left = SUBMISSION_BYTES
     for path, reason in sorted(changes.skipped.items()):
         (put_back if _is_put_back(path, base, allowed) else dropped).append(f"{path}: {reason}")
-    # Changes of files that existed come first: new files must not push them out.
-    for path in sorted({*changes.written, *changes.removed}, key=lambda path: (path not in base, path)):
-        data = changes.written.get(path)
-        reason = _refusal(path, data)
+    now = _changed_files(changes, base)
+    sizes = {path: len(entry.data) if entry is not None else 0 for path, entry in now.items()}
+    # Changes of files that existed come first, then small new files: a large log must not push them out.
+    for path in sorted(now, key=lambda path: (path not in base, sizes[path], path)):
+        entry, size = now[path], sizes[path]
+        reason = _refusal(path, entry)
         if environment is not None and path not in base.keys() | allowed and not reason:
             tests = environment.tests
             if protection.stands_in(path, tests.import_paths, environment.image.requirements):
                 reason = "it would stand in for a module that is installed"
-        if not reason and len(data or b"") > left:
+        if not reason and size > left:
             reason = "more than a submission may hold"
         if _is_put_back(path, base, allowed):
-            put_back.append(f"{path}: {'removed' if data is None else 'changed'}, but it is protected")
+            put_back.append(f"{path}: {'removed' if entry is None else 'changed'}, but it is protected")
         elif reason or (protection.is_judging(path, judging) and path not in allowed):
             dropped.append(f"{path}: {reason or 'tests of your own do not travel'}")
-        elif data is None:
+        elif entry is None:
             tree.pop(path, None)
         else:
-            left -= len(data)
-            tree[path] = TreeFile(data, executable=path in changes.executable)
+            left -= size
+            tree[path] = entry
     for path in sorted(_in_the_way(tree)):
         dropped.append(f"{path}: a folder of that name is there")
         del tree[path]
-    return Submission(tree, _diff(base, tree), tuple(put_back), tuple(dropped))
+    return Submission(tree, diff_trees(base, tree), tuple(put_back), tuple(dropped))
+
+
+def _changed_files(changes: TreeChanges, base: Tree) -> dict[str, TreeFile | None]:
+    """Return each changed path with its file, None for a removed one; execute bits are changes too."""
+    files: dict[str, TreeFile | None] = {
+        path: TreeFile(data, path in changes.executable) for path, data in changes.written.items()
+    }
+    files |= dict.fromkeys(changes.removed)
+    unread = tuple(name for name in changes.skipped if name.endswith("/"))
+    for path, entry in base.items() if "..." not in changes.skipped else ():
+        known = path not in files and path not in changes.skipped and not path.startswith(unread)
+        if known and entry.executable != (path in changes.executable):
+            files[path] = TreeFile(entry.data, not entry.executable)
+    return files
 
 
 def _is_put_back(path: str, base: Tree, allowed: frozenset[str]) -> bool:
@@ -139,22 +155,33 @@ def _folders(path: str) -> list[str]:
     return [str(folder) for folder in PurePosixPath(path).parents]
 
 
-def _refusal(path: str, data: bytes | None) -> str:
+def _refusal(path: str, entry: TreeFile | None) -> str:
     if not is_safe(path) or str(PurePosixPath(path)) != path:
         return "outside the tree"
-    encoded = path.encode("utf-8", "surrogateescape")
+    try:
+        encoded = path.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8"
     if len(encoded) > PATH_BYTES or max(map(len, encoded.split(b"/"))) > NAME_BYTES:
         return "its path is too long"
-    if data is not None and not is_text(data):
-        return "not text"
-    return protection.never_travels(path)
+    return protection.never_travels(path, entry.data if entry is not None else b"")
 
 
-def _diff(base: Tree, tree: Tree) -> str:
-    """Diff base and submission, without files that were binary in the base."""
-    binary = {name for name, entry in base.items() if not is_text(entry.data)}
-    kept = {name: entry for name, entry in base.items() if name not in binary}
-    return diff_trees(kept, {name: entry for name, entry in tree.items() if name not in binary})
+def travel_note(path: str, taskset: TaskSet, task: Task, *, exists: bool) -> str:
+    """Return what an agent should know about the grading of its change of this path; empty if it is graded.
+
+    The note depends on the name alone: it must not tell which protected files a task's reference changes.
+    """
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts:
+        return "files outside the repository are not graded"
+    if note := protection.note(path, exists):
+        return note
+    runtime = taskset.runtime(task)
+    if not exists and protection.stands_in(path, runtime.tests.import_paths, runtime.image.requirements):
+        return "it would stand in for a module that is installed, so it is not graded"
+    refused = _refusal(path, None)
+    return f"it is not graded: {refused}" if refused else ""
 
 
 def submission_of(tree: Tree, taskset: TaskSet, task: Task) -> Submission:

@@ -138,7 +138,7 @@ class TaskSet:
 
     def solved_tree(self, task: Task) -> Tree:
         """Return the base tree with the reference patch: never for a sandbox the policy uses."""
-        return apply_patch(self.base_tree(task), task.reference_patch)
+        return _patched(self.base_tree(task), task.reference_patch)
 
     def trusted_files(self, task: Task) -> Tree:
         """Return the tests and test configuration that grading lays over a submission."""
@@ -148,7 +148,7 @@ class TaskSet:
     def records(self, name: str) -> list[dict[str, Any]]:
         """Read `<name>.jsonl`, a record of the registration; empty when the file does not exist."""
         path = self.folder / f"{name}.jsonl"
-        return [json.loads(line) for line in path.read_bytes().splitlines()] if path.is_file() else []
+        return [json.loads(line) for line in path.read_bytes().split(b"\n") if line] if path.is_file() else []
 
     def flaky(self, task: Task) -> tuple[str, ...]:
         """Return the ids whose outcome changed between runs at validation."""
@@ -174,7 +174,12 @@ class TaskSet:
 
 @lru_cache(maxsize=512)
 def _applied(taskset: TaskSet, source_digest: str, patch: str) -> Tree:
-    return apply_patch(taskset._stored(source_digest), patch)
+    return _patched(taskset._stored(source_digest), patch)
+
+
+def _patched(tree: Tree, patch: str) -> Tree:
+    """Apply a stored patch; earlier versions stored some with links, which they passed over."""
+    return apply_patch(tree, patch, leave_out_links=True)
 
 
 def load_taskset(folder: Path | str) -> TaskSet:
@@ -274,7 +279,7 @@ def verify_lock(taskset: TaskSet) -> list[str]:
 
 def _rows(kind: type[T], data: bytes, where: str) -> list[T]:
     rows: list[T] = []
-    for number, line in enumerate(data.splitlines(), start=1):
+    for number, line in enumerate(data.split(b"\n"), start=1):
         if line.strip():
             try:
                 rows.append(_validated(kind, json.loads(line), f"{where}, line {number}"))

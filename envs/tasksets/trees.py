@@ -12,9 +12,10 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import tarfile
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -133,32 +134,46 @@ def unpack(data: bytes) -> Tree:
 
 
 def diff_trees(before: Mapping[str, TreeFile], after: Mapping[str, TreeFile]) -> str:
-    """Return the unified diff that turns `before` into `after`; empty when they are equal.
+    """Return the diff that turns `before` into `after`, as git writes it; empty when they are equal.
 
-    Raises PatchError when a changed file is not text.
+    Files that are not UTF-8 text on both sides come last, in git's binary form, so the diff is always text.
     """
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-    if not changed:
-        return ""
+    texts, others = list[str](), list[str]()
     for name in changed:
-        for side in (before.get(name), after.get(name)):
-            if side is not None and not is_text(side.data):
-                raise PatchError(f"{name} is not text, so it cannot be part of a diff")
+        sides = [side[name].data for side in (before, after) if name in side]
+        (texts if all(map(is_text, sides)) else others).append(name)
+    return _diff(before, after, texts, binary=False) + _diff(before, after, others, binary=True)
+
+
+def _diff(
+    before: Mapping[str, TreeFile], after: Mapping[str, TreeFile], names: Sequence[str], *, binary: bool
+) -> str:
+    """Return git's diff of the files of these names."""
+    if not names:
+        return ""
     with tempfile.TemporaryDirectory(prefix="daythree-diff-") as scratch:
         for label, tree in (("a", before), ("b", after)):
             (Path(scratch) / label).mkdir()
-            write_tree({name: tree[name] for name in changed if name in tree}, Path(scratch) / label)
-        return _git(scratch, "diff", "--no-index", "--no-color", "--no-ext-diff", "--no-textconv",
-                    "--no-renames", "--no-prefix", "--text", "a", "b", ok=(0, 1))  # fmt: skip
+            write_tree({name: tree[name] for name in names if name in tree}, Path(scratch) / label)
+        attributes = Path(scratch) / "attributes"
+        attributes.write_text("* -diff\n" if binary else "")  # else git takes Latin-1 for text
+        return _git(scratch, "-c", f"core.attributesFile={attributes}", "diff", "--no-index", "--no-color",
+                    "--no-ext-diff", "--no-textconv", "--no-renames", "--no-prefix",
+                    "--binary" if binary else "--text", "a", "b", ok=(0, 1))  # fmt: skip
 
 
-def apply_patch(tree: Mapping[str, TreeFile], patch: str) -> Tree:
-    """Return the tree with a unified diff (`a/`, `b/` prefixes) applied exactly, without fuzz.
+def apply_patch(tree: Mapping[str, TreeFile], patch: str, *, leave_out_links: bool = False) -> Tree:
+    """Return the tree with a diff (`a/`, `b/` prefixes) applied exactly, without fuzz.
 
-    Raises PatchError when it does not apply or touches paths outside the tree.
+    Renames, copies and git's binary form are applied. Raises PatchError when the diff does not apply, was cut
+    off, touches paths outside the tree, or holds symbolic links or submodules; with `leave_out_links` the
+    latter are passed over.
     """
     if not patch.strip():
         return dict(tree)
+    if not leave_out_links:
+        _refuse_links(patch)
     touched = patched_paths(patch)
     for name in touched:
         if not is_safe(name):
@@ -166,23 +181,99 @@ def apply_patch(tree: Mapping[str, TreeFile], patch: str) -> Tree:
     with tempfile.TemporaryDirectory(prefix="daythree-patch-") as scratch:
         folder = Path(scratch) / "tree"
         folder.mkdir()
-        write_tree({name: tree[name] for name in touched if name in tree}, folder)
-        (Path(scratch) / "patch").write_bytes(patch.encode("utf-8", "surrogateescape"))
-        _git(str(folder), "apply", "--whitespace=nowarn", "../patch")
+        found = {name: tree[name] for name in touched if name in tree}
+        write_tree(found, folder)
+        (Path(scratch) / "patch").write_bytes(_as_bytes(patch))
+        try:
+            _git(str(folder), "apply", "--whitespace=nowarn", "../patch")
+        except PatchError as error:
+            raise _explained(error, patch, found) from error
         result = {name: entry for name, entry in tree.items() if name not in touched}
-        return result | read_tree(folder)
+        return result | read_tree(folder, only=touched)
 
 
 def patched_paths(patch: str) -> frozenset[str]:
-    """Return every path that a unified diff creates, changes or deletes, as git reads the diff."""
+    """Return every path that a diff creates, changes, deletes, or renames or copies from, as git reads it.
+
+    Raises PatchError for text that is no whole diff.
+    """
     with tempfile.TemporaryDirectory(prefix="daythree-patch-") as scratch:
-        (Path(scratch) / "patch").write_bytes(patch.encode("utf-8", "surrogateescape"))
-        listing = _git(scratch, "apply", "--numstat", "-z", "patch")
-    return frozenset(row.split("\t", 2)[2] for row in listing.split("\0") if row.count("\t") == 2)
+        (Path(scratch) / "patch").write_bytes(_as_bytes(patch))
+        # A listing has the new name of a renamed file; that of the reverse diff has the old one.
+        ways = ((), ("-R",)) if _RENAMES.search(patch) else ((),)
+        try:
+            listings = [_git(scratch, "apply", *way, "--numstat", "-z", "patch") for way in ways]
+        except PatchError as error:
+            raise _explained(error, patch, {}) from error
+    rows = "".join(listings).split("\0")
+    return frozenset(row.split("\t", 2)[2] for row in rows if row.count("\t") >= 2)
+
+
+_RENAMES = re.compile(r"^(?:rename|copy) from ", re.MULTILINE)
+_HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
+_LINK = re.compile(
+    r"(?:(?:new|deleted) file mode|(?:old|new) mode|index [0-9a-f]+\.\.[0-9a-f]+) (?P<mode>120000|160000)$"
+)
+_SUBMODULE = re.compile(r"Submodule (?P<name>.+) (?:[0-9a-f]+\.{2,3}[0-9a-f]+|contains )")
+
+
+def _refuse_links(patch: str) -> None:
+    """Raise PatchError for the first symbolic link or submodule: trees hold regular files only."""
+    name = None  # of the file whose header is read
+    for line in patch.split("\n"):
+        if line.startswith("diff --git "):
+            name = line.removeprefix("diff --git ").strip()
+        elif line.startswith(("@@ ", "GIT binary patch")):
+            name = None
+        elif name is not None and (found := _LINK.match(line.rstrip("\r"))):
+            kind = "symbolic link" if found["mode"] == "120000" else "submodule"
+            raise PatchError(f"the patch changes a {kind}, which no tree holds: {name}")
+        elif found := _SUBMODULE.match(line):
+            raise PatchError(f"the patch changes a submodule, which no tree holds: {found['name']}")
+
+
+def _is_cut_off(patch: str, said: str) -> bool:
+    """Whether the last file of a diff, of which git `said` an error, ends within its header or a hunk."""
+    lines = patch.rstrip("\n").split("\n")
+    places = [place for place, line in enumerate(lines) if line.startswith("diff --git ")]
+    last = lines[places[-1] if places else 0 :]
+    hunks = [place for place, line in enumerate(last) if _HUNK.match(line)]
+    if not hunks:
+        whole = "GIT binary patch" in last and "corrupt binary" not in said
+        return not whole and any(line.startswith(("diff --git ", "--- ")) for line in last)
+    counts = _HUNK.match(last[hunks[-1]])
+    assert counts is not None
+    body = last[hunks[-1] + 1 :]
+    old = sum(line[:1] in " -" for line in body)  # an empty line is an empty context line
+    new = sum(line[:1] in " +" for line in body)
+    return old < int(counts[1] or 1) or new < int(counts[2] or 1)
+
+
+def _explained(error: PatchError, patch: str, files: Mapping[str, TreeFile]) -> PatchError:
+    """Return git's error for a patch of these files, or one that says more than git does."""
+    if _is_cut_off(patch, str(error)):
+        return PatchError("the patch is cut off")
+    others = [name for name, entry in sorted(files.items()) if b"\r\n" in entry.data]
+    if others and "\r\n" not in patch:
+        return PatchError(f"the lines of {others[0]} end in CRLF, and those of the patch in LF")
+    return error
+
+
+def _as_bytes(patch: str) -> bytes:
+    """Return a diff as git reads it, with the line ends that are often stripped: a binary one ends in two.
+
+    Raises PatchError for half of a surrogate pair.
+    """
+    try:
+        data = patch.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise PatchError("the patch holds half of a surrogate pair, which no file does") from error
+    ends = b"\n\n" if b"\nGIT binary patch\n" in data else b"\n"
+    return data if data.endswith(ends) else data + ends
 
 
 def is_text(data: bytes) -> bool:
-    """Whether bytes are UTF-8 without NUL, as a diff requires."""
+    """Whether bytes are UTF-8 without NUL, so that a diff shows them line by line."""
     try:
         return "\0" not in data.decode("utf-8")
     except UnicodeDecodeError:
@@ -202,9 +293,10 @@ def _git(folder: str, *command: str, ok: tuple[int, ...] = (0,)) -> str:
             kill_after_timeout=GIT_S,
         )
     except GitCommandError as error:
-        raise PatchError(f"git {command[0]} could not run: {error}") from error
+        raise PatchError(f"git could not run: {error}") from error
     if status not in ok:
-        raise PatchError(f"git {command[0]} refused: {_text(err).strip()[:500]}")
+        verb = next(word for word in command if word in ("apply", "diff"))
+        raise PatchError(f"git {verb} refused: {_text(err).strip()[:500]}")
     return _text(out)
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import Field
 
 from sandboxes.base import Sandbox
 
-from .. import protection
+from ..grading.submission import travel_note
 from .base import FILE_S, Path, ToolContext, ToolError, path_in_tree, read_text, split_lines, tool, write_text
 
 VIEW_LINES = 200
 """Lines shown when `view` is given no end."""
 EDIT_LINES = 8
 """Most lines shown after an edit."""
+CRLF = "lines of this file end in CRLF, which edit keeps"
+_LINE_END = re.compile(r"\r?\n\Z")
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # as `read_text` returns such bytes
 
 
 @tool
@@ -35,6 +39,8 @@ class View:
         if self.start > max(last, 1):
             raise ToolError(f"{self.path} has {len(lines)} lines; nothing from {self.start} to {last}")
         shown = _numbered(lines, self.start, last)
+        if any(line.endswith("\r\n") for line in lines[self.start - 1 : last]):
+            shown.append(f"({CRLF})")
         if self.end is None and last < len(lines):
             shown.append(f"({len(lines) - last} more lines; view with start={last + 1})")
         return "\n".join(shown) or "(empty file)"
@@ -57,14 +63,17 @@ class Edit:
         asked = [self.old is not None, self.insert_line is not None, self.create]
         if sum(asked) != 1:
             raise ToolError("give exactly one of old, insert_line and create")
+        text = "" if self.create else read_text(at.sandbox, self.path)
         if self.create:
             done = self._make(at.sandbox)
         else:
-            text = read_text(at.sandbox, self.path)
             old = self.old
             done = self._insert(at.sandbox, text) if old is None else self._replace(at.sandbox, text, old)
-        note = protection.note(path_in_tree(at.task, self.path), exists=not self.create)
-        return f"{done}\n({note})" if note else done
+        path = path_in_tree(at.task, self.path)
+        notes = [travel_note(path, at.taskset, at.task, exists=not self.create)]
+        if not self.create and not self.new.isascii() and _NOT_UTF8.search(text):
+            notes.append("the file is not UTF-8, and what you wrote is")
+        return "\n".join([done, *(f"({note})" for note in notes if note)])
 
     def _make(self, sandbox: Sandbox) -> str:
         try:
@@ -80,8 +89,9 @@ class Edit:
         if at > len(lines):
             raise ToolError(f"{self.path} has only {len(lines)} lines")
         if at and not lines[at - 1].endswith("\n"):
-            lines[at - 1] += "\n"
+            lines[at - 1] += _with_ends("\n", lines[:at])
         added = self.new if self.new.endswith("\n") else self.new + "\n"
+        added = _with_ends(added, lines[: max(at, 1)])
         write_text(sandbox, self.path, "".join([*lines[:at], added, *lines[at:]]))
         return f"inserted after line {at} of {self.path}"
 
@@ -90,15 +100,17 @@ class Edit:
             raise ToolError("old is empty; to add text use insert_line")
         if old == self.new:
             raise ToolError("old and new are the same text")
-        starts = _occurrences(text, old)
-        on = [_line_of(text, start) for start in starts]
+        found = _occurrences(text, old)
+        on = [_line_of(text, start) for start, _ in found]
         if self.line is not None:
-            starts = [start for start, line in zip(starts, on, strict=True) if line == self.line]
-        if len(starts) != 1:
-            raise ToolError(self._refusal(text, on, len(starts)))
-        changed = text[: starts[0]] + self.new + text[starts[0] + len(old) :]
+            found = [place for place, line in zip(found, on, strict=True) if line == self.line]
+        if len(found) != 1:
+            raise ToolError(self._refusal(text, on, len(found)))
+        ((start, end),) = found
+        first = _line_of(text, start)
+        new = self.new if "\r" in old else _with_ends(self.new, split_lines(text)[:first])
+        changed = text[:start] + new + text[end:]
         write_text(sandbox, self.path, changed)
-        first = _line_of(text, starts[0])
         last = min(first + self.new.count("\n"), len(split_lines(changed)))
         shown = _numbered(split_lines(changed), first, min(last, first + EDIT_LINES - 1))
         more = last - first - EDIT_LINES + 1
@@ -122,16 +134,23 @@ class Edit:
 
 def _numbered(lines: list[str], first: int, last: int) -> list[str]:
     """Return the lines `first` to `last` with their numbers, without their ends."""
-    return [f"{number}\t{lines[number - 1].removesuffix(chr(10))}" for number in range(first, last + 1)]
+    return [f"{number}\t{_LINE_END.sub('', lines[number - 1])}" for number in range(first, last + 1)]
 
 
-def _occurrences(text: str, part: str) -> list[int]:
-    """Return the start of every occurrence of `part`, overlaps included: an edit must be unambiguous."""
-    found, start = [], text.find(part)
-    while start >= 0:
-        found.append(start)
-        start = text.find(part, start + 1)
-    return found
+def _occurrences(text: str, part: str) -> list[tuple[int, int]]:
+    """Return start and end of every occurrence of `part`, overlaps included: an edit must be unambiguous.
+
+    A newline matches CRLF too, as `view` shows both alike, unless `part` has carriage returns of its own.
+    """
+    newline = "\n" if "\r" in part else r"(?:\r\n|(?<!\r)\n)"
+    pattern = newline.join(map(re.escape, part.split("\n")))
+    return [found.span(1) for found in re.finditer(f"(?=({pattern}))", text)]
+
+
+def _with_ends(new: str, before: list[str]) -> str:
+    """Give a new text the line ends of the lines before it, unless it has carriage returns of its own."""
+    end = next((line for line in reversed(before) if line.endswith("\n")), "")
+    return new.replace("\n", "\r\n") if end.endswith("\r\n") and "\r" not in new else new
 
 
 def _line_of(text: str, offset: int) -> int:

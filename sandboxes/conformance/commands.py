@@ -115,8 +115,10 @@ def archives_are_laid_over_directories(sandbox: Sandbox) -> None:
 def changes_are_found(sandbox: Sandbox) -> None:
     for name in ("same", "other", "new/file", ".git/index", "a/__pycache__/x.pyc", "large", "large same"):
         sandbox.write(f"changed/{name}", name.encode() * (2 if name == "large" else 1), timeout_s=SOON_S)
-    sandbox.write("changed/script", b"#!", executable=True, timeout_s=SOON_S)
+    for name in ("script", "same script"):
+        sandbox.write(f"changed/{name}", b"#!", executable=True, timeout_s=SOON_S)
     known = {
+        "same script": sha(b"#!"),
         "same": sha(b"same"),
         "large same": sha(b"large same"),
         "other": sha(b"before"),
@@ -125,7 +127,8 @@ def changes_are_found(sandbox: Sandbox) -> None:
     }
     changes = sandbox.changes("changed", known, file_limit=9, timeout_s=SOON_S)
     assert changes.written == {"other": b"other", "new/file": b"new/file", "script": b"#!"}, changes
-    assert changes.executable == {"script"} and changes.removed == ("gone",), changes
+    assert changes.executable == {"script", "same script"}, changes
+    assert changes.removed == ("gone",), changes
     assert changes.skipped == {"large": "too large"}, changes
 
 
@@ -334,13 +337,15 @@ def special_files_are_refused_at_once(sandbox: Sandbox) -> None:
 
 def permissions_are_kept(sandbox: Sandbox) -> None:
     sandbox.exec("mkdir -p closed/folder; echo x > closed/file; chmod 0 closed/*", timeout_s=SOON_S)
+    sandbox.exec("mkdir closed/listed; echo x > closed/listed/x; chmod 444 closed/listed", timeout_s=SOON_S)
     refuses(PermissionError, lambda: sandbox.read("closed/file", timeout_s=SOON_S))
     refuses(PermissionError, lambda: sandbox.write("closed/file", b"", timeout_s=SOON_S))
     refuses(PermissionError, lambda: sandbox.listdir("closed/folder", timeout_s=SOON_S))
     refuses(PermissionError, lambda: sandbox.write("/etc/new", b"", timeout_s=SOON_S))
     refuses(PermissionError, lambda: sandbox.write("/new/file", b"", timeout_s=SOON_S))
     changes = sandbox.changes("closed", {"folder/known": sha(b"")}, timeout_s=SOON_S)
-    assert changes.skipped == {"file": "unreadable", "folder/": "unreadable"}, changes
+    skipped = {"file": "unreadable", "folder/": "unreadable", "listed/x": "unreadable"}
+    assert changes.skipped == skipped, changes
     assert changes.removed == (), "what cannot be seen is not known to be gone"
     sandbox.exec("chmod 700 closed/*", timeout_s=SOON_S)
     sandbox.write("closed/run", b"#!/bin/sh\necho ran\n", executable=True, timeout_s=SOON_S)

@@ -75,11 +75,14 @@ def memory_is_bounded(sandbox: Sandbox) -> None:
 
 
 def every_disk_is_bounded(sandbox: Sandbox) -> None:
+    sandbox.write("kept", b"before", timeout_s=SOON_S)
     for folder in (sandbox.spec.workdir, "/tmp", "/dev/shm"):
         done = sandbox.exec(f"head -c 2G /dev/zero > {folder}/bomb", timeout_s=SOON_S)
         assert done.exit_code not in (None, 0) and done.limit == "disk", (folder, done)
     assert sandbox.exec("true", timeout_s=SOON_S).limit is None, "that they are full already is no news"
     refuses(OSError, lambda: sandbox.write("more", b"x" * 1_000_000, timeout_s=SOON_S))
+    refuses(OSError, lambda: sandbox.write("kept", b"x" * 1_000_000, timeout_s=SOON_S))
+    assert sandbox.read("kept", timeout_s=SOON_S) == b"before", "a change that has no room destroys nothing"
     sandbox.exec("rm bomb /tmp/bomb /dev/shm/bomb", timeout_s=SOON_S)
     sandbox.write("more", b"x" * 1_000_000, timeout_s=SOON_S)
 

@@ -58,10 +58,17 @@ def do_read(request, _payload):
 
 
 def put(path, data, executable):
-    """Write a file. Execute bits are set on request, else left unchanged."""
+    """Write a file. Execute bits are set on request, else left unchanged.
+
+    A file that is there keeps its content where the disk has no room for the new one.
+    """
     descriptor = open_regular(path, os.O_WRONLY | os.O_CREAT)
     try:
-        os.ftruncate(descriptor, 0)
+        size = os.fstat(descriptor).st_size
+        if len(data) > size > 0:  # new files are laid by hundreds, and have nothing to lose
+            reserve(descriptor, len(data))
+        elif len(data) < size:
+            os.ftruncate(descriptor, len(data))
         view = memoryview(data)
         while view:
             view = view[os.write(descriptor, view) :]
@@ -69,6 +76,15 @@ def put(path, data, executable):
             os.fchmod(descriptor, 0o755)
     finally:
         os.close(descriptor)
+
+
+def reserve(descriptor, size):
+    """Make room for a file of this size. Raises OSError where the disk is full."""
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
 
 
 def do_write(request, payload):

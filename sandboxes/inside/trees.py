@@ -65,17 +65,17 @@ def sorted_entries(path, relative, refused):
 def do_changes(request, payload):
     """Answer `Sandbox.changes`. `payload` is JSON: relative path to SHA-256 of the known files."""
     known = json.loads(payload)
-    changes = Changes(request["file_limit"])
+    changes = Changes(request["file_limit"], known)
     until = time.monotonic() + request["timeout_s"]
     new = []
     for relative, entry in walk(resolve(request["path"]), until, changes.skipped):
         if shown(relative) in known:
-            changes.look(relative, entry, known)
+            changes.look(relative, entry)
         else:
             new.append((relative, entry))
     # When there is too much, the least likely work is left: what a build or an installation made.
     for relative, entry in sorted(new, key=lambda found: likely_a_product(found[0])):
-        changes.look(relative, entry, known)
+        changes.look(relative, entry)
     changes.in_order()
     unknown = tuple(name for name in changes.skipped if name.endswith("/"))
     cut_off = "..." in changes.skipped
@@ -94,8 +94,9 @@ def do_changes(request, payload):
 class Changes:
     """The differences of a directory, collected entry by entry."""
 
-    def __init__(self, file_limit):
+    def __init__(self, file_limit, known):
         self.file_limit = file_limit
+        self.known = known
         self.written = []  # [path, size]; contents in the same order
         self.contents = []
         self.executable = []
@@ -105,22 +106,29 @@ class Changes:
         self.compared = 0
 
     def skip(self, name, reason):
-        if len(self.skipped) < CHANGED_FILES_LIMIT:
+        if name in self.known or len(self.skipped) < CHANGED_FILES_LIMIT:
             self.skipped[name] = reason
 
-    def look(self, relative, entry, known):
+    def look(self, relative, entry):
         name = shown(relative)
         self.seen.add(name)
+        try:
+            self.look_at(name, relative, entry)
+        except OSError:  # in a folder that may be listed and not entered, or gone meanwhile
+            self.skip(name, "unreadable")
+
+    def look_at(self, name, relative, entry):
         if entry.is_symlink():
             self.skip(name, "symlink")
         elif not entry.is_file(follow_symlinks=False) or os.fsencode(relative) != name.encode():
             self.skip(name, "special")
         else:
-            self.compare(name, entry, known.get(name))
+            self.compare(name, entry, self.known.get(name))
 
     def compare(self, name, entry, digest):
         limit = self.file_limit if digest is None else max(self.file_limit, KNOWN_FILE_LIMIT)
-        size = entry.stat(follow_symlinks=False).st_size
+        found = entry.stat(follow_symlinks=False)
+        size, marked = found.st_size, bool(found.st_mode & stat.S_IXUSR)
         self.compared += size if size > self.file_limit else 0
         if size > limit or self.compared > KNOWN_BYTES_LIMIT:
             self.skip(name, "too large")
@@ -128,16 +136,13 @@ class Changes:
         if digest is None and self.is_full(size):
             self.skip(name, "too many")  # unread: a million sparse files take no time
             return
-        try:
-            descriptor = open_regular(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
-        except OSError:
-            self.skip(name, "unreadable")
-            return
+        descriptor = open_regular(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
         try:
             data = read_bytes(descriptor, limit + 1)
         finally:
             os.close(descriptor)
         if hashlib.sha256(data).hexdigest() == digest:
+            self.executable += [name] if marked else []
             return
         if len(data) > self.file_limit:
             self.skip(name, "too large")
@@ -148,8 +153,7 @@ class Changes:
             self.bytes += len(data)
             self.written.append([name, len(data)])
             self.contents.append(data)
-            if entry.stat(follow_symlinks=False).st_mode & stat.S_IXUSR:
-                self.executable.append(name)
+            self.executable += [name] if marked else []
 
     def is_full(self, more):
         return len(self.written) >= CHANGED_FILES_LIMIT or self.bytes + more > CHANGED_BYTES_LIMIT

@@ -83,6 +83,14 @@ GOLDEN = [
     ),
 ]
 
+GOLDEN += [
+    (
+        HERMES,
+        '<tool_call>{"id": "1", "type": "function", "name": "a", "parameters": {"b": 1}}</tool_call>',
+        [("a", {"b": 1})],
+    ),
+]
+
 MALFORMED = [
     (HERMES, "", "no tool call"),
     (HERMES, "I am done.", "no tool call"),
@@ -95,6 +103,14 @@ MALFORMED = [
     (HERMES, '<tool_call>["view"]</tool_call>', "must be a JSON object"),
     (HERMES, '<tool_call>{"arguments": {}}</tool_call>', 'no "name"'),
     (HERMES, '<tool_call>{"name": 7}</tool_call>', 'no "name"'),
+    (HERMES, '<tool_call>{"name": "view", "path": "a"}</tool_call>', 'has "path" beside its "name"'),
+    (
+        HERMES,
+        '<tool_call>{"name": "a", "arguments": {}, "parameters": {}}</tool_call>',
+        'has "parameters" beside',
+    ),
+    (HERMES, '<tool_call>{"name": "a", "arguments": {"b": 1, "b": 2}}</tool_call>', "b twice"),
+    (HERMES, '<tool_call>{"name": "a"}{"name": "b"}</tool_call>', "not valid JSON"),
     (HERMES, '<tool_call>{"name": "view", "arguments": [1]}</tool_call>', "must be a JSON object"),
     (HERMES, '<tool_call>{"name": "view", "arguments": {"path": "\\ud800"}}</tool_call>', "surrogate"),
     (HERMES, '<tool_call>{"name": "view", "arguments": {"n": 1e999}}</tool_call>', "not finite"),

@@ -1,12 +1,14 @@
 """The loop: how episodes end, what is recorded, and what is never scored."""
 
+import math
 import time
 
 import pytest
 
 from agents.policies.scripted import SUBMIT, ScriptedPolicy
 from agents.rollout import Episode, run_branches, run_episode
-from agents.types import Action, PolicyError
+from agents.runs.store import TrajectoryStore
+from agents.types import Action, Completion, PolicyError, VersionSpan
 from envs.types import Limits, Observation, StopReason, ToolCall
 
 EDIT = ToolCall("e", "edit", {"old": "bad", "new": "good"})
@@ -55,6 +57,29 @@ def test_an_episode_is_recorded_turn_by_turn(make_env, make_task):
     assert all(turn.generated_s >= 0.02 and turn.acted_s >= 0.02 for turn in trajectory.turns)
     assert trajectory.duration_s >= 0.08
     assert policy.seen == [(Observation(task.instruction),), (Observation("good\n", call_id="e"),)]
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        *(
+            Action((VIEW,), completion=Completion((1, 2), (-0.5, value), (VersionSpan(0, 0, 2),)))
+            for value in (math.nan, -math.inf, math.inf)
+        ),
+        Action((VIEW,), text="ok \ud83d"),
+        Action((ToolCall("v", "view", {"path": "\ud83d.py"}),)),
+    ],
+)
+def test_what_could_not_be_read_back_leaves_the_episode_unscored_and_says_why(
+    make_env, make_task, tmp_path, action
+):
+    task = make_task()
+    trajectory = run_episode(make_env([task]), Playing(Action((VIEW,)), action), task=task, seed=0)
+    assert (trajectory.stop, trajectory.reward, len(trajectory.turns)) == (StopReason.INFRA, None, 1)
+    assert "log-probability" in trajectory.error or "cannot be stored" in trajectory.error
+    with TrajectoryStore(tmp_path) as store:
+        store.append(trajectory)
+        assert list(store.read()) == [trajectory]
 
 
 def test_several_calls_of_one_action_are_made_in_order_until_the_end(make_env, make_task):

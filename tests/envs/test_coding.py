@@ -17,7 +17,7 @@ from envs.coding import CodingEnv
 from envs.grading.grade import grade
 from envs.grading.submission import submission_of
 from envs.tasksets.taskset import TaskSet
-from envs.tasksets.trees import TreeFile
+from envs.tasksets.trees import TreeFile, apply_patch
 from envs.types import Observation, StopReason, ToolCall
 from sandboxes import Backend, SandboxUnavailable
 
@@ -129,6 +129,27 @@ def test_lines_are_counted_alike_whatever_other_line_ends_a_file_holds(env: Codi
     assert do(env, "edit", path="odd.txt", old="two", new="2", line=2).text == "changed odd.txt\n2\t2"
     do(env, "edit", path="odd.txt", insert_line=1, new="between")
     assert do(env, "view", path="odd.txt", start=2).text == "2\tbetween\n3\t2"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "binary"])
+def test_work_in_bytes_of_any_kind_is_graded_and_stored(env: CodingEnv, encoding: str) -> None:
+    commands = {
+        "latin-1": f"sed -i '1i # -*- coding: latin-1 -*-' {CODE}; printf '# caf\\351\\n' >> {CODE}",
+        "utf-16": rf"""printf '\377\376a\000' > calculator/data.txt; cat >> {CODE} <<'END'
+with open(__file__[:-11] + "data.txt", encoding="utf-16") as data: assert data.read() == "a"
+END""",
+        "binary": r"printf '\000\377' > logo.png; chmod +x README.md",
+    }
+    do(env, "edit", **FIX)
+    do(env, "shell", command=commands[encoding])
+    _, reward, _, _, info = env.step(ToolCall("1", "submit", {}))
+    assert reward == 1.0 and not info["dropped"], info
+    taskset, task = env._episode()
+    tree = apply_patch(taskset.base_tree(task), info["patch"])
+    assert info["patch"].encode()
+    found = {"latin-1": CODE, "utf-16": "calculator/data.txt", "binary": "logo.png"}[encoding]
+    assert b"\xe9" in tree[found].data or b"\xff" in tree[found].data
+    assert tree["README.md"].executable == (encoding == "binary")
 
 
 def test_search_finds_text_and_patterns(env: CodingEnv) -> None:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from envs.coding import CodingEnv
-from envs.grading.submission import admit_changes
+from envs.grading.submission import admit_changes, admit_tree
 from envs.tasksets.taskset import TaskSet
 from envs.tasksets.trees import Tree, TreeFile, apply_patch
 from envs.testing.run import read_junit_report, read_report
@@ -141,15 +141,33 @@ PARTS = st.text(alphabet="ab.\\ \t\n\x00é🙂~-", min_size=1, max_size=6) | st.
 PATHS = st.lists(PARTS, min_size=1, max_size=4).map("/".join) | st.just("d/" * 600 + "f")
 
 
+BASE: Tree = {
+    "a.py": TreeFile(b"x = 0\n"),
+    "was/binary": TreeFile(b"\0\xff" * 40),
+    "latin.py": TreeFile(b"# caf\xe9\r\nx = 1\r\n"),
+    "run.sh": TreeFile(b"#!/bin/sh\n", executable=True),
+    "tests/test_a.py": TreeFile(b"def test_a(): ...\n"),
+}
+OLD = st.sampled_from(sorted(BASE))
+FILES = st.dictionaries(
+    PATHS | OLD | st.sampled_from(["was", "a.py/x", "run.sh/y"]),
+    st.binary(max_size=20)
+    | st.sampled_from([b"x = 1\n", b"now text\n", b"", b"# caf\xe9\nx = 2\n", b"\r\n\x85"]),
+    max_size=8,
+)
+
+
 @pytest.mark.slow
 @given(
-    written=st.dictionaries(PATHS, st.binary(max_size=20) | st.just(b"x = 1\n")),
-    removed=st.lists(PATHS | st.just("a.py"), max_size=3),
-    skipped=st.dictionaries(PATHS, st.just("symlink"), max_size=3),
+    written=FILES,
+    executable=st.frozensets(PATHS | OLD, max_size=4),
+    removed=st.lists(PATHS | OLD, max_size=3),
+    skipped=st.dictionaries(PATHS | OLD | st.sampled_from(["...", "was/"]), st.just("symlink"), max_size=3),
 )
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_any_changes_are_admitted_and_the_patch_gives_the_tree(written, removed, skipped) -> None:
-    base: Tree = {"a.py": TreeFile(b"x = 0\n"), "tests/test_a.py": TreeFile(b"def test_a(): ...\n")}
-    changes = TreeChanges(written, removed=tuple(removed), skipped=skipped)
-    submission = admit_changes(changes, base, frozenset())
-    assert apply_patch(base, submission.patch) == submission.tree
+def test_any_changes_are_admitted_and_the_patch_gives_the_tree(written, executable, removed, skipped) -> None:
+    changes = TreeChanges(written, executable, tuple(removed), skipped)
+    submission = admit_changes(changes, BASE, frozenset())
+    assert apply_patch(BASE, submission.patch) == submission.tree
+    stored = json.loads(json.dumps(submission.patch).encode())
+    assert admit_tree(apply_patch(BASE, stored), BASE, frozenset()).tree == submission.tree

@@ -14,7 +14,7 @@ from sandboxes import Backend, SandboxSpec, gc
 from sandboxes.backend import OWNER_VARIABLE, Owner
 from sandboxes.docker.backend import OWNER_LABEL
 from sandboxes.images.build import building
-from sandboxes.leftovers import reap_cache, sweep
+from sandboxes.leftovers import reap_cache, reap_scratch, sweep
 
 
 def dead() -> Owner:
@@ -37,6 +37,16 @@ def test_processes_of_dead_owners_are_killed_and_no_others(
         mine.wait(10)
 
     undisturbed(check)
+
+
+def test_scratch_folders_are_removed_once_nobody_can_work_in_them(tmp_path: Path) -> None:
+    names = [f"daythree-{kind}-x" for kind in ("diff", "patch", "git", "history", "other")]
+    for name in (*names, "daythree-diff-fresh"):
+        (tmp_path / name / "a").mkdir(parents=True)
+        if "fresh" not in name:
+            os.utime(tmp_path / name, (time.time() - 7200,) * 2)
+    assert list(reap_scratch(tmp_path)) == [f"scratch folder {tmp_path / name}" for name in names[:3]]
+    assert {path.name for path in tmp_path.iterdir()} == {*names[3:], "daythree-diff-fresh"}
 
 
 def test_unfinished_builds_are_removed_unless_somebody_works_on_them(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def _lines(file: Path) -> Iterator[FileRow]:
 
 def _parsed(line: bytes, place: str) -> FileRow:
     try:
-        return FileRow(place, json.loads(line.decode("utf-8")))
+        return FileRow(place, json.loads(line.decode("utf-8-sig")))
     except UnicodeDecodeError as error:
         return FileRow(place, error=f"the line: is not UTF-8 (byte {error.start})")
     except (ValueError, RecursionError) as error:

@@ -78,7 +78,10 @@ def _difference(field: str, before: Tree, after: Tree) -> str:
 
 def _check_tests(entry: Entry) -> None:
     """Raise RowError when the test patch changes other files: grading adds only protected files."""
-    paths = patched_paths(entry.test_patch) if entry.test_patch else frozenset()
+    try:
+        paths = patched_paths(entry.test_patch) if entry.test_patch else frozenset()
+    except PatchError as error:
+        raise RowError(f"test_patch: is no diff ({error})") from error
     foreign = sorted(path for path in paths if not is_protected(path))
     if foreign:
         raise RowError(f"test_patch: changes {foreign[0]}, which is neither a test nor a setting of tests")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from envs.protection import is_protected, is_test
-from envs.tasksets.trees import PatchError, Tree, diff_trees
+from envs.tasksets.trees import Tree, diff_trees, is_text
 from envs.types import Limits
 
 MAX_FILES = 20
@@ -87,10 +87,10 @@ def split(base: Tree, after: Tree, left_out: Iterable[str] = ()) -> Fix:
     parts = [path for path in changed if not is_protected(path)]
     solved_code = {path: entry for path, entry in base.items() if path not in parts}
     solved_code |= {path: after[path] for path in parts if path in after}
-    try:
-        patch = diff_trees(base, solved_code)
-    except PatchError as error:
-        raise NoTask("changes a file that is not text") from error
+    sides = [side[path] for path in parts for side in (base, after) if path in side]
+    if not all(is_text(entry.data) for entry in sides):
+        raise NoTask("changes a file that is not text")
+    patch = diff_trees(base, solved_code)
     lines = len(_touched_lines(patch))
     if lines > MAX_LINES:
         raise NoTask("changes too many lines")

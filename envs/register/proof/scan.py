@@ -121,7 +121,7 @@ def scan_image(sandbox: Sandbox, sides: Mapping[str, FixSide], *, timeout_s: flo
         stdin=json.dumps(request).encode(),
         report=True,
     )
-    rows = [row for row in map(_parse, result.report.splitlines()) if row]
+    rows = [row for row in map(_parse, result.report.split(b"\n")) if row]
     end = next((row for row in rows if "complete" in row), {})
     found = [row for row in rows if "place" in row]
     common = _common(found, lines, str(end.get("library", "")))

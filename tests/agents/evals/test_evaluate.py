@@ -107,6 +107,16 @@ def test_an_evaluation_in_which_nothing_works_any_more_gives_up(run, tmp_path):
     assert len(stored(tmp_path)) == 8
 
 
+@pytest.mark.parametrize("changed", [{"policy": "endpoint:http://b/v1#m"}, {"temperature": 0.5}])
+def test_a_folder_that_was_begun_with_other_settings_is_refused(run, tmp_path, changed):
+    begun = {"policy": "endpoint:http://a/v1#m", "temperature": None}
+    run(OraclePolicy(), manifest=begun)
+    assert run(OraclePolicy(), resume=True, manifest=begun | {"versions": "new"}).episodes == 6
+    (name,) = changed
+    with pytest.raises(EvaluationError, match=f"was begun with {name} .*; name another folder"):
+        run(OraclePolicy(), resume=True, manifest=begun | changed)
+
+
 def test_a_folder_of_another_policy_is_refused(run):
     run(OraclePolicy())
     with pytest.raises(EvaluationError, match="holds episodes of 'oracle', not of 'scripted'"):

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from agents.evals.predictions import PredictionsError, write_predictions
+from agents.evals.regrade import read_predictions
 from agents.runs.store import TrajectoryStore
 from agents.types import Trajectory
 from envs.types import StopReason, Verdict
@@ -33,22 +34,37 @@ def stored(folder, *episodes: Trajectory):
     return folder
 
 
-def test_each_task_gets_the_patch_of_its_first_scored_episode(tmp_path):
+def test_each_task_gets_the_patch_of_its_scored_episode_with_the_lowest_seed(tmp_path):
     lost = replace(episode("a", 0), stop=StopReason.INFRA, reward=None, verdict=None, patch="")
     folder = stored(
         tmp_path / "run",
         lost,
-        episode("a", 1, patch="+ü\n"),
+        episode("a", 2, patch="+stored first\n"),
+        episode("a", 1, patch="+ü\u2028\n"),
         episode("b", 0, patch=""),
-        episode("a", 2, patch="+later\n"),
+        episode("a", 3, patch="+last\n"),
     )
     written = write_predictions(folder, tmp_path / "out" / "predictions.jsonl")
-    rows = [json.loads(line) for line in written.out.read_text().splitlines()]
+    rows = [json.loads(line) for line in written.out.read_text().split("\n") if line]
     assert rows == [
-        {"instance_id": "a", "model_name_or_path": "oracle", "model_patch": "+ü\n"},
+        {"instance_id": "a", "model_name_or_path": "oracle", "model_patch": "+ü\u2028\n"},
         {"instance_id": "b", "model_name_or_path": "oracle", "model_patch": ""},
     ]
-    assert (written.tasks, written.repeated, written.unscored) == (2, 1, 1)
+    assert (written.tasks, written.repeated, written.unscored) == (2, 2, 1)
+    assert [(found.task_id, found.patch) for found in read_predictions(written.out)] == [
+        ("a", "+ü\u2028\n"),
+        ("b", ""),
+    ]
+
+
+def test_a_line_that_cannot_be_read_is_counted(tmp_path):
+    folder = stored(tmp_path / "run", episode("a", 0))
+    with next(folder.glob("*.jsonl")).open("a") as part:
+        part.write('{"id": "x"}\n')
+    assert write_predictions(folder, tmp_path / "p.jsonl").unread == 1
+    next(folder.glob("*.jsonl")).write_text('{"id": "x"}\n')
+    with pytest.raises(PredictionsError, match=r"1 lines cannot be read, the first: .*:1 is"):
+        write_predictions(folder, tmp_path / "q.jsonl")
 
 
 def test_the_model_can_be_named(tmp_path):

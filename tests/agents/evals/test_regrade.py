@@ -11,7 +11,7 @@ import pytest
 
 import sandboxes
 from agents.evals.regrade import (
-    NO_LONGER_APPLIES,
+    DOES_NOT_APPLY,
     NO_TASK,
     OTHER_TASK,
     RegradeError,
@@ -55,6 +55,15 @@ def tree(code: str) -> Tree:
 SOLUTION = diff_trees(tree(WRONG), tree(RIGHT))
 OTHER = diff_trees(tree(WRONG), tree(RIGHT.replace("a * b", "b * a")))
 NO_HELP = diff_trees(tree(WRONG), tree(WRONG.replace("a + b", "a - b")))
+
+
+CACHE = diff_trees({}, {"__pycache__/k.py": TreeFile(b"x = 1\n")})
+MOVED = """diff --git a/area.py b/inner.py
+similarity index 100%
+rename from area.py
+rename to inner.py
+""" + diff_trees({}, {"area.py": TreeFile(RIGHT.encode())}).replace("area.py", "area/__init__.py")
+LINKED = f"{SOLUTION}diff --git a/link b/link\nnew file mode 120000\nindex 0000000..1de5659\n"
 
 
 def make(folder: Path, **changes) -> TaskSet:
@@ -122,8 +131,9 @@ def a_run(folder: Path, taskset: TaskSet, where: str = "trajectories") -> Path:
 
 def test_a_run_says_its_patches_and_its_tasks(tmp_path, taskset) -> None:
     run = a_run(tmp_path / "run", taskset, "evals/step-000010/trajectories")
-    (stored,), unscored = read_patches(run)
-    assert (stored.id, stored.patch, stored.verdict.resolved, unscored) == ("e1", SOLUTION, True, 1)
+    (stored,), unscored, unread = read_patches(run)
+    assert (stored.id, stored.patch, stored.verdict.resolved) == ("e1", SOLUTION, True)
+    assert (unscored, unread) == (1, 0)
     assert [loaded.digest for loaded in load_tasksets(run)] == [taskset.digest]
 
 
@@ -147,13 +157,35 @@ def test_what_cannot_be_read_is_refused_in_one_line(tmp_path, taskset) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_predictions_are_read_as_lines_or_as_a_list(tmp_path) -> None:
+def test_predictions_are_read_as_lines_as_a_list_or_by_instance(tmp_path) -> None:
     rows = [{"instance_id": "a", "model_name_or_path": "m", "model_patch": "x"}, {"instance_id": "b"}]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "p.json").write_text(json.dumps(rows, indent=1))
-    for name in ("p.jsonl", "p.json"):
+    (tmp_path / "bom.jsonl").write_text((tmp_path / "p.jsonl").read_text(), "utf-8-sig")
+    (tmp_path / "keyed.json").write_text(json.dumps({"a": rows[0], "b": {}}))
+    for name in ("p.jsonl", "p.json", "bom.jsonl", "keyed.json"):
         found = read_predictions(tmp_path / name)
         assert [(s.task_id, s.patch, s.verdict) for s in found] == [("a", "x", None), ("b", "", None)]
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0c", "\x1c", "\r"])
+def test_only_a_newline_ends_a_line_of_predictions(tmp_path, separator: str) -> None:
+    row = {"instance_id": "a", "model_patch": f"+x{separator}y\n"}
+    (tmp_path / "p.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n\n", "utf-8", newline="")
+    (found,) = read_predictions(tmp_path / "p.jsonl")
+    assert found.patch == row["model_patch"]
+
+
+def test_two_answers_of_one_model_are_refused_and_those_of_two_are_read(tmp_path) -> None:
+    rows = [{"instance_id": "a", "model_name_or_path": name} for name in ("m", "n", "m")]
+    (tmp_path / "p.json").write_text(json.dumps(rows))
+    with pytest.raises(RegradeError, match="two answers of one model to a, entries 1 and 3"):
+        read_predictions(tmp_path / "p.json")
+    (tmp_path / "p.json").write_text(json.dumps(rows[:2]))
+    assert len(read_predictions(tmp_path / "p.json")) == 2
+    (tmp_path / "p.json").write_text(json.dumps({"a": {"instance_id": "b"}}))
+    with pytest.raises(RegradeError, match="the entry of a names another instance, b"):
+        read_predictions(tmp_path / "p.json")
 
 
 def test_what_can_no_longer_be_graded_counts_as_changed(taskset) -> None:
@@ -161,12 +193,19 @@ def test_what_can_no_longer_be_graded_counts_as_changed(taskset) -> None:
         StoredPatch("1", "area-2", SOLUTION, "", PASSED),
         StoredPatch("2", "area-1", "--- a/no.py\n+++ b/no.py\n@@ -1 +1 @@\n-x\n+y\n", "other", FAILED),
     ]
+    stored += [StoredPatch("3", "area-1", text) for text in (SOLUTION[: len(SOLUTION) // 2], LINKED)]
     report = regrade(stored, [taskset], backend=FakeBackend())
-    assert [(r.before, r.after, r.reason) for r in report.rows] == [
-        ("resolved", None, NO_TASK),
-        ("failed", None, f"{OTHER_TASK}; {NO_LONGER_APPLIES}"),
+    assert [(r.before, r.after) for r in report.rows] == [
+        ("resolved", None),
+        ("failed", None),
+        (None, None),
+        (None, None),
     ]
-    assert (report.changed, report.gradings, report.agreed, report.other_tasks) == (2, 0, 0, 1)
+    reasons = [r.reason for r in report.rows]
+    assert reasons[0] == NO_TASK and reasons[1].startswith(f"{OTHER_TASK}; {DOES_NOT_APPLY}: git apply ref")
+    assert reasons[2] == f"{DOES_NOT_APPLY}: the patch is cut off"
+    assert reasons[3].startswith(f"{DOES_NOT_APPLY}: the patch changes a symbolic link")
+    assert (report.changed, report.gradings, report.agreed, report.other_tasks) == (4, 0, 0, 1)
 
 
 def test_differences_are_named() -> None:
@@ -188,6 +227,8 @@ def test_verdicts_that_changed_are_reported_with_their_reason(taskset, bubblewra
             "tampered", task.id, SOLUTION, task.hash, Verdict(False, PASSED.passed, tampered=attempt)
         ),
         StoredPatch("unknown", task.id, OTHER),
+        StoredPatch("stripped", task.id, (OTHER + CACHE).rstrip("\n")),
+        StoredPatch("moved", task.id, MOVED),
     ]
     report = regrade(stored, [taskset], backend=bubblewrap, runs=2)
     assert [(r.id, r.before, r.after, r.changed) for r in report.rows] == [
@@ -197,6 +238,8 @@ def test_verdicts_that_changed_are_reported_with_their_reason(taskset, bubblewra
         ("worse", "resolved", "failed", True),
         ("tampered", "tampered", "resolved", True),
         ("unknown", None, "resolved", False),
+        ("stripped", None, "resolved", False),
+        ("moved", None, "resolved", False),
     ]
     assert [r.reason for r in report.rows[:5]] == [
         "",
@@ -205,9 +248,10 @@ def test_verdicts_that_changed_are_reported_with_their_reason(taskset, bubblewra
         "now failing: test_area.py::test_area",
         "no longer tampered: test_area.py: changed, but it is protected",
     ]
-    assert (report.gradings, report.unstable, report.changed) == (6, 0, 3)
+    assert (report.gradings, report.unstable, report.changed) == (10, 0, 3)
     assert (report.agreed, report.identical) == (2, 2)
-    assert [row.id for row in report.differing] == ["better", "worse", "tampered"]
+    assert [row.id for row in report.differing] == ["better", "worse", "tampered", "stripped"]
+    assert report.rows[6].not_graded == "__pycache__/k.py: caches"
 
 
 @pytest.mark.docker

@@ -71,6 +71,73 @@ def test_an_episode_is_played_through_chat_messages(server, policy, make_env, ma
     assert server.headers[0] == ("/v1/chat/completions", None)
 
 
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_reasoning_is_shown_and_sent_back_as_it_came(server, policy, make_env, make_task, name):
+    status, reply = says(None, ("c", "view", "{}"))
+    reply["choices"][0]["message"][name] = "I think.\ud83d"
+    server.replies = [(status, reply), SUBMIT]
+    trajectory = run_episode(make_env([make_task()]), policy, task=make_task(), seed=0)
+    assert trajectory.turns[0].action.text == "<think>\nI think.?\n</think>\n\n"
+    kept = server.requests[1]["messages"][2]
+    assert (kept[name], kept["content"]) == ("I think.?", "")
+
+
+@pytest.mark.parametrize("arguments", [None, [], {}, "", "{}"])
+def test_nothing_at_all_is_no_arguments_however_it_is_written(server, policy, make_task, arguments):
+    server.replies = [says([{"type": "text", "text": "a"}, {"text": "b"}], ("c", "submit", arguments))]
+    action = act(policy, make_task)
+    assert (action.text, action.calls) == ("ab", (ToolCall("c", "submit", {}),))
+
+
+@pytest.mark.parametrize("arguments", [[1], "[1]", "null"])
+def test_arguments_that_are_no_object_are_corrected(server, policy, make_task, arguments):
+    server.replies = [says("x", ("c", "submit", arguments))]
+    assert "must be a JSON object" in act(policy, make_task).error
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (400, "This model's maximum context length is 8192 tokens."),
+        (400, "prompt is too long: 200001 tokens > 200000 maximum"),
+        (400, "the request exceeds the available context size, try increasing it"),
+        (400, "Input is too long for requested model."),
+        (413, "Request too large: please reduce the length of the messages"),
+        (422, "`inputs` tokens + `max_new_tokens` must be <= 4096: input tokens 5000 exceed"),
+        (400, "The input token count (1100000) exceeds the maximum number of tokens allowed (1048576)."),
+    ],
+)
+def test_a_conversation_that_is_too_long_ends_for_its_tokens(server, policy, make_task, status, said):
+    server.replies = [(status, {"error": {"message": said}})]
+    assert act(policy, make_task) is StopReason.MAX_TOKENS
+
+
+@pytest.mark.parametrize("said", ["invalid tool schema", "max_tokens must be at least 1", "no such model"])
+def test_other_refusals_are_no_overflow(server, policy, make_task, said):
+    server.replies = [(400, {"error": said})]
+    with pytest.raises(PolicyError, match="refused the request"):
+        act(policy, make_task)
+
+
+def test_fields_that_a_server_refuses_are_left_out_from_then_on(server, make_task):
+    policy = EndpointPolicy(server.url, "m", max_tokens=9, temperature=0.5, first_wait_s=0.01)
+    server.replies = [
+        (400, {"error": "Unsupported parameter: 'max_tokens'; use 'max_completion_tokens' instead."}),
+        (422, {"detail": "Extra inputs are not permitted: seed"}),
+        EDIT,
+        EDIT,
+        (400, {"error": "temperature is not supported with this model"}),
+    ]
+    act(policy, make_task)
+    act(policy, make_task)
+    for request in server.requests[2:]:
+        assert "seed" not in request and "max_tokens" not in request
+        assert request["max_completion_tokens"] == 9
+    with pytest.raises(PolicyError, match="temperature is not supported"):
+        act(policy, make_task)
+    policy.close()
+
+
 def test_several_calls_of_one_answer_are_each_answered(server, policy, make_env, make_task):
     view = ("a", "view", "{}"), ("b", "view", '{"path": "a.py"}')
     server.replies = [says(None, *view), SUBMIT]

@@ -44,7 +44,7 @@ def test_an_earlier_evaluation_is_shown_and_its_patches_are_read(run: Path) -> N
     assert data.tasks["area-1"]["instruction"] == "Mend it."
     assert "<b>100%</b>" in write_report(run).read_text()
     assert [trajectory.id for trajectory in read_trajectories(run)] == ["e1"]
-    (patch,), unscored = read_patches(run)
+    (patch,), unscored, _ = read_patches(run)
     assert (patch.patch, unscored) == ("+x\n", 0)
     assert [trajectory.id for trajectory in TrajectoryStore(run / "trajectories").select(task="area-1")] == [
         "e1"

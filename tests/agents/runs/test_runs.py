@@ -100,6 +100,12 @@ def test_a_torn_last_line_of_metrics_is_cut_off(tmp_path: Path, config: Config) 
         assert [row["step"] for row in run.metrics()] == [0, 1, 2]
 
 
+def test_a_damaged_line_of_metrics_is_named_and_hides_no_other(tmp_path: Path, caplog) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 0}\n{"step"\n[1]\n{"a": "\xff"}\n{"step": 1}\n{"st')
+    assert read_metrics(tmp_path) == [{"step": 0}, {"step": 1}]
+    assert [line.partition(" is no row")[0].rpartition(":")[2] for line in caplog.messages] == ["2", "4"]
+
+
 def test_metrics_are_truncated_to_the_step_that_is_resumed_from(tmp_path: Path, config: Config) -> None:
     with TrainingRun.begin(tmp_path / "run", config) as run:
         for step in range(5):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agents.runs.store import StoreError, TrajectoryStore
+from agents.runs.store import TrajectoryStore
 from agents.types import Action, Completion, Trajectory, Turn, VersionSpan
 from envs.types import Observation, StopReason, ToolCall, Verdict
 
@@ -150,15 +150,19 @@ def test_what_was_written_before_a_kill_is_there_after_it(tmp_path):
     assert len(found) == part.read_bytes().count(b"\n") > 2
 
 
-def test_a_whole_line_that_cannot_be_read_is_named(tmp_path):
+def test_a_whole_line_that_cannot_be_read_is_named_and_hides_no_other(tmp_path, caplog):
     store = TrajectoryStore(tmp_path)
-    store.append(trajectory())
+    store.append(trajectory(0))
     store.close()
     (part,) = tmp_path.iterdir()
-    part.write_bytes(part.read_bytes() + b'{"id": "x"}\n')
-    with pytest.raises(StoreError, match=r"part-000001\.jsonl:2 is not a trajectory") as caught:
-        list(store.read())
-    assert "\n" not in str(caught.value)
+    line = part.read_bytes()
+    # As written before log-probabilities had to be finite numbers.
+    part.write_bytes(line + b'{"id": "x"}\n' + line.replace(b"-0.25", b"null") + b"\xff\n" + line)
+    unread = []
+    assert list(store.read(unread)) == [trajectory(0)] * 2
+    places = [sentence.partition(" is not a trajectory")[0] for sentence in unread]
+    assert places == [f"{part}:{number}" for number in (2, 3, 4)]
+    assert caplog.messages == unread and "\n" not in "".join(unread)
 
 
 def test_many_threads_and_many_stores_write_beside_each_other(tmp_path):

@@ -91,13 +91,11 @@ def test_a_test_that_became_a_link_is_put_back_and_other_links_are_dropped(
         ("calculator/./x.py", b"x"),
         (".hypothesis/examples/x", b"x"),
         ("evil.dist-info/entry_points.txt", b"[pytest11]\n"),
-        ("data.bin", b"\0\1"),
+        ("calculator/built", b"\x7fELF\2\1\1"),
         ("tests/test_own.py", b"def test_x(): pass\n"),
     ],
 )
-def test_what_is_not_source_text_does_not_travel(
-    calculator: TaskSet, task: Task, path: str, data: bytes
-) -> None:
+def test_what_is_no_source_does_not_travel(calculator: TaskSet, task: Task, path: str, data: bytes) -> None:
     got = submit(calculator, task, written={path: data})
     assert got.tree == calculator.base_tree(task)
     assert got.dropped
@@ -128,11 +126,32 @@ def test_files_give_way_to_the_folders_of_what_stays_and_of_trusted_files(
 
 
 def test_more_than_a_submission_may_hold_does_not_travel(calculator: TaskSet, task: Task) -> None:
-    big = b"#" * (SUBMISSION_BYTES - 10)
-    got = submit(calculator, task, written={"a.py": big, "b.py": b"#" * 20, "c.txt": b"#" * 5})
-    assert "a.py" in got.tree
-    assert "c.txt" in got.tree, "what is dropped takes no room"
-    assert [line.partition(":")[0] for line in got.dropped] == ["b.py"]
+    written = {"README.md": b"#" * (SUBMISSION_BYTES + 1), "a.py": b"#" * SUBMISSION_BYTES, "b.txt": b"#"}
+    got = submit(calculator, task, written=written)
+    assert "b.txt" in got.tree, "what is dropped takes no room"
+    assert [line.partition(":")[0] for line in got.dropped] == ["README.md", "a.py"]
+
+
+def test_the_order_of_names_decides_nothing(calculator: TaskSet, task: Task) -> None:
+    logs = {f"a{number}.log": b"#" * (1 << 20) for number in range(8)}
+    got = submit(calculator, task, written={**logs, "z.py": b"x = 1\n"})
+    assert "z.py" in got.tree
+    assert [line.partition(":")[0] for line in got.dropped] == ["a7.log"]
+
+
+def test_bytes_of_any_kind_and_execute_bits_travel(calculator: TaskSet, task: Task) -> None:
+    written = {
+        "logo.png": b"\x89PNG\0\xff",
+        "calculator/old.py": b"# coding: latin-1\n# caf\xe9\n",
+        "wide.txt": "ü\n".encode("utf-16"),
+        "README.md": b"\0",
+    }
+    base = calculator.base_tree(task)
+    changes = TreeChanges(written, frozenset({"wide.txt", "calculator/__init__.py"}))
+    got = admit(changes, calculator, task)
+    assert {path: got.tree[path].data for path in written} == written and not got.left_out
+    assert got.tree["wide.txt"].executable and got.tree["calculator/__init__.py"].executable
+    assert apply_patch(base, got.patch) == got.tree
 
 
 def test_changes_of_files_that_existed_go_before_new_ones(calculator: TaskSet, task: Task) -> None:

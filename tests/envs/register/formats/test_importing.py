@@ -16,8 +16,9 @@ from envs.register.settings import RegisterSettings
 from envs.tasksets.taskset import load_taskset
 from sandboxes.fake import FakeBackend
 
-from .conftest import BASE, POUR, SCOOPS, SOLVED, swebench_row
+from .conftest import BASE, POUR, SCOOPS, SOLVED, patches, swebench_row
 
+LINK = "diff --git a/link b/link\nnew file mode 120000\nindex 0000000..1de5659\n"
 RECIPE = """[image]
 name = "ladle"
 requirements = ["iniconfig==2.3.1", "packaging==26.3", "pluggy==1.7.0", "pygments==2.21.0", "pytest==9.2.0"]
@@ -99,6 +100,13 @@ def test_when_no_row_makes_a_task_the_first_reasons_are_said_and_nothing_is_writ
             {"test_patch": "--- a/ladle.py\n+++ b/ladle.py\n@@ -1 +1 @@\n-a\n+b\n"},
             "test_patch: changes ladle.py",
         ),
+        ({"test_patch": patches()[1][:-40]}, "test_patch: is no diff (the patch is cut off)"),
+        ({"patch": patches()[0][:-40]}, "patch: does not apply (the patch is cut off)"),
+        ({"patch": patches()[0] + LINK}, "patch: does not apply (the patch changes a symbolic link"),
+        (
+            {"test_patch": patches()[1] + LINK.replace("link", "tests/link").replace("12", "16")},
+            "test_patch: does not apply (the patch changes a submodule",
+        ),
         ({"FAIL_TO_PASS": ["tests/test_gone.py::test_x"]}, "FAIL_TO_PASS: tests/test_gone.py is not in"),
     ],
 )
@@ -107,6 +115,20 @@ def test_what_does_not_fit_the_repository_is_named(upstream, fields, message):
     with Repositories(upstream.repos, timeout_s=5) as repositories, pytest.raises(RowError) as caught:
         resolve_entry(entry, repositories)
     assert str(caught.value).startswith(message)
+
+
+def test_files_that_a_row_renames_are_where_it_says(upstream):
+    moved = "diff --git a/{0} b/{1}\nsimilarity index 100%\nrename from {0}\nrename to {1}"
+    fields = {
+        "patch": patches()[0] + moved.format("pyproject.toml", "setup.toml"),
+        "test_patch": moved.format("tests/test_ladle.py", "tests/test_scoop.py"),
+        "FAIL_TO_PASS": ["tests/test_scoop.py::test_scoop[the one]"],
+        "PASS_TO_PASS": [],
+    }
+    with Repositories(upstream.repos) as repositories:
+        found = resolve_entry(read_swebench(swebench_row(upstream.base, **fields)), repositories)
+    assert found.solved.keys() == {"ladle.py", "setup.toml", "tests/test_scoop.py"}
+    assert found.test_files == ("tests/test_scoop.py",)
 
 
 @pytest.mark.parametrize("place", ["acme/ladle", "acme__ladle", "ladle", "ladle.git"])

@@ -24,6 +24,14 @@ def test_a_malformed_line_is_named_and_the_lines_after_it_are_read(tmp_path):
     assert found[519].entry is not None and found[519].id == "row-519"
 
 
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
+def test_a_byte_order_mark_and_separators_in_a_text_are_no_matter(tmp_path, name):
+    rows = [swebench_row(instance_id=number, patch="+x\u2028\x85\r\n") for number in ("a", "b")]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (tmp_path / name).write_text(text, "utf-8-sig")
+    assert [line.row for line in read_rows(tmp_path / name)] == rows
+
+
 @pytest.mark.parametrize("content", ["list", "by id", "one", "lines"])
 def test_a_json_file_may_hold_rows_in_any_of_the_ways_data_sets_use(tmp_path, content):
     rows = [swebench_row(instance_id=name) for name in ("a", "b")]
