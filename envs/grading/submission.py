@@ -8,15 +8,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import PurePosixPath
 
 from sandboxes.base import Sandbox, SandboxError, TreeChanges
 
 from .. import protection
-from ..tasksets.taskset import Runtime, TaskSet
-from ..tasksets.trees import Tree, TreeFile, diff_trees, is_safe, is_text, patched_paths
+from ..tasksets.taskset import TaskSet
+from ..tasksets.trees import Tree, TreeFile, diff_trees, is_safe, is_text
 from ..types import Task
+from .rules import Rules, rules_of
 
 PATH_BYTES, NAME_BYTES = 1_000, 255
 """Limits of a path and of each name in it. Linux allows 4,096 bytes, to which our own folders would add."""
@@ -73,44 +73,27 @@ def collect(sandbox: Sandbox, taskset: TaskSet, task: Task, *, timeout_s: float)
 
 def admit(changes: TreeChanges, taskset: TaskSet, task: Task) -> Submission:
     """Sort changes into admitted, put back and dropped."""
-    return admit_changes(changes, taskset.base_tree(task), *_rules(taskset, task))
+    return admit_changes(changes, taskset.base_tree(task), rules_of(taskset, task))
 
 
-def _rules(taskset: TaskSet, task: Task) -> tuple[frozenset[str], Runtime]:
-    return reference_paths(task.reference_patch), taskset.runtime(task)
-
-
-@lru_cache(maxsize=4096)
-def reference_paths(reference_patch: str) -> frozenset[str]:
-    """Return the paths of a reference patch: submissions may change them even if they are protected."""
-    return patched_paths(reference_patch) if reference_patch else frozenset()
-
-
-def admit_changes(
-    changes: TreeChanges, base: Tree, allowed: frozenset[str], environment: Runtime | None = None
-) -> Submission:
-    """Apply the rules to changes of `base`; `allowed` are the protected paths that may be changed.
-
-    With an `environment`, new files must not shadow its installed modules.
-    """
+def admit_changes(changes: TreeChanges, base: Tree, rules: Rules) -> Submission:
+    """Apply the rules to changes of `base`."""
     tree, put_back, dropped = dict(base), list[str](), list[str]()
     judging = protection.folders_of_tests(base)
     left = SUBMISSION_BYTES
     for path, reason in sorted(changes.skipped.items()):
-        (put_back if _is_put_back(path, base, allowed) else dropped).append(f"{path}: {reason}")
+        (put_back if _is_put_back(path, base, rules) else dropped).append(f"{path}: {reason}")
     # Changes of files that existed come first: new files must not push them out.
     for path in sorted({*changes.written, *changes.removed}, key=lambda path: (path not in base, path)):
         data = changes.written.get(path)
         reason = _refusal(path, data)
-        if environment is not None and path not in base.keys() | allowed and not reason:
-            tests = environment.tests
-            if protection.stands_in(path, tests.import_paths, environment.image.requirements):
-                reason = "it would stand in for a module that is installed"
+        if not reason and path not in base.keys() | rules.allowed and rules.shadows(path):
+            reason = "it would stand in for a module that is installed or that tests use"
         if not reason and len(data or b"") > left:
             reason = "more than a submission may hold"
-        if _is_put_back(path, base, allowed):
+        if _is_put_back(path, base, rules):
             put_back.append(f"{path}: {'removed' if data is None else 'changed'}, but it is protected")
-        elif reason or (protection.is_judging(path, judging) and path not in allowed):
+        elif reason or (protection.is_judging(path, judging) and path not in rules.allowed):
             dropped.append(f"{path}: {reason or 'tests of your own do not travel'}")
         elif data is None:
             tree.pop(path, None)
@@ -123,11 +106,11 @@ def admit_changes(
     return Submission(tree, _diff(base, tree), tuple(put_back), tuple(dropped))
 
 
-def _is_put_back(path: str, base: Tree, allowed: frozenset[str]) -> bool:
+def _is_put_back(path: str, base: Tree, rules: Rules) -> bool:
     """Whether a path influences how tests run, so that its changes are undone."""
-    if path in allowed or not is_safe(path):
+    if path in rules.allowed or not is_safe(path):
         return False
-    return protection.is_steering(path) or (protection.is_test(path) and path in base)
+    return path in rules.judges or protection.is_steering(path) or (protection.is_test(path) and path in base)
 
 
 def _in_the_way(tree: Tree) -> set[str]:
@@ -159,19 +142,17 @@ def _diff(base: Tree, tree: Tree) -> str:
 
 def submission_of(tree: Tree, taskset: TaskSet, task: Task) -> Submission:
     """Make a submission of a tree from elsewhere (a reference, a stored patch), under the same rules."""
-    return admit_tree(tree, taskset.base_tree(task), *_rules(taskset, task))
+    return admit_tree(tree, taskset.base_tree(task), rules_of(taskset, task))
 
 
-def admit_tree(
-    tree: Tree, base: Tree, allowed: frozenset[str], environment: Runtime | None = None
-) -> Submission:
+def admit_tree(tree: Tree, base: Tree, rules: Rules) -> Submission:
     """Make a submission of a tree, compared with `base`, under the same rules."""
     changes = TreeChanges(
         written={name: entry.data for name, entry in tree.items() if base.get(name) != entry},
         executable=frozenset(name for name, entry in tree.items() if entry.executable),
         removed=tuple(sorted(base.keys() - tree.keys())),
     )
-    return admit_changes(changes, base, allowed, environment)
+    return admit_changes(changes, base, rules)
 
 
 def lay_trusted(tree: Tree, trusted: Mapping[str, TreeFile], allowed: Collection[str]) -> Tree:
@@ -181,8 +162,12 @@ def lay_trusted(tree: Tree, trusted: Mapping[str, TreeFile], allowed: Collection
     kept = {
         name: entry
         for name, entry in tree.items()
-        if (name in allowed or not (protection.is_steering(name) or protection.is_judging(name, judging)))
+        if (name in allowed or not _judges(name, trusted, judging))
         and name not in folders
         and trusted.keys().isdisjoint(_folders(name))
     }
     return {**trusted, **kept}
+
+
+def _judges(name: str, trusted: Collection[str], judging: Collection[str]) -> bool:
+    return name in trusted or protection.is_steering(name) or protection.is_judging(name, judging)

@@ -63,7 +63,7 @@ class Edit:
             text = read_text(at.sandbox, self.path)
             old = self.old
             done = self._insert(at.sandbox, text) if old is None else self._replace(at.sandbox, text, old)
-        note = protection.note(path_in_tree(at.task, self.path), exists=not self.create)
+        note = protection.note(path_in_tree(at.task, self.path), not self.create, at.task.judges)
         return f"{done}\n({note})" if note else done
 
     def _make(self, sandbox: Sandbox) -> str:

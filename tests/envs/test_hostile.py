@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from envs.coding import CodingEnv
+from envs.grading.rules import Rules
 from envs.grading.submission import admit_changes
 from envs.tasksets.taskset import TaskSet
 from envs.tasksets.trees import Tree, TreeFile, apply_patch
@@ -151,5 +152,5 @@ PATHS = st.lists(PARTS, min_size=1, max_size=4).map("/".join) | st.just("d/" * 6
 def test_any_changes_are_admitted_and_the_patch_gives_the_tree(written, removed, skipped) -> None:
     base: Tree = {"a.py": TreeFile(b"x = 0\n"), "tests/test_a.py": TreeFile(b"def test_a(): ...\n")}
     changes = TreeChanges(written, removed=tuple(removed), skipped=skipped)
-    submission = admit_changes(changes, base, frozenset())
+    submission = admit_changes(changes, base, Rules())
     assert apply_patch(base, submission.patch) == submission.tree

@@ -30,6 +30,7 @@ from .leaks import pr_leaks
 from .quarantine import add_evidence, quarantine
 from .scan import ImageScan, scan_taskset
 from .task import TaskCheck, prove_tasks
+from .usage import with_usage
 
 SHARE = 4
 """Fewest cheats tried on each task at registration; the tasks of a set take turns to cover all cheats."""
@@ -154,19 +155,13 @@ def write_proven(proposal: Proposal, settings: RegisterSettings) -> Written:
     SandboxError, and RegisterError when no task is left or the set as a whole has a fault.
     """
     folder, name, tasks = settings.out, proposal.manifest.name, proposal.tasks
+    proposal = replace(proposal, trees=tuple(proposal.trees))
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         beside = scratch / folder.name
-        taskset = write_taskset(
-            beside,
-            proposal.manifest,
-            tasks,
-            proposal.trees,
-            prs=proposal.prs,
-            records=proposal.records,
-            evidence=proposal.evidence,
-        )
+        manifest, known = with_usage(_write(scratch / "plain", proposal), settings)
+        taskset = _write(beside, replace(proposal, manifest=manifest, tasks=known))
         proof = prove_taskset(taskset, replace(settings, runs=REFERENCE_RUNS), every_cheat=False)
         if proof.problems:
             raise RegisterError(f"the tasks of {name} cannot be trusted: {proof.problems[0]}")
@@ -180,6 +175,18 @@ def write_proven(proposal: Proposal, settings: RegisterSettings) -> Written:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return Written(load_taskset(folder), failing)
+
+
+def _write(folder: Path, proposal: Proposal) -> TaskSet:
+    return write_taskset(
+        folder,
+        proposal.manifest,
+        proposal.tasks,
+        proposal.trees,
+        prs=proposal.prs,
+        records=proposal.records,
+        evidence=proposal.evidence,
+    )
 
 
 @dataclass(frozen=True)
