@@ -20,7 +20,7 @@ from envs.testing.run import RunnerSetup
 from envs.types import Task, Verdict
 from sandboxes import Backend, ImageRecipe
 
-CORE = '''import json
+CORE = """import json
 from pathlib import Path
 
 from .pieces import double
@@ -39,7 +39,7 @@ def word(number):
 
 def parse(path):
     return json.loads(Path(path).read_text())["sum"]
-'''
+"""
 FILES = {
     "lib/__init__.py": "",
     "lib/core.py": CORE,
