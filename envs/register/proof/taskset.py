@@ -26,6 +26,7 @@ from sandboxes.progress import Progress, silent
 from ..errors import IMAGE_S, RegisterError, one_line
 from ..settings import ProofSettings, RegisterSettings
 from .cheats import CHEATS
+from .hidden import hiding
 from .leaks import pr_leaks
 from .quarantine import add_evidence, quarantine
 from .scan import ImageScan, scan_taskset
@@ -169,8 +170,8 @@ def write_proven(proposal: Proposal, settings: RegisterSettings) -> Written:
         if len(failing) == len(tasks):
             task, reason = next(iter(failing.items()))
             raise RegisterError(f"none of {len(tasks)} tasks of {name} holds; {task}: {reason}")
-        quarantine(beside, failing)
-        add_evidence(beside, {"confirmed": proof.evidence(REFERENCE_RUNS)})
+        kept = quarantine(beside, failing).tasks
+        add_evidence(beside, {"confirmed": proof.evidence(REFERENCE_RUNS), "hidden": hiding(kept)})
         os.rename(beside, folder)  # noqa: PTH104 (refuses a folder that appeared meanwhile)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -202,6 +203,8 @@ class CheckReport:
     """Names of all tried cheats."""
     quarantined: Mapping[str, str] = field(default_factory=dict)
     """Task id to reason, for tasks that were removed from the set."""
+    hidden: Mapping[str, int] = field(default_factory=dict)
+    """Tasks whose failing tests are all, in part (`some`) or not hidden from the policy."""
 
     @property
     def broken(self) -> tuple[TaskCheck, ...]:
@@ -250,4 +253,5 @@ def check(
         wall_s=time.monotonic() - started,
         cheats=tuple(sorted({name for check in proof.checks for name in check.cheats})),
         quarantined=failing if remove else {},
+        hidden=hiding(taskset.tasks),
     )

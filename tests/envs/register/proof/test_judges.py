@@ -140,7 +140,7 @@ def test_a_helper_that_the_library_imports_is_source_even_where_it_proves_to_jud
 
 def test_a_module_that_only_tests_import_is_under_test_where_it_needs_the_library() -> None:
     facade = {"facade/__init__.py": "from lib.core import total\n", "checks_support.py": "WANTED = 5\n"}
-    used = USED | dict.fromkeys(facade, ("checks/test_core.py",))
+    used = {**USED, **dict.fromkeys(facade, ("checks/test_core.py",))}
     found = library(FILES | facade, used, "lib/core.py").judges(())
     assert found == tuple(sorted([*JUDGES, "checks_support.py"]))
 
