@@ -2,9 +2,9 @@
 
 Protected are the tests, the files that configure the test framework or packaging, and CI. A policy may
 change, remove or add them, as developers do: before grading they are put back, and its own tests are left
-out, so they neither help nor harm. The lists hold names, so they are short and cannot be complete: a Makefile
-is not protected (a test command should call its program directly), nor are tests inside a source file, as in
-Rust.
+out, so they neither help nor harm. The lists hold names, so they are short and cannot be complete: what only
+tests use, under whatever name, is recorded with each task (`Task.judges`). A Makefile is not protected (a
+test command should call its program directly), nor are tests inside a source file, as in Rust.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import PurePosixPath
 
 _STEERING_NAMES = """
@@ -122,12 +122,13 @@ def is_judging(path: str, folders: Collection[str]) -> bool:
     return not name.endswith(_DATA) or not kinds <= _DATA_FOLDERS or _TESTS.match(name) is not None
 
 
-def note(path: str, exists: bool) -> str:
+def note(path: str, exists: bool, judges: Collection[str] = ()) -> str:
     """Return what an agent should know that changes this path; empty if nothing.
 
-    The note is about names only: it must not tell which protected files a task's reference changes.
+    `judges` are the files that only tests use. The note depends on names and on that list: it must not tell
+    which protected files a task's reference changes.
     """
-    if is_steering(path) or (exists and is_test(path)):
+    if is_steering(path) or (exists and is_test(path)) or path in judges:
         return "tests and their settings are put back before grading, unless the task is about them"
     if is_test(path):
         return "tests of your own are not graded"
@@ -154,20 +155,41 @@ def never_travels(path: str, data: bytes = b"") -> str:
     return next((_NEVER_FOLDERS[part] for part in pure.parts if part in _NEVER_FOLDERS), "")
 
 
-def stands_in(path: str, import_paths: Iterable[str], requirements: Iterable[str]) -> bool:
-    """Whether a new file would shadow a module of Python or an installed package.
+def import_roots(paths: Collection[str], import_paths: Iterable[str]) -> frozenset[str]:
+    """Return the folders from which modules are imported while the tests of a tree run.
 
-    Tests import from the tree first, so `hypothesis.py` beside the project would be their hypothesis.
-    Installed modules are known by their distributions' names (`name==version`), and a few by their own.
+    These are the declared folders, and of every folder of tests the nearest one, itself or above, that is no
+    package: the test framework puts it first on the path.
     """
-    taken = {requirement.partition("==")[0].lower().replace("-", "_") for requirement in requirements}
-    taken |= {*sys.stdlib_module_names, "_pytest", "py", "pytest", "_hypothesis_pytestplugin"}
-    for folder in import_paths:
-        pure = PurePosixPath(path)
-        inside = pure.relative_to(folder).parts if pure.is_relative_to(folder) else ()
-        match inside:
-            case (name,) if name.endswith(".py") and name.removesuffix(".py").lower() in taken:
-                return True
-            case (name, "__init__.py") if name.lower() in taken:
-                return True
-    return False
+    found = set(import_paths)
+    for folder in map(PurePosixPath, folders_of_tests(paths)):
+        above = [folder, *folder.parents]
+        found.add(next((str(place) for place in above if f"{place}/__init__.py" not in paths), "."))
+    return frozenset(found)
+
+
+def module_names(path: str, roots: Iterable[str]) -> Iterator[str]:
+    """Yield the dotted names by which a Python file is imported, one for every root that it lies under."""
+    if not path.endswith(".py"):
+        return
+    pure = PurePosixPath(path)
+    module = pure.parent if pure.name == "__init__.py" else pure.with_suffix("")
+    for root in roots:
+        if module.is_relative_to(root) and (parts := module.relative_to(root).parts):
+            yield ".".join(parts)
+
+
+def standard_modules() -> frozenset[str]:
+    """Return the names, in lower case, of modules that a tree never provides: Python's and pytest's."""
+    ours = ("_pytest", "py", "pytest", "_hypothesis_pytestplugin")
+    return frozenset({*map(str.lower, sys.stdlib_module_names), *ours})
+
+
+def stands_in(path: str, roots: Iterable[str], taken: Collection[str]) -> bool:
+    """Whether a new file would be imported in place of a module of `taken` (dotted names in lower case).
+
+    Tests import from the tree first, so `hamcrest/__init__.py` beside the project would be their hamcrest. So
+    would a package that was made of a folder above the module, `google/__init__.py` for `google.protobuf`.
+    """
+    names = [name.lower() for name in module_names(path, roots)]
+    return any(name in taken or any(other.startswith(f"{name}.") for other in taken) for name in names)

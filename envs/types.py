@@ -66,6 +66,9 @@ class Task:
     """The first of those rows that is of this task's repository, in a set of several repositories."""
     cutoff: str = ""
     """ISO 8601 time of the base; comments from then on are not shown. Empty: no limit."""
+    judges: tuple[str, ...] = ()
+    """Files of the tree, beyond those that are protected by name, that only the tests import or read:
+    helpers, expected values, samples. Grading lays them over a submission as it does the tests."""
     withheld: tuple[str, ...] = ()
     """Keys of past changes that mention the fix; the `prs` tool hides them."""
     limits: Limits = field(default_factory=Limits)
@@ -83,10 +86,9 @@ class Task:
     def hash(self) -> str:
         """SHA-256 over every field; recorded with each trajectory."""
         fields = asdict(self)
-        if not self.first_pr:
-            del fields[
-                "first_pr"
-            ]  # sets of one repository keep the hashes from before there was such a field
+        for name in ("first_pr", "judges"):  # sets without them keep the hashes from before these fields
+            if not fields[name]:
+                del fields[name]
         text = json.dumps(fields, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 

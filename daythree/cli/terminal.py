@@ -112,7 +112,7 @@ def print_task(task: Task) -> None:
 
 
 def print_result(result: Mapping[str, Any], as_json: bool) -> None:
-    """Print a result: as JSON, or its single values in two columns."""
+    """Print a result: as JSON, or its single values and its counts in two columns."""
     if as_json:
         print_json(result)
         return
@@ -121,8 +121,16 @@ def print_result(result: Mapping[str, Any], as_json: bool) -> None:
 
 
 def _is_single(value: Any) -> bool:
-    return value is not None and not isinstance(value, Mapping | list | tuple)
+    return _are_counts(value) or (value is not None and not isinstance(value, Mapping | list | tuple))
+
+
+def _are_counts(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping) and bool(value) and all(isinstance(part, int) for part in value.values())
+    )
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name}: {count}" for name, count in value.items())
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -22,8 +22,9 @@ from ..tasksets.taskset import TaskSet
 from ..tasksets.trees import Tree
 from ..types import Task, Verdict
 from .checks.inspection import Inspection, Listed, Runs
+from .rules import reference_paths
 from .run import run_graded
-from .submission import Submission, lay_trusted, reference_paths, submission_of
+from .submission import Submission, lay_trusted, submission_of
 
 NAMED = 5
 """Changes that were not graded and are named in a verdict."""

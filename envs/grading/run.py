@@ -16,7 +16,8 @@ from ..tasksets.trees import Tree, digest, pack
 from ..testing.run import RunnerSetup, RunReport, run_tests, template
 from ..types import Task
 from .checks.runs import RunRequest
-from .submission import lay_trusted, reference_paths
+from .rules import reference_paths
+from .submission import lay_trusted
 
 SETUP_S = 60.0
 """Deadline for starting a sandbox and unpacking a tree into it."""

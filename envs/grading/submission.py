@@ -8,15 +8,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import PurePosixPath
 
 from sandboxes.base import Sandbox, SandboxError, TreeChanges
 
 from .. import protection
-from ..tasksets.taskset import Runtime, TaskSet
-from ..tasksets.trees import Tree, TreeFile, diff_trees, is_safe, patched_paths
+from ..tasksets.taskset import TaskSet
+from ..tasksets.trees import Tree, TreeFile, diff_trees, is_safe
 from ..types import Task
+from .rules import Rules, rules_of
 
 PATH_BYTES, NAME_BYTES = 1_000, 255
 """Limits of a path and of each name in it. Linux allows 4,096 bytes, to which our own folders would add."""
@@ -73,46 +73,29 @@ def collect(sandbox: Sandbox, taskset: TaskSet, task: Task, *, timeout_s: float)
 
 def admit(changes: TreeChanges, taskset: TaskSet, task: Task) -> Submission:
     """Sort changes into admitted, put back and dropped."""
-    return admit_changes(changes, taskset.base_tree(task), *_rules(taskset, task))
+    return admit_changes(changes, taskset.base_tree(task), rules_of(taskset, task))
 
 
-def _rules(taskset: TaskSet, task: Task) -> tuple[frozenset[str], Runtime]:
-    return reference_paths(task.reference_patch), taskset.runtime(task)
-
-
-@lru_cache(maxsize=4096)
-def reference_paths(reference_patch: str) -> frozenset[str]:
-    """Return the paths of a reference patch: submissions may change them even if they are protected."""
-    return patched_paths(reference_patch) if reference_patch else frozenset()
-
-
-def admit_changes(
-    changes: TreeChanges, base: Tree, allowed: frozenset[str], environment: Runtime | None = None
-) -> Submission:
-    """Apply the rules to changes of `base`; `allowed` are the protected paths that may be changed.
-
-    With an `environment`, new files must not shadow its installed modules.
-    """
+def admit_changes(changes: TreeChanges, base: Tree, rules: Rules) -> Submission:
+    """Apply the rules to changes of `base`."""
     tree, put_back, dropped = dict(base), list[str](), list[str]()
     judging = protection.folders_of_tests(base)
     left = SUBMISSION_BYTES
     for path, reason in sorted(changes.skipped.items()):
-        (put_back if _is_put_back(path, base, allowed) else dropped).append(f"{path}: {reason}")
+        (put_back if _is_put_back(path, base, rules) else dropped).append(f"{path}: {reason}")
     now = _changed_files(changes, base)
     sizes = {path: len(entry.data) if entry is not None else 0 for path, entry in now.items()}
     # Changes of files that existed come first, then small new files: a large log must not push them out.
     for path in sorted(now, key=lambda path: (path not in base, sizes[path], path)):
         entry, size = now[path], sizes[path]
         reason = _refusal(path, entry)
-        if environment is not None and path not in base.keys() | allowed and not reason:
-            tests = environment.tests
-            if protection.stands_in(path, tests.import_paths, environment.image.requirements):
-                reason = "it would stand in for a module that is installed"
+        if not reason and path not in base.keys() | rules.allowed and rules.shadows(path):
+            reason = "it would stand in for a module that is installed or that tests use"
         if not reason and size > left:
             reason = "more than a submission may hold"
-        if _is_put_back(path, base, allowed):
+        if _is_put_back(path, base, rules):
             put_back.append(f"{path}: {'removed' if entry is None else 'changed'}, but it is protected")
-        elif reason or (protection.is_judging(path, judging) and path not in allowed):
+        elif reason or (protection.is_judging(path, judging) and path not in rules.allowed):
             dropped.append(f"{path}: {reason or 'tests of your own do not travel'}")
         elif entry is None:
             tree.pop(path, None)
@@ -139,11 +122,11 @@ def _changed_files(changes: TreeChanges, base: Tree) -> dict[str, TreeFile | Non
     return files
 
 
-def _is_put_back(path: str, base: Tree, allowed: frozenset[str]) -> bool:
+def _is_put_back(path: str, base: Tree, rules: Rules) -> bool:
     """Whether a path influences how tests run, so that its changes are undone."""
-    if path in allowed or not is_safe(path):
+    if path in rules.allowed or not is_safe(path):
         return False
-    return protection.is_steering(path) or (protection.is_test(path) and path in base)
+    return path in rules.judges or protection.is_steering(path) or (protection.is_test(path) and path in base)
 
 
 def _in_the_way(tree: Tree) -> set[str]:
@@ -164,6 +147,8 @@ def _refusal(path: str, entry: TreeFile | None) -> str:
         return "its name is not UTF-8"
     if len(encoded) > PATH_BYTES or max(map(len, encoded.split(b"/"))) > NAME_BYTES:
         return "its path is too long"
+    if entry is not None and not entry.data and " /" in path:
+        return "no patch can name it: it is empty, and a folder's name ends in a space"
     return protection.never_travels(path, entry.data if entry is not None else b"")
 
 
@@ -175,30 +160,27 @@ def travel_note(path: str, taskset: TaskSet, task: Task, *, exists: bool) -> str
     pure = PurePosixPath(path)
     if pure.is_absolute() or ".." in pure.parts:
         return "files outside the repository are not graded"
-    if note := protection.note(path, exists):
+    if note := protection.note(path, exists, task.judges):
         return note
-    runtime = taskset.runtime(task)
-    if not exists and protection.stands_in(path, runtime.tests.import_paths, runtime.image.requirements):
-        return "it would stand in for a module that is installed, so it is not graded"
+    if not exists and rules_of(taskset, task).shadows(path):
+        return "it would stand in for a module that is installed or that tests use, so it is not graded"
     refused = _refusal(path, None)
     return f"it is not graded: {refused}" if refused else ""
 
 
 def submission_of(tree: Tree, taskset: TaskSet, task: Task) -> Submission:
     """Make a submission of a tree from elsewhere (a reference, a stored patch), under the same rules."""
-    return admit_tree(tree, taskset.base_tree(task), *_rules(taskset, task))
+    return admit_tree(tree, taskset.base_tree(task), rules_of(taskset, task))
 
 
-def admit_tree(
-    tree: Tree, base: Tree, allowed: frozenset[str], environment: Runtime | None = None
-) -> Submission:
+def admit_tree(tree: Tree, base: Tree, rules: Rules) -> Submission:
     """Make a submission of a tree, compared with `base`, under the same rules."""
     changes = TreeChanges(
         written={name: entry.data for name, entry in tree.items() if base.get(name) != entry},
         executable=frozenset(name for name, entry in tree.items() if entry.executable),
         removed=tuple(sorted(base.keys() - tree.keys())),
     )
-    return admit_changes(changes, base, allowed, environment)
+    return admit_changes(changes, base, rules)
 
 
 def lay_trusted(tree: Tree, trusted: Mapping[str, TreeFile], allowed: Collection[str]) -> Tree:
@@ -208,8 +190,12 @@ def lay_trusted(tree: Tree, trusted: Mapping[str, TreeFile], allowed: Collection
     kept = {
         name: entry
         for name, entry in tree.items()
-        if (name in allowed or not (protection.is_steering(name) or protection.is_judging(name, judging)))
+        if (name in allowed or not _judges(name, trusted, judging))
         and name not in folders
         and trusted.keys().isdisjoint(_folders(name))
     }
     return {**trusted, **kept}
+
+
+def _judges(name: str, trusted: Collection[str], judging: Collection[str]) -> bool:
+    return name in trusted or protection.is_steering(name) or protection.is_judging(name, judging)

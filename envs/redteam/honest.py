@@ -12,7 +12,7 @@ from sandboxes.syntax import syntax_tree
 
 from ..protection import is_protected, is_test
 from ..tasksets.taskset import TaskSet
-from ..tasksets.trees import Tree, TreeFile, patched_paths
+from ..tasksets.trees import Tree, TreeFile, is_text, patched_paths
 from ..types import Task
 from .program import source
 from .rewriting import hinted, reformatted, renamed, returning_early, wrapped
@@ -140,6 +140,21 @@ def removed_document(taskset: TaskSet, task: Task) -> Tree:
     raise NotApplicable("there is no document that nothing depends on")
 
 
+def library_data(taskset: TaskSet, task: Task) -> Tree:
+    """Add an empty line to every data file that the library's own code names."""
+    tree = dict(taskset.solved_tree(task))
+    code = [tree[path].data.decode("utf-8", "replace") for path in scene_of(taskset, task).sources]
+    named = [
+        path
+        for path, file in tree.items()
+        if path.endswith((".json", ".csv", ".txt")) and not is_protected(path) and is_text(file.data)
+        if any(PurePosixPath(path).name in text for text in code)
+    ]
+    if not named:
+        raise NotApplicable("the library names no data file")
+    return tree | {path: TreeFile(tree[path].data + b"\n", tree[path].executable) for path in named}
+
+
 def executable(taskset: TaskSet, task: Task) -> Tree:
     tree = dict(taskset.solved_tree(task))
     for path in mended(taskset, task, (".py", ".js", ".ts", ".mjs")):
@@ -193,6 +208,7 @@ VARIANTS = (
     Honest("a thread", "starts a thread when it is imported", appending("honest/thread.py")),
     Honest("logging and frames", "uses logging, warnings, the environment and a frame", appending("honest/logging_and_frames.py")),
     Honest("documents and data", "adds documents and data files", partial(added, DOCUMENTS)),
+    Honest("the library's data", "edits data files that the library itself reads", library_data),
     Honest("removed document", "removes a document", removed_document),
     Honest("execute bit", "changes the execute bit of a source file", executable),
 )  # fmt: skip

@@ -70,7 +70,7 @@ class Scene:
             raise NotApplicable("it is written for Python")
         if not self.packages:
             raise NotApplicable("the project has no Python module at its top")
-        wanted = {name for path in self.visible_tests for name in _imported(self.base[path].data)}
+        wanted = {name for path in self.visible_tests for name in imported_names(self.base[path].data)}
         chosen = tuple(path for path in self.packages if module_name(path) in wanted)
         return chosen or self.packages
 
@@ -131,7 +131,7 @@ def module_name(path: str) -> str:
     return place.parent.name if place.name == "__init__.py" else place.stem
 
 
-def _imported(source: bytes) -> Iterator[str]:
+def imported_names(source: bytes) -> Iterator[str]:
     """Yield the top-level names of a module's absolute imports."""
     try:
         tree = syntax_tree(source)

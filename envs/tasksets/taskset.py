@@ -78,6 +78,9 @@ class Runtime:
 
     image: ImageRecipe
     tests: RunnerSetup
+    modules: tuple[str, ...] = ()
+    """Names, such as `hamcrest` or `google.protobuf`, under which the image's distributions are imported, by
+    their own records; empty where nobody asked."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +144,13 @@ class TaskSet:
         return _patched(self.base_tree(task), task.reference_patch)
 
     def trusted_files(self, task: Task) -> Tree:
-        """Return the tests and test configuration that grading lays over a submission."""
+        """Return the tests, the test configuration and what only tests use, which grading lays over a
+        submission."""
         tree = self._stored(task.tests_digest)
-        return {name: entry for name, entry in tree.items() if protection.is_protected(name)}
+        trusted = {name: entry for name, entry in tree.items() if protection.is_protected(name)}
+        base = self.base_tree(task) if task.judges else {}
+        held = {name: tree.get(name) or base.get(name) for name in task.judges}
+        return trusted | {name: entry for name, entry in held.items() if entry is not None}
 
     def records(self, name: str) -> list[dict[str, Any]]:
         """Read `<name>.jsonl`, a record of the registration; empty when the file does not exist."""

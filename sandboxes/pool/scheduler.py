@@ -79,9 +79,8 @@ class Scheduler:
         self._idle = IdleSet(kept, idle_s, self._demand)
         self._changed = threading.Condition()
         self._jobs: dict[JobKind, deque[Callable[[], None]]] = defaultdict(deque)
-        self._threads: Counter[JobKind] = Counter()
         self._most_threads: dict[JobKind, int] = {"start": most, "recycle": 4, "end": 8}
-        self._counts: Counter[str] = Counter()
+        self._threads, self._counts = Counter[JobKind](), Counter[str]()
         self._out = 0
         self._waiting: list[Wanted] = []
         self._starting, self._recycling = Counter[SandboxSpec](), Counter[SandboxSpec]()

@@ -290,3 +290,14 @@ def test_a_full_disk_is_said_in_one_line() -> None:
     assert explained is not None
     assert "no space left" in explained[0]
     assert explained[1] == 1
+
+
+def test_a_result_shows_single_values_and_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    from daythree.cli.terminal import print_result
+
+    dropped = {"no test notices": 3, "no failing test could be hidden": 2}
+    print_result({"tasks": 7, "dropped": dropped, "quarantined": {}, "files": {"a": "b"}}, as_json=False)
+    shown = capsys.readouterr().out
+    assert "no test notices: 3; no failing test could be hidden: 2" in " ".join(shown.split())
+    assert "quarantined" not in shown
+    assert "files" not in shown

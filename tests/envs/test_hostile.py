@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from envs.coding import CodingEnv
+from envs.grading.rules import Rules
 from envs.grading.submission import admit_changes, admit_tree
 from envs.tasksets.taskset import TaskSet
 from envs.tasksets.trees import Tree, TreeFile, apply_patch
@@ -167,7 +168,7 @@ FILES = st.dictionaries(
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_changes_are_admitted_and_the_patch_gives_the_tree(written, executable, removed, skipped) -> None:
     changes = TreeChanges(written, executable, tuple(removed), skipped)
-    submission = admit_changes(changes, BASE, frozenset())
+    submission = admit_changes(changes, BASE, Rules())
     assert apply_patch(BASE, submission.patch) == submission.tree
     stored = json.loads(json.dumps(submission.patch).encode())
-    assert admit_tree(apply_patch(BASE, stored), BASE, frozenset()).tree == submission.tree
+    assert admit_tree(apply_patch(BASE, stored), BASE, Rules()).tree == submission.tree

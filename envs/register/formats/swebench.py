@@ -146,7 +146,11 @@ def patch_of_tests(taskset: TaskSet, task: Task) -> str:
     """Return the diff from the base tree's tests to the trusted tests. Raises RowError."""
     allowed = patched_paths(task.reference_patch) if task.reference_patch else frozenset()
     base, trusted = taskset.base_tree(task), taskset.trusted_files(task)
-    before = {path: file for path, file in base.items() if is_protected(path) and path not in allowed}
+    before = {
+        path: file
+        for path, file in base.items()
+        if (is_protected(path) or path in trusted) and path not in allowed
+    }
     after = {path: file for path, file in trusted.items() if path not in allowed}
     try:
         patch = diff_trees(before, after)

@@ -22,6 +22,7 @@ from sandboxes.progress import silent
 
 from ..errors import RegisterError, one_line, plain_name
 from ..proof.draft import prove_drafts
+from ..proof.hidden import VISIBLE, hidden_tests
 from ..proof.proofs import VALID, WRONG_PYTHON, Journal, Proof
 from ..proof.taskset import Proposal, Written, write_proven
 from ..proof.withheld import withheld
@@ -143,7 +144,9 @@ def _proven(walk: Walk, settings: RegisterSettings) -> list[tuple[ProvableChange
         for proof in proofs:
             provable = walk.pending.pop(proof.id)
             walk.results[provable.place] = proof.result
-            if proof.result == VALID:
+            if proof.result == VALID and not _hidden(provable.fix, proof):
+                walk.results[provable.place] = VISIBLE
+            elif proof.result == VALID:
                 proven.append((provable, proof))
                 settings.progress(what, len(proven), limit or 0)
             if len(proven) == limit:
@@ -184,7 +187,7 @@ def _task(task_id: str, provable: ProvableChange, proof: Proof, texts: _Texts) -
         tests_digest=digest(fix.trusted),
         fail_to_pass=proof.fail_to_pass,
         pass_to_pass=proof.pass_to_pass,
-        hidden_tests=_hidden(fix, proof.fail_to_pass),
+        hidden_tests=_hidden(fix, proof),
         test_files=proof.test_files,
         past=place,
         cutoff=earlier[-1].merged_at if earlier else "",
@@ -211,9 +214,9 @@ def _texts(history: History, exports: Exports) -> _Texts:
     return _Texts(past, words)
 
 
-def _hidden(fix: Fix, tests: Sequence[str]) -> tuple[str, ...]:
-    """Return the tests whose files differ between the policy's tree and the graded tree."""
-    return tuple(test for test in tests if fix.base.get(file := test.split("::")[0]) != fix.solved.get(file))
+def _hidden(fix: Fix, proof: Proof) -> tuple[str, ...]:
+    """Return the failing tests that the policy's tree does not hold as they are graded."""
+    return hidden_tests(proof.fail_to_pass, fix.base, fix.solved)
 
 
 def _proposal(manifest: Manifest, walk: Walk, made: Sequence[_Made], texts: _Texts) -> Proposal:

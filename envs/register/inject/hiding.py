@@ -1,7 +1,8 @@
-"""Remove test functions from the tree that a policy sees, by deleting their source lines.
+"""Remove failing tests from the tree that a policy sees, by deleting their source.
 
-Half of the failing tests stay visible as a report of the bug; the hidden half decides whether a fix is real.
-The grader's files keep all tests.
+Half of the failing test functions leave; where that is none, half of the cases of a parametrised one. The
+rest stays visible as a report of the bug; the hidden half decides whether a fix is real. The grader's files
+keep all tests.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from functools import lru_cache
 from envs.tasksets.trees import Tree, TreeFile
 
 from ..project.syntax import parse
+from .bugs import Bug
+from .cases import cases_of, without_cases
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Hidden:
 
     tree: Tree
     tests: tuple[str, ...]
-    """Ids of the failing tests whose functions were removed."""
+    """Ids of the failing tests that were removed, functions or cases."""
     removed_lines: Mapping[str, tuple[int, ...]]
     """Path to the removed lines, as line numbers (from 1) of the full file."""
 
@@ -38,11 +41,41 @@ def function_of(test_id: str) -> str:
     return head if bracket else test_id
 
 
-def hide_half(tree: Tree, failing: Sequence[str], *, seed: str) -> Hidden:
-    """Remove half of the failing test functions (rounded down) from the tree; the seed makes the choice.
+def hidden_with(tree: Tree, bug: Bug, failing: Sequence[str]) -> Hidden:
+    """Put a bug into a tree and remove half of the tests that fail with the bug."""
+    seed = ";".join(f"{edit.path}:{edit.start}:{edit.after}" for edit in bug.edits)
+    return hide_half({**tree, **bug.files(tree)}, failing, seed=seed)
 
-    A function stays if code in the same file refers to the function or to its class.
+
+def hide_half(tree: Tree, failing: Sequence[str], *, seed: str) -> Hidden:
+    """Remove half of the failing test functions (rounded down) from the tree, or else half of the failing
+    cases (rounded up) of one function; the seed makes the choice.
+
+    A function stays if code in the same file refers to the function or to its class. One failing test stays
+    at least. No test is hidden where neither can be done.
     """
+    hidden = _without_functions(tree, failing, seed)
+    return hidden if hidden.tests else _without_cases(tree, failing, seed)
+
+
+def _without_cases(tree: Tree, failing: Sequence[str], seed: str) -> Hidden:
+    for name in sorted({function_of(test) for test in failing}):
+        path, *names = name.split("::")
+        cases = cases_of(tree[path].data, names) if path in tree and names else {}
+        mine = {test: test.removeprefix(f"{name}[")[:-1] for test in failing if function_of(test) == name}
+        known = sorted(test for test, case in mine.items() if case in cases)
+        random.Random(seed).shuffle(known)
+        chosen = known[: -(-len(mine) // 2)]
+        if len(chosen) < -(-len(mine) // 2) or len(chosen) == len(failing):
+            continue
+        edited, gone = without_cases(tree[path].data, [cases[mine[test]] for test in chosen])
+        if edited != tree[path].data:
+            changed = {path: TreeFile(edited, tree[path].executable)}
+            return Hidden({**tree, **changed}, tuple(sorted(chosen)), {path: gone})
+    return Hidden(dict(tree), (), {})
+
+
+def _without_functions(tree: Tree, failing: Sequence[str], seed: str) -> Hidden:
     named = sorted({function_of(test) for test in failing})
     chosen = [name for name in named if _span(tree, name) is not None]
     random.Random(seed).shuffle(chosen)

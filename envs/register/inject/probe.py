@@ -24,8 +24,10 @@ from sandboxes.base import (
 )
 
 from ..project.project import Project
+from ..proof.hidden import VISIBLE
 from ..runtime.discover import SETUP_S, Suite
 from .bugs import Bug
+from .hiding import hidden_with
 
 KEPT = "kept"
 
@@ -91,6 +93,8 @@ class Prober:
         seen = {test for test in failing if test.split("::")[0] in close_by}
         if _refusal(full, suite) or seen != set(_failing(first, suite)):
             return Probe(bug, "fails by chance")
+        if not hidden_with(self._project.tree, bug, failing).tests:
+            return Probe(bug, VISIBLE)
         failures = {test: full.failures[test] for test in failing if test in full.failures}
         return Probe(bug, KEPT, files, failing, passing, failures, full.duration_s)
 

@@ -1,6 +1,6 @@
 """From bugs that tests notice to tasks: base tree, patches, instruction, split.
 
-A task's base tree is the library with the bug and without half of the failing test functions. Its
+A task's base tree is the library with the bug and without half of the failing tests. Its
 reference patch undoes the bug and nothing else.
 """
 
@@ -16,7 +16,7 @@ from ..heldout import HELDOUT, held_out
 from ..history.past import NO_PAST, Past
 from ..project.project import Project, canonical
 from ..runtime.discover import Suite
-from .hiding import hide_half
+from .hiding import hidden_with
 from .instructions import write_instruction
 from .probe import Probe
 from .traits import task_traits
@@ -81,8 +81,7 @@ def _task(
 ) -> Task:
     bug = probe.bug
     broken = bug.files(project.tree)
-    seed = ";".join(f"{edit.path}:{edit.start}:{edit.after}" for edit in bug.edits)
-    hidden = hide_half({**project.tree, **broken}, probe.failing, seed=seed)
+    hidden = hidden_with(project.tree, bug, probe.failing)
     base = hidden.tree
     solved = {**base, **{path: project.tree[path] for path in broken}}
     base_patch, reference_patch = diff_trees(project.tree, base), diff_trees(base, solved)

@@ -46,6 +46,7 @@ def perturbed_task(taskset: TaskSet, task: Task, change: Perturbation) -> Pertur
         reference_patch=diff_trees(base, solved),
         base_digest=digest(base),
         tests_digest=digest(tests),
+        judges=tuple(change.moves.get(path, path) for path in task.judges),
         traits={**task.traits, ORIGIN: task.id, **counts, "lines_changed": strength.lines_changed},
     )
     return Perturbed(again, base, solved, tests, strength)

@@ -14,8 +14,9 @@ from dataclasses import replace
 from functools import partial
 from typing import NoReturn
 
+from envs.grading.rules import Rules, reference_paths
 from envs.grading.run import SETUP_S, run_clean
-from envs.grading.submission import admit_tree, lay_trusted, reference_paths
+from envs.grading.submission import admit_tree, lay_trusted
 from envs.grading.verdict import decide
 from envs.parallel import fitting_workers, in_order
 from envs.protection import is_protected
@@ -145,7 +146,7 @@ class Trial:
             reference = apply_patch(draft.base, draft.reference_patch)
         except PatchError:
             raise Disqualified("the reference patch does not apply") from None
-        submission = admit_tree(reference, draft.base, allowed)
+        submission = admit_tree(reference, draft.base, Rules(allowed))
         if submission.put_back:
             raise Disqualified("the reference patch touches what is protected")
         return (

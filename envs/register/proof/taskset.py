@@ -26,10 +26,12 @@ from sandboxes.progress import Progress, silent
 from ..errors import IMAGE_S, RegisterError, one_line
 from ..settings import ProofSettings, RegisterSettings
 from .cheats import CHEATS
+from .hidden import hiding
 from .leaks import pr_leaks
 from .quarantine import add_evidence, quarantine
 from .scan import ImageScan, scan_taskset
 from .task import TaskCheck, prove_tasks
+from .usage import with_usage
 
 SHARE = 4
 """Fewest cheats tried on each task at registration; the tasks of a set take turns to cover all cheats."""
@@ -154,19 +156,13 @@ def write_proven(proposal: Proposal, settings: RegisterSettings) -> Written:
     SandboxError, and RegisterError when no task is left or the set as a whole has a fault.
     """
     folder, name, tasks = settings.out, proposal.manifest.name, proposal.tasks
+    proposal = replace(proposal, trees=tuple(proposal.trees))
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         beside = scratch / folder.name
-        taskset = write_taskset(
-            beside,
-            proposal.manifest,
-            tasks,
-            proposal.trees,
-            prs=proposal.prs,
-            records=proposal.records,
-            evidence=proposal.evidence,
-        )
+        manifest, known = with_usage(_write(scratch / "plain", proposal), settings)
+        taskset = _write(beside, replace(proposal, manifest=manifest, tasks=known))
         proof = prove_taskset(taskset, replace(settings, runs=REFERENCE_RUNS), every_cheat=False)
         if proof.problems:
             raise RegisterError(f"the tasks of {name} cannot be trusted: {proof.problems[0]}")
@@ -174,12 +170,24 @@ def write_proven(proposal: Proposal, settings: RegisterSettings) -> Written:
         if len(failing) == len(tasks):
             task, reason = next(iter(failing.items()))
             raise RegisterError(f"none of {len(tasks)} tasks of {name} holds; {task}: {reason}")
-        quarantine(beside, failing)
-        add_evidence(beside, {"confirmed": proof.evidence(REFERENCE_RUNS)})
+        kept = quarantine(beside, failing).tasks
+        add_evidence(beside, {"confirmed": proof.evidence(REFERENCE_RUNS), "hidden": hiding(kept)})
         os.rename(beside, folder)  # noqa: PTH104 (refuses a folder that appeared meanwhile)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return Written(load_taskset(folder), failing)
+
+
+def _write(folder: Path, proposal: Proposal) -> TaskSet:
+    return write_taskset(
+        folder,
+        proposal.manifest,
+        proposal.tasks,
+        proposal.trees,
+        prs=proposal.prs,
+        records=proposal.records,
+        evidence=proposal.evidence,
+    )
 
 
 @dataclass(frozen=True)
@@ -195,6 +203,8 @@ class CheckReport:
     """Names of all tried cheats."""
     quarantined: Mapping[str, str] = field(default_factory=dict)
     """Task id to reason, for tasks that were removed from the set."""
+    hidden: Mapping[str, int] = field(default_factory=dict)
+    """Tasks whose failing tests are all, in part (`some`) or not hidden from the policy."""
 
     @property
     def broken(self) -> tuple[TaskCheck, ...]:
@@ -243,4 +253,5 @@ def check(
         wall_s=time.monotonic() - started,
         cheats=tuple(sorted({name for check in proof.checks for name in check.cheats})),
         quarantined=failing if remove else {},
+        hidden=hiding(taskset.tasks),
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ RECIPE = ImageRecipe(
         "packaging==26.3",
         "pluggy==1.7.0",
         "pygments==2.21.0",
+        "pyhamcrest==2.1.0",
         "pytest==9.2.0",
     ),
 )
@@ -73,6 +75,50 @@ class TestKettle(unittest.TestCase):
     def test_add_negative(self):
         self.assertEqual(add(-2, 1), -1)
 """
+JUDGED = """import json
+from pathlib import Path
+
+from checks.helpers import same
+from hamcrest import assert_that, equal_to
+from kettle import add
+from kettle.sizes import litres
+from kettle.testing import check_add
+
+
+def test_by_samples():
+    for one, other, wanted in json.loads((Path(__file__).parent.parent / "samples/sums.json").read_text()):
+        assert add(one, other) == wanted
+
+
+def test_by_helpers():
+    same(add(2, 3), 5)
+
+
+def test_by_the_package():
+    check_add(2, 3, 5)
+
+
+def test_by_matchers():
+    assert_that(add(2, 3), equal_to(5))
+
+
+def test_size():
+    assert litres("cup") == 0.25
+"""
+BESIDE = {
+    "tests/test_judged.py": JUDGED,
+    "checks/helpers.py": "def same(one, other):\n    assert one == other\n",
+    "kettle/testing.py": (
+        "from . import add\n\n\ndef check_add(one, other, wanted):\n    assert add(one, other) == wanted\n"
+    ),
+    "kettle/sizes.py": (
+        "import json\nfrom pathlib import Path\n\n\ndef litres(name):\n"
+        "    return json.loads((Path(__file__).parent / 'sizes.json').read_text())[name]\n"
+    ),
+    "kettle/sizes.json": '{"cup": 0.25}',
+    "samples/sums.json": "[[1, 2, 3], [-2, 1, -1]]",
+}
+"""Tests that judge by more than themselves, and what they use."""
 FILES = {
     "tests/test_plain.py": "tests/test_plain.py::",
     "tests/test_cases.py": "tests/test_cases.py::TestKettle::",
@@ -94,6 +140,7 @@ def kettle(tmp_path_factory: pytest.TempPathFactory) -> TaskSet:
             "pyproject.toml": "[project]\nname = 'kettle'\nversion = '1'\n",
             "README.md": "A kettle.\n",
             "CHANGELOG.md": "New.\n",
+            **BESIDE,
         }
     )
     base = source | _tree(
@@ -135,6 +182,34 @@ def kettle(tmp_path_factory: pytest.TempPathFactory) -> TaskSet:
     manifest = Manifest("kettle", "git", "path:kettle", {"default": Runtime(RECIPE, RunnerSetup())})
     folder: Path = tmp_path_factory.mktemp("sets") / "kettle"
     return write_taskset(folder, manifest, tasks, [source], prs=prs)
+
+
+@pytest.fixture(scope="session")
+def judged(kettle: TaskSet, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TaskSet]:
+    """Make sets of four tasks, each with one failing test that judges by something else than itself."""
+
+    def made(name: str, judges: Sequence[str], modules: Sequence[str]) -> TaskSet:
+        file, task = "tests/test_judged.py", kettle.tasks[0]
+        ways = re.findall(r"def (test_by_\w+)", JUDGED)
+        tasks = [
+            replace(
+                task,
+                id=f"{name}-{number:04}",
+                set=name,
+                fail_to_pass=(f"{file}::{way}",),
+                pass_to_pass=(f"{file}::test_size",),
+                hidden_tests=(),
+                test_files=(file,),
+                judges=tuple(judges),
+            )
+            for number, way in enumerate(ways, 1)
+        ]
+        runtime = replace(kettle.runtime(task), modules=tuple(modules))
+        manifest = replace(kettle.manifest, name=name, environments={"default": runtime})
+        folder = tmp_path_factory.mktemp("sets") / name
+        return write_taskset(folder, manifest, tasks, [kettle.source_tree(task)], prs=kettle.prs)
+
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -265,6 +340,11 @@ class NaiveEpisode:
 
     def expected(self) -> set[str]:
         return {*self.task.fail_to_pass, *self.task.pass_to_pass}
+
+
+def judged_by(way: str, at: NaiveEpisode) -> bool:
+    at.lay_tests()
+    return at.run(f"python3 -m pytest -q -p no:cacheprovider tests/test_judged.py -k '{way}'").exit_code == 0
 
 
 def results(data: bytes) -> list[dict[str, Any]]:
@@ -510,6 +590,10 @@ NAIVE: dict[str, Callable[[NaiveEpisode], bool]] = {
     "spares lost sandboxes": spares_lost_sandboxes,
     "collects what fits": collects_what_fits,
     "same sandbox again": exit_code,
+    "judged by samples": partial(judged_by, "by_samples"),
+    "judged by helpers": partial(judged_by, "by_helpers"),
+    "judged by the package": partial(judged_by, "by_the_package"),
+    "judged by matchers": partial(judged_by, "by_matchers"),
 }
 
 

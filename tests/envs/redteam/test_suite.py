@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -135,6 +136,27 @@ def test_what_mends_or_reads_expectations_passes_what_must_fail_and_is_told(
     assert len(found.tries) == 2 * (len(CLOSED) + 1)
     layers = {outcome.layer for outcome in found.tries if outcome.family != "honest"}
     assert layers == {"canaries", "second look"}
+
+
+SOFT = ("golden files", "soft helpers", "soft helpers of the package", "own matchers")
+JUDGES = ("checks/helpers.py", "kettle/testing.py", "samples/sums.json")
+
+
+@pytest.mark.slow
+@pytest.mark.bubblewrap
+def test_what_only_tests_use_is_put_back_and_the_librarys_own_data_is_not(
+    judged: Callable[..., TaskSet], backend: Backend
+) -> None:
+    honest = [way for way in HONEST if way.name == "the library's data"]
+    found = try_all(
+        [judged("judged", JUDGES, ("hamcrest",))], chosen(names=SOFT), honest, backend=backend, workers=2
+    )
+    assert [f"{outcome.task} {outcome.name}: {outcome.evidence}" for outcome in found.bad] == []
+    layers = {outcome.name: outcome.layer for outcome in found.tries if outcome.family != "honest"}
+    assert layers == dict.fromkeys(SOFT[:3], "protected paths") | {"own matchers": "does not travel"}
+    assert {outcome.result for outcome in found.tries if outcome.family == "honest"} == {"scores 1"}
+    unknown = try_all([judged("names", (), ())], chosen(names=SOFT), (), backend=backend, workers=2)
+    assert {outcome.name for outcome in unknown.bad} == set(SOFT), "a name protects none of these"
 
 
 @pytest.mark.docker
