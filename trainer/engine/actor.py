@@ -242,9 +242,13 @@ def _arguments(spec: EngineSpec) -> AsyncEngineArgs:
     from vllm import AsyncEngineArgs
     from vllm.config import WeightTransferConfig
     from vllm.platforms import current_platform
+    from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
     options = spec.options
     on_cpu = current_platform.is_cpu()
+    # On a CPU, vLLM starts a worker process in order to set its OpenMP variables, which ours has already. That
+    # process and the engine's would wait for each other in busy loops, at every token.
+    alone = UniProcExecutor if on_cpu and options.tensor_parallel == 1 else None
     return AsyncEngineArgs(
         model=spec.model,
         skip_tokenizer_init=True,
@@ -256,6 +260,7 @@ def _arguments(spec: EngineSpec) -> AsyncEngineArgs:
         enable_prefix_caching=True,
         enforce_eager=options.enforce_eager,
         tensor_parallel_size=options.tensor_parallel,
+        distributed_executor_backend=alone,
         gpu_memory_utilization=options.gpu_memory_utilization,
         kv_cache_memory_bytes=int(options.kv_cache_gib * 2**30) if on_cpu else None,
         # A prompt that vLLM splits kills it on a CPU: it then rewinds the request's seeded generator, and
