@@ -42,6 +42,24 @@ Qwen3ForCausalLM(Qwen3Config(vocab_size=128, hidden_size=32, intermediate_size=3
 client = start_engine(EngineSpec(sys.argv[1], Engine(kv_cache_gib=0.1), 64))
 """
 
+MEMORY = """
+import mmap, os
+import ray
+from trainer.cluster import reaping
+
+@ray.remote(num_cpus=0)
+class Holder:
+    # vLLM's workers on several GPUs talk through such a file, and nobody removes it after kill -9.
+    def hold(self):
+        self.file = open(f"/dev/shm/psm_{os.getpid()}", "w+b")
+        self.file.truncate(4096)
+        self.memory = mmap.mmap(self.file.fileno(), 4096)
+        reaping.remember_shared_memory()
+
+holder = Holder.remote()
+ray.get(holder.hold.remote())
+"""
+
 
 @pytest.fixture
 def driver(tmp_path: Path) -> Iterator["Driver"]:
@@ -136,9 +154,9 @@ def commands_of(name: str) -> list[bytes]:
 
 
 def test_kill_9_leaves_no_ray_no_vllm_and_no_memory(driver: Driver) -> None:
-    name = driver.start(work=ENGINE, end="time.sleep(60)")
+    name = driver.start(work=ENGINE + MEMORY, end="time.sleep(60)")
     deadline = time.monotonic() + 20
-    while not any(b"VLLM::Worker" in command for command in commands_of(name)):
+    while not any(b"VLLM::" in command for command in commands_of(name)):
         assert time.monotonic() < deadline, commands_of(name)
         time.sleep(0.1)  # a process that is just rewriting its title shows none
     segments = {segment for pid in reaping.labelled(name) for segment in reaping.shared_memory_of(pid)}
