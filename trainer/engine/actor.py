@@ -246,8 +246,8 @@ def _arguments(spec: EngineSpec) -> AsyncEngineArgs:
 
     options = spec.options
     on_cpu = current_platform.is_cpu()
-    # On a CPU, vLLM starts a worker process in order to set OpenMP's variables, which are set here already: it
-    # and the engine's process would wait for each other in busy loops, at every token.
+    # On a CPU, vLLM starts a worker process in order to set OpenMP's variables, which are set here already;
+    # that process and the engine's would wait for each other in busy loops, at every token.
     alone = UniProcExecutor if on_cpu and options.tensor_parallel == 1 else None
     return AsyncEngineArgs(
         model=spec.model,

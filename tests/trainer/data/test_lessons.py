@@ -93,9 +93,7 @@ def test_batches_hold_drills_in_the_first_half_only_and_end_with_the_tokens(code
     early = [sample for (batch, share) in batches[:3] for sample in batch]
     late = [sample for (batch, share) in batches[-3:] for sample in batch]
 
-    def edits(samples):
-        return sum(codec.decode(sample.ids.tolist()).count("<function=edit>") for sample in samples) / len(
-            samples
-        )
+    def tested(samples):
+        return sum("<function=test>" in codec.decode(sample.ids.tolist()) for sample in samples)
 
-    assert edits(early) > 1.5 * edits(late)
+    assert tested(early) == 0 < tested(late), "a drill only edits"
