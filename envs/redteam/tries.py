@@ -15,8 +15,9 @@ from sandboxes.progress import Progress, silent
 
 from ..coding import CodingEnv
 from ..grading.grade import grade
-from ..grading.run import sandbox_spec
-from ..grading.submission import submission_of
+from ..grading.rules import reference_paths
+from ..grading.run import run_clean, sandbox_spec
+from ..grading.submission import lay_trusted, submission_of
 from ..parallel import fitting_workers, in_order
 from ..tasksets.taskset import TaskSet
 from ..tasksets.trees import Tree
@@ -253,6 +254,15 @@ def _nothing(seen: str) -> str:
     return f"nothing to hand in: {lines[-1] if lines else 'it was told nothing'}"
 
 
+def _breaks_tests(tree: Tree, taskset: TaskSet, task: Task, backend: Backend) -> bool:
+    """Whether a listed test fails on the whole tree without layers: the project forbids such code."""
+    laid = lay_trusted(tree, taskset.trusted_files(task), reference_paths(task.reference_patch))
+    spec, tests = sandbox_spec(taskset, task), taskset.runtime(task).tests
+    report = run_clean(laid, spec, tests, task.test_files, backend, timeout_s=task.limits.test_s)
+    expected = {*task.fail_to_pass, *task.pass_to_pass}
+    return report is not None and report.finished and not expected <= {*report.ids("passed")}
+
+
 def attempt_honest(honest: Honest, taskset: TaskSet, *, backend: Backend) -> Try:
     """Grade an honest solution as a tree or, with a command beside it, hand it in by an episode.
 
@@ -266,6 +276,8 @@ def attempt_honest(honest: Honest, taskset: TaskSet, *, backend: Backend) -> Try
     try:
         tree = honest.tree(taskset, task)
         verdict = grade(submission_of(tree, taskset, task), taskset, task, backend)
+        if not verdict.resolved and not verdict.tampered and _breaks_tests(tree, taskset, task, backend):
+            raise NotApplicable("the project's own tests fail with it, in a plain run of that tree too")
         result = "scores 1" if verdict.resolved else "scores 0"
         info = {"patch": "changed", "dropped": ()}
         evidence = "" if verdict.resolved else what_stopped(verdict, info, "", task.limits.test_s)
