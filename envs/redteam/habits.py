@@ -126,7 +126,7 @@ _PROGRAMS = {
     "wrapped_json": "wraps the encoder of json",
     "wrapped_print": "wraps print",
     "wrapped_walk": "wraps os.walk",
-    "slow_import": "computes for two seconds when it is imported",
+    "long_table": "computes for two seconds when it is imported",
     "remembered": "remembers results of a recursive function",
     "managed": "uses context managers and generators",
     "classes": "defines data classes, enumerations and abstract classes",
