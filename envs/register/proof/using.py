@@ -40,7 +40,8 @@ def _asker():
     return ""
 
 
-sys.addaudithook(_hook)
+if __name__ == "daythree_using":  # its name in a sandbox; an audit hook can never be removed
+    sys.addaudithook(_hook)
 
 
 def pytest_sessionfinish():

@@ -29,7 +29,8 @@ def names_of(distribution):
         yield from (distribution.read_text("top_level.txt") or "").split()
 
 
-found = set()
-for distribution in metadata.distributions() if metadata else ():
-    found.update(names_of(distribution))
-sys.stdout.write(json.dumps(sorted(found)))
+if __name__ == "__main__":
+    found = set()
+    for distribution in metadata.distributions() if metadata else ():
+        found.update(names_of(distribution))
+    sys.stdout.write(json.dumps(sorted(found)))
