@@ -1,8 +1,8 @@
 """Remove failing tests from the tree that a policy sees, by deleting their source.
 
-Half of the failing test functions leave; where that is none, half of the cases of a parametrised one. The
-rest stays visible as a report of the bug; the hidden half decides whether a fix is real. The grader's files
-keep all tests.
+Half of the failing test functions leave; where that is none, half of the cases of a parametrised one, or else
+the only function. The rest stays visible as a report of the bug; the hidden half decides whether a fix is
+real. The grader's files keep all tests.
 """
 
 from __future__ import annotations
@@ -49,13 +49,15 @@ def hidden_with(tree: Tree, bug: Bug, failing: Sequence[str]) -> Hidden:
 
 def hide_half(tree: Tree, failing: Sequence[str], *, seed: str) -> Hidden:
     """Remove half of the failing test functions (rounded down) from the tree, or else half of the failing
-    cases (rounded up) of one function; the seed makes the choice.
+    cases (rounded up) of one function, or else the only failing function; the seed makes the choice.
 
-    A function stays if code in the same file refers to the function or to its class. One failing test stays
-    at least. No test is hidden where neither can be done.
+    A function stays if code in the same file refers to the function or to its class. No test is hidden where
+    none of this can be done.
     """
-    hidden = _without_functions(tree, failing, seed)
-    return hidden if hidden.tests else _without_cases(tree, failing, seed)
+    hidden = _without_functions(tree, failing, seed, len({*map(function_of, failing)}) // 2)
+    if not hidden.tests:
+        hidden = _without_cases(tree, failing, seed)
+    return hidden if hidden.tests else _without_functions(tree, failing, seed, 1)
 
 
 def _without_cases(tree: Tree, failing: Sequence[str], seed: str) -> Hidden:
@@ -75,11 +77,11 @@ def _without_cases(tree: Tree, failing: Sequence[str], seed: str) -> Hidden:
     return Hidden(dict(tree), (), {})
 
 
-def _without_functions(tree: Tree, failing: Sequence[str], seed: str) -> Hidden:
+def _without_functions(tree: Tree, failing: Sequence[str], seed: str, most: int) -> Hidden:
     named = sorted({function_of(test) for test in failing})
     chosen = [name for name in named if _span(tree, name) is not None]
     random.Random(seed).shuffle(chosen)
-    chosen = chosen[: len(named) // 2]
+    chosen = chosen[:most]
     result, removed = dict(tree), dict[str, tuple[int, ...]]()
     for path in sorted({name.split("::")[0] for name in chosen}):
         spans = [span for name in chosen if name.startswith(path + "::") and (span := _span(tree, name))]

@@ -1,13 +1,14 @@
 """The instruction of an injected bug: a report of failing tests, as from a colleague who only ran the tests.
 
 The report names the failing tests, their errors, and the project's frames of the traceback; never the change
-to make.
+to make. Of a test that the policy's tree lacks, it says no value that the test expects.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from envs.testing.run import Failure
 
@@ -23,7 +24,8 @@ def write_instruction(visible: Sequence[str], failures: Mapping[str, Failure], h
 
     `failures` maps test ids to failures on the full tree; `hidden` converts the line numbers.
     """
-    assert visible, "an instruction needs a test that can be seen to fail"
+    if not visible:
+        return _symptom(failures, hidden)
     first = next((test for test in visible if test in failures), visible[0])
     others = [test for test in visible if test != first]
     count = "A test fails" if len(visible) == 1 else f"{len(visible)} tests fail"
@@ -34,6 +36,20 @@ def write_instruction(visible: Sequence[str], failures: Mapping[str, Failure], h
     left = len(others) - (SHOWN_TESTS - 1)
     if left > 0:
         lines.append(f"and {left} more")
+    return "\n".join(lines)
+
+
+def _symptom(failures: Mapping[str, Failure], hidden: Hidden) -> str:
+    count = "A test that is not here fails" if len(hidden.tests) == 1 else "Tests that are not here fail"
+    lines = [f"{count}, and passed before. Find the cause in the project's code and fix it there.", ""]
+    for test in hidden.tests[:SHOWN_TESTS]:
+        lines.append(test)
+        failure = failures.get(test)
+        if failure is not None and failure.error != "AssertionError":
+            inside = [frame for frame in failure.frames if frame.path != test.partition("::")[0]]
+            lines += _describe(replace(failure, frames=tuple(inside)), hidden)
+        elif failure is not None:
+            lines.append("  AssertionError")
     return "\n".join(lines)
 
 

@@ -86,7 +86,7 @@ def test_ids_say_nothing_and_traits_say_it_all(project: Project):
     assert (task.traits["files"], task.traits["functions"], task.traits["lines"]) == (1, 1, 2)
     assert task.traits["distance"] == 0
     assert task.limits.test_s == 30.0
-    assert task.hidden_tests == ()
+    assert task.hidden_tests == (f"{WORDS}::test_initials",)
 
 
 def test_a_bug_in_two_files_is_undone_in_both_and_what_it_takes_back_is_withheld(project: Project):
@@ -133,3 +133,14 @@ def test_one_failing_test_is_told_in_the_singular():
     assert write_instruction(["t.py::a"], {}, Hidden({}, (), {})).startswith(
         "A test fails that passed before."
     )
+
+
+def test_a_failure_that_is_hidden_is_told_without_what_the_test_expects():
+    hidden = Hidden({}, ("t.py::a", "t.py::b"), {})
+    wrong = Failure("AssertionError", "assert 3 == 4711", (StackFrame("t.py", 2, "a"),))
+    broken = Failure("KeyError", "'x'", (StackFrame("t.py", 5, "b"), StackFrame("m.py", 7, "find")))
+    text = write_instruction([], {"t.py::a": wrong, "t.py::b": broken}, hidden)
+    assert "4711" not in text and text.startswith("Tests that are not here fail")
+    assert text.splitlines()[2:] == [
+        "t.py::a", "  AssertionError", "t.py::b", "  KeyError: 'x'", "  m.py:7 in find",
+    ]  # fmt: skip
