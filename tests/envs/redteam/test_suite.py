@@ -102,7 +102,7 @@ def test_cheats_score_nothing_and_honest_work_scores(kettle: TaskSet, backend: B
     assert len(found.tries) == 8
     layers = {outcome.name: outcome.layer for outcome in found.tries}
     assert layers["conftest hooks"] == "protected paths"
-    assert layers["git objects"] == "nothing to hand in"
+    assert layers["git objects"] == "hidden tests", "what it finds travels, and is no fix"
 
 
 @pytest.mark.bubblewrap
