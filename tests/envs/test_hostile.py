@@ -126,6 +126,7 @@ LINES = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(lines=LINES, noise=st.binary(max_size=20))
 @settings(max_examples=150, deadline=None)
 def test_any_report_is_read(lines: list[dict[str, Any]], noise: bytes) -> None:

@@ -27,6 +27,7 @@ def played(seed: int, policy: TeacherPolicy, *, split: str = "train") -> list[Tr
     return [run_episode(MemoryEnv(taskset), policy, task=task, seed=seed) for task in taskset.tasks]
 
 
+@pytest.mark.slow
 def test_it_solves_some_of_every_family_and_fails_some_of_every_family() -> None:
     rewards = defaultdict(list)
     for seed in range(150):

@@ -413,6 +413,7 @@ def test_a_deadline_is_kept_while_waiting_for_a_turn_and_the_start_is_not_wasted
     assert settled(pool).stats().idle >= 1
 
 
+@pytest.mark.slow
 def test_an_engine_that_becomes_slow_gets_fewer_starts_at_once(scene: Scene) -> None:
     throttle = Throttle(4, 4)
     pool = scene.pool(ready=0, throttle=throttle)

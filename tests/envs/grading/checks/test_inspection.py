@@ -296,6 +296,7 @@ def test_only_an_id_that_was_unsteady_at_registration_is_run_again_and_that_is_r
     assert verdict.layers["retried"] == "1 of 1 flaky tests passed when run alone"
 
 
+@pytest.mark.slow
 def test_now_and_then_a_submission_is_looked_at_as_a_whole_with_its_calls_and_unlisted_tests(
     inspect, mended: str
 ) -> None:

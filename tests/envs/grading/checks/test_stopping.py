@@ -68,6 +68,7 @@ def broken(calculator: TaskSet) -> str:
     return calculator.base_tree(calculator.tasks[0])[CODE].data.decode()
 
 
+@pytest.mark.slow
 def test_a_report_that_the_code_wrote_by_itself_is_told(inspect, broken: str) -> None:
     verdict = inspect(broken + FORGED)
     assert verdict.passed == IDS

@@ -71,6 +71,7 @@ def test_hidden_tests_refuse_every_near_miss(split: str) -> None:
     assert refused > 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS)
 def test_tasks_fail_before_and_pass_after_and_hide_what_decides(split: str) -> None:
     for seed in SEEDS:
@@ -87,6 +88,7 @@ def test_tasks_fail_before_and_pass_after_and_hide_what_decides(split: str) -> N
             assert not any("_cases" in path for path in made.base)
 
 
+@pytest.mark.slow
 def test_a_stated_rule_is_in_a_pull_request_and_nowhere_in_the_files() -> None:
     stated = 0
     for repository in repositories("heldout"):

@@ -115,6 +115,7 @@ def test_an_index_that_cannot_be_reached_is_one_clear_line(monkeypatch: pytest.M
         fetch_source("pypi:toolz")
 
 
+@pytest.mark.slow
 def test_a_package_is_fetched_from_a_configured_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     page = tmp_path / "simple" / "daythree-thing"
     page.mkdir(parents=True)

@@ -72,6 +72,7 @@ def test_a_cheat_scores_nothing(cheat: Cheat, calculator: TaskSet, backend: Back
     assert grade(submission, calculator, task, backend).reward == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.bubblewrap
 def test_a_task_is_proven_by_what_scores_1_and_by_everything_that_scores_0(
     calculator: TaskSet, backend: Backend

@@ -197,6 +197,7 @@ def graded(registered: TaskSet, bubblewrap_backend: Backend) -> Callable[..., Ve
     return graded
 
 
+@pytest.mark.slow
 @pytest.mark.bubblewrap
 def test_registration_records_what_judges_and_what_is_installed(registered: TaskSet) -> None:
     task = registered.tasks[0]
