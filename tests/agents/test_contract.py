@@ -162,6 +162,7 @@ def test_the_agents_side_needs_no_torch():
     assert printed == "False\n"
 
 
+@pytest.mark.slow
 def test_the_command_evaluates_a_policy_of_ones_own(backend, taskset, tmp_path):
     (tmp_path / "my_policies.py").write_text(
         "from agents.policies.scripted import OraclePolicy\n\n\n"

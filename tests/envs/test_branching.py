@@ -53,6 +53,7 @@ class ChoosingPolicy(ScriptedPolicy):
         return ChoosingSession(seed, [first])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 def test_branches_share_their_beginning_and_nothing_after_it(
     request: pytest.FixtureRequest, name: str, calculator: TaskSet

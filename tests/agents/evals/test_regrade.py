@@ -215,6 +215,7 @@ def test_differences_are_named() -> None:
     assert compare(FAILED, many) == "now tampered: x.py: changed; now missing: t0, t1, t2 and 6 more"
 
 
+@pytest.mark.slow
 @pytest.mark.bubblewrap
 def test_verdicts_that_changed_are_reported_with_their_reason(taskset, bubblewrap) -> None:
     task, attempt = taskset.tasks[0], ("test_area.py: changed, but it is protected",)

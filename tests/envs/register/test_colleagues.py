@@ -112,6 +112,7 @@ def test_the_pull_request_that_tells_is_not_withheld_and_nothing_of_the_fix_leak
     assert pr_leaks(parcels) == []
 
 
+@pytest.mark.slow
 def test_an_agent_that_reads_the_right_pull_request_solves_it_and_without_the_tool_it_cannot(
     backend: Backend, parcels: TaskSet
 ) -> None:

@@ -205,6 +205,7 @@ def test_a_fork_finds_what_a_cold_start_finds(sandbox: Sandbox) -> None:
     assert not differing
 
 
+@pytest.mark.slow
 def test_every_kind_of_test_has_the_same_outcome_both_ways(sandbox: Sandbox) -> None:
     cold, warm = both_ways(sandbox, SETUP, "test_suite.py", "lib.py")
     assert warm.finished and cold.finished

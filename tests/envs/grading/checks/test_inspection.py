@@ -283,6 +283,7 @@ def test_canaries_that_make_the_projects_own_tests_fail_are_left_out(inspect, me
     assert verdict.layers["canaries"] == "not applicable: with them the reference's tests fail"
 
 
+@pytest.mark.slow
 def test_only_an_id_that_was_unsteady_at_registration_is_run_again_and_that_is_recorded(
     inspect, mended: str
 ) -> None:

@@ -39,6 +39,7 @@ def test_a_directory_of_ours_is_read_back_without_loss(ladle_set, written):
     assert (entry.origin, entry.solved) == (BASE, SOLVED)
 
 
+@pytest.mark.slow
 @given(
     text=st.text(),
     traits=st.dictionaries(

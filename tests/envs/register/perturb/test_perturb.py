@@ -317,6 +317,7 @@ def backend():
     opened.close()
 
 
+@pytest.mark.slow
 @pytest.mark.bubblewrap
 def test_a_perturbed_task_is_proven_and_kept_for_the_next_time(
     shop: TaskSet, tmp_path: Path, backend
@@ -351,6 +352,7 @@ def test_a_task_whose_old_solution_still_works_is_left_out(tmp_path: Path, backe
     assert got.left_out == {"shop-1": UNCHANGED}
 
 
+@pytest.mark.slow
 @pytest.mark.bubblewrap
 def test_where_a_rewriting_breaks_a_task_a_more_careful_one_is_used(tmp_path: Path, backend) -> None:
     noticed = TESTS + "\n\ndef test_place():\n    assert len(describe.__module__) == 11\n"

@@ -263,6 +263,7 @@ REAL = Runtime(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "engine",
     [
