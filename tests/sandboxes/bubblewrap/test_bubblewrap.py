@@ -81,7 +81,8 @@ def test_neither_commands_nor_the_program_inside_are_the_hosts_root(
     bubblewrap_backend: Backend, bubblewrap_image: str
 ) -> None:
     sandbox = bubblewrap_backend.open(SandboxSpec(bubblewrap_image), timeout_s=60)
-    others = "for p in /proc/[0-9]*; do [ $p = /proc/$$ ] || grep -h ^Uid: $p/task/*/status; done"
+    # First let the process end that started this command, which may be a command's user, too.
+    others = "sleep 0.3; for p in /proc/[0-9]*; do [ $p = /proc/$$ ] || grep -h ^Uid: $p/task/*/status; done"
     users = sandbox.exec(others, timeout_s=20).stdout.splitlines()
     maps = sandbox.exec("cat /proc/self/uid_map", timeout_s=20).stdout.split()
     sandbox.close()
