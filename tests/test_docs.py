@@ -69,17 +69,11 @@ def test_the_readme_stays_short() -> None:
     assert len(text.split("## What is where")[1].split("```")[1].strip().splitlines()) <= 25
 
 
-PROGRAMS = "envs/redteam/programs/"
-"""Texts that cheats and honest work send into a sandbox; nothing imports them."""
-
-
 def test_no_room_holds_more_than_seventeen_modules() -> None:
     rooms = Counter(
         str(Path(name).parent)
         for name in tracked()
-        if name.endswith(".py")
-        and not name.startswith(("tests/", PROGRAMS))
-        and Path(name).name != "__init__.py"
+        if name.endswith(".py") and not name.startswith("tests/") and Path(name).name != "__init__.py"
     )
     assert {room: number for room, number in rooms.items() if number > 17} == {}
 

@@ -3,7 +3,7 @@
 A sandbox starts slowly and takes content fast, so blank sandboxes of a spec wait here for any content.
 Closing a sandbox returns it: it is recycled if the backend proves it blank, else ended.
 Per spec, keep (peak concurrent use in the last `idle_s`) + 1 idle sandboxes; start so many ahead that at most
-`ready` are idle, and keep at most `kept` idle that were used: a start costs fifty times as much as recycling.
+`ready` are idle, and keep at most `kept` idle that were used: a start costs far more than recycling.
 Start none ahead when < 20 % memory is free. Every start, a caller's included, goes through one throttle.
 
 The key is the whole spec, so that a sandbox that held a policy never serves for grading (`SandboxSpec.role`).
